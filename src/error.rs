@@ -1,0 +1,133 @@
+//! The one error type of the library.
+
+use std::fmt;
+use std::path::Path;
+
+/// What went wrong, in the three parts a user needs: what, where, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What was found, and what was expected.
+    pub what: String,
+    /// File, tensor or option in which it was found.
+    pub place: String,
+    /// What to do about it; empty when `what` already says it.
+    pub help: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names come from untrusted files: control characters must not reach the terminal.
+        write!(f, "{}", printable(&self.what))?;
+        if !self.place.is_empty() {
+            write!(f, "\n  where: {}", printable(&self.place))?;
+        }
+        if !self.help.is_empty() {
+            write!(f, "\n  help: {}", printable(&self.help))?;
+        }
+        Ok(())
+    }
+}
+
+/// Escapes control characters, so that a hostile name cannot drive a terminal or fake a line.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Every way in which a call into this library fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A file, tensor or argument is not what it must be.
+    #[error("{0}")]
+    Input(Problem),
+    /// A lane cannot run on this machine: no driver, no device, no such adapter.
+    #[error("{0}")]
+    Unavailable(Problem),
+    /// A lane that could start broke while it worked: out of memory, device lost, bad module.
+    #[error("{0}")]
+    Backend(Problem),
+}
+
+/// The library's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Bad input: `what` was found at `place`; `help` says what to do.
+    pub fn input(
+        what: impl Into<String>,
+        place: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Input(Problem {
+            what: what.into(),
+            place: place.into(),
+            help: help.into(),
+        })
+    }
+
+    /// A lane named by `place` is not there; `help` says what would bring it.
+    pub fn unavailable(
+        what: impl Into<String>,
+        place: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Unavailable(Problem {
+            what: what.into(),
+            place: place.into(),
+            help: help.into(),
+        })
+    }
+
+    /// A lane named by `place` failed while it ran.
+    pub fn backend(
+        what: impl Into<String>,
+        place: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Backend(Problem {
+            what: what.into(),
+            place: place.into(),
+            help: help.into(),
+        })
+    }
+
+    /// An I/O failure on `path`, as bad input.
+    pub fn io(action: &str, path: &Path, error: &std::io::Error) -> Self {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "check the path",
+            std::io::ErrorKind::PermissionDenied => "check the permissions",
+            std::io::ErrorKind::StorageFull => "free some space and run again",
+            _ => "",
+        };
+        Self::input(
+            format!("cannot {action}: {error}"),
+            path.display().to_string(),
+            help,
+        )
+    }
+
+    /// The three parts.
+    pub fn problem(&self) -> &Problem {
+        match self {
+            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) => p,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let e = Error::input("bad\u{1b}[31m name", "a\nb", "");
+        assert_eq!(e.to_string(), "bad\\u{1b}[31m name\n  where: a\\nb");
+    }
+}

@@ -1,0 +1,15 @@
+//! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly, and how fast.
+
+#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+
+pub mod backend;
+pub mod codebook;
+pub mod encode;
+pub mod error;
+pub mod fwht;
+pub mod oracle;
+pub mod reference;
+pub mod synthetic;
+pub mod tensor;
+
+pub use error::{Error, Result};

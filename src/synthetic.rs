@@ -1,0 +1,113 @@
+//! Synthetic weights and tensors from a fixed seed, for the demo, the selftest and tests.
+
+use crate::codebook::Codebook;
+use crate::error::Result;
+use crate::tensor::{Layout, Parts, TqTensor};
+use half::f16;
+use std::sync::Arc;
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): small, and the same everywhere for ever, which the
+/// seeds in reports rely on.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1), 24 bits.
+    pub fn uniform(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / 16_777_216.0
+    }
+
+    /// Uniform in 0..n.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
+    }
+
+    /// Near-normal, mean 0 and variance 1: the sum of twelve uniforms less six.
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+
+    /// +1 or -1, `n` of them.
+    pub fn signs(&mut self, n: usize) -> Vec<i8> {
+        (0..n)
+            .map(|_| if self.next_u64() >> 63 == 1 { 1 } else { -1 })
+            .collect()
+    }
+}
+
+/// A weight `[rows, cols]` with the spread of a trained linear layer: standard deviation about 0.02,
+/// rows and a few columns of differing size.
+pub fn weight(rng: &mut Rng, rows: usize, cols: usize) -> Vec<f32> {
+    let col_gain: Vec<f32> = (0..cols)
+        .map(|_| if rng.below(64) == 0 { 4.0 } else { 1.0 })
+        .collect();
+    let mut out = Vec::with_capacity(rows * cols);
+    for _ in 0..rows {
+        let gain = 0.01 + 0.02 * rng.uniform();
+        out.extend(col_gain.iter().map(|c| gain * c * rng.normal()));
+    }
+    out
+}
+
+/// How the scales of [`tensor`] are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scales {
+    /// As a trained layer has them, 0.05 to 1.
+    Usual,
+    /// Any finite f16 that is not negative: subnormals, zero and the largest included.
+    Any,
+}
+
+/// A tensor of uniformly random codes and signs.
+///
+/// # Errors
+/// When `cols` is not a multiple of the group size.
+pub fn tensor(
+    rng: &mut Rng,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    scales: Scales,
+) -> Result<TqTensor<'static>> {
+    let mask = if layout.bits() == 3 { 0x77 } else { 0xFF };
+    let packed: Vec<u8> = (0..rows * layout.packed_len(cols))
+        .map(|_| (rng.next_u64() >> 56) as u8 & mask)
+        .collect();
+    let scales: Vec<f16> = (0..rows * (cols / layout.group_size()))
+        .map(|_| match scales {
+            Scales::Usual => f16::from_f32(0.05 + 0.95 * rng.uniform()),
+            Scales::Any => f16::from_bits(match rng.below(8) {
+                0 => 0,
+                1 => f16::MAX.to_bits(),
+                2 | 3 => 1 + rng.below(0x3FF) as u16,
+                _ => rng.below(f16::MAX.to_bits() as usize + 1) as u16,
+            }),
+        })
+        .collect();
+    let signs = rng.signs(cols);
+    TqTensor::new(
+        "synthetic",
+        layout,
+        [rows, cols],
+        Parts {
+            packed: packed.into(),
+            scales: scales.into(),
+            signs: signs.into(),
+        },
+        Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size())),
+    )
+}

@@ -1,0 +1,335 @@
+//! A TQ4 tensor in memory: packed codes, scales, signs and the codebook they refer to.
+
+use crate::codebook::Codebook;
+use crate::error::{Error, Result};
+use half::f16;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The group sizes that every lane implements.
+pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
+
+/// How codes are stored: bits per code and elements per group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    bits: u32,
+    group_size: usize,
+}
+
+impl Layout {
+    /// # Errors
+    /// When `bits` is not 2, 3 or 4, or `group_size` not 32, 64, 128 or 256.
+    pub fn new(bits: u32, group_size: usize) -> Result<Self> {
+        if !(2..=4).contains(&bits) {
+            return Err(Error::input(
+                format!("bits = {bits} found, expected 2, 3 or 4"),
+                "bits",
+                "",
+            ));
+        }
+        if !GROUP_SIZES.contains(&group_size) {
+            return Err(Error::input(
+                format!("group_size = {group_size} found, expected 32, 64, 128 or 256"),
+                "group_size",
+                "",
+            ));
+        }
+        Ok(Self { bits, group_size })
+    }
+
+    /// Bits of information per code: 2, 3 or 4.
+    pub fn bits(self) -> u32 {
+        self.bits
+    }
+
+    /// Elements per group, a power of two.
+    pub fn group_size(self) -> usize {
+        self.group_size
+    }
+
+    /// Bits per code as stored: 3-bit codes take a nibble each.
+    pub fn stored_bits(self) -> u32 {
+        if self.bits == 2 { 2 } else { 4 }
+    }
+
+    /// Number of centroids, `2^bits`.
+    pub fn levels(self) -> usize {
+        1 << self.bits
+    }
+
+    /// Bytes of packed codes per `cols` elements.
+    pub fn packed_len(self, cols: usize) -> usize {
+        cols / (8 / self.stored_bits() as usize)
+    }
+
+    /// Bytes of packed codes per group.
+    pub fn packed_group(self) -> usize {
+        self.parts.packed_len(self.group_size)
+    }
+}
+
+/// The stored parts of a tensor of shape `[rows, cols]`, each row-major.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    /// Codes, `[rows, cols * stored_bits / 8]` bytes, low bits first.
+    pub packed: Cow<'a, [u8]>,
+    /// L2 norm of each rotated group, `[rows, cols / group_size]`.
+    pub scales: Cow<'a, [f16]>,
+    /// +1 or -1 for each column, `[cols]`, shared by all rows.
+    pub signs: Cow<'a, [i8]>,
+}
+
+/// A quantised weight of shape `[rows, cols]`, or some rows of one.
+///
+/// The packed codes may borrow from a mapped file; scales and signs are owned (they are small).
+#[derive(Debug, Clone)]
+pub struct TqTensor<'a> {
+    base: String,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    parts: Parts<'a>,
+    codebook: Arc<Codebook>,
+}
+
+impl<'a> TqTensor<'a> {
+    /// Checks that the parts fit together.
+    ///
+    /// `shape` is `[rows, cols]`.
+    ///
+    /// # Errors
+    /// When a length does not follow from the shape, `cols` is not a multiple of the group size, a
+    /// scale is negative or not finite, a sign is not +1 or -1, a 3-bit code exceeds 7, or every
+    /// packed byte of a row is 0xFF (which a broken encoder writes and a working one does not).
+    pub fn new(
+        base: impl Into<String>,
+        layout: Layout,
+        shape: [usize; 2],
+        parts: Parts<'a>,
+        codebook: Arc<Codebook>,
+    ) -> Result<Self> {
+        let tensor = Self {
+            base: base.into(),
+            layout,
+            rows: shape[0],
+            cols: shape[1],
+            parts,
+            codebook,
+        };
+        tensor.check()?;
+        Ok(tensor)
+    }
+
+    fn check(&self) -> Result<()> {
+        let name = |part: &str| format!("{}.{part}", self.base);
+        let g = self.layout.group_size;
+        if self.rows == 0 || self.cols == 0 {
+            return Err(Error::input(
+                format!("shape [{}, {}] holds no element", self.rows, self.cols),
+                &self.base,
+                "",
+            ));
+        }
+        if !self.cols.is_multiple_of(g) {
+            return Err(Error::input(
+                format!("{} columns are not a multiple of group_size {g}", self.cols),
+                &self.base,
+                "check group_size in turboquant_config.json",
+            ));
+        }
+        let parts = [
+            (
+                "tq_packed",
+                self.parts.packed.len(),
+                self.rows.checked_mul(self.layout.packed_len(self.cols)),
+            ),
+            (
+                "tq_scales",
+                self.parts.scales.len(),
+                self.rows.checked_mul(self.cols / g),
+            ),
+            ("tq_signs", self.parts.signs.len(), Some(self.cols)),
+        ];
+        for (part, found, expected) in parts {
+            if Some(found) != expected {
+                return Err(Error::input(
+                    format!(
+                        "{found} elements found, expected {} for shape [{}, {}]",
+                        expected.map_or("more than memory holds".into(), |n| n.to_string()),
+                        self.rows,
+                        self.cols
+                    ),
+                    name(part),
+                    "",
+                ));
+            }
+        }
+        if self.codebook.centroids().len() != self.layout.levels() {
+            return Err(Error::input(
+                format!(
+                    "{} centroids found, expected {} (2^{} bits)",
+                    self.codebook.centroids().len(),
+                    self.layout.levels(),
+                    self.layout.bits
+                ),
+                "centroids",
+                "",
+            ));
+        }
+        if let Some(i) = self.parts.signs.iter().position(|&s| s != 1 && s != -1) {
+            return Err(Error::input(
+                format!(
+                    "sign {} found at column {i}, expected +1 or -1",
+                    self.parts.signs[i]
+                ),
+                name("tq_signs"),
+                "this is another project's format, or the file is damaged",
+            ));
+        }
+        if let Some(i) = self
+            .scales
+            .iter()
+            .position(|s| !s.is_finite() || (s.is_sign_negative() && s.to_bits() != 0x8000))
+        {
+            let per_row = self.cols / g;
+            return Err(Error::input(
+                format!(
+                    "scale {} found at row {}, group {}, expected finite and not negative",
+                    self.parts.scales[i],
+                    i / per_row,
+                    i % per_row
+                ),
+                name("tq_scales"),
+                "the encoder overflowed f16, or the file is damaged",
+            ));
+        }
+        let row_len = self.layout.packed_len(self.cols);
+        for (row, bytes) in self.parts.packed.chunks_exact(row_len).enumerate() {
+            if bytes.iter().all(|&b| b == 0xFF) {
+                return Err(Error::input(
+                    format!(
+                        "every packed byte of row {row} is 0xFF, which no working encoder writes"
+                    ),
+                    name("tq_packed"),
+                    "quantise this tensor again with a working encoder",
+                ));
+            }
+            if self.layout.bits == 3
+                && let Some(i) = bytes.iter().position(|&b| b & 0x88 != 0)
+            {
+                return Err(Error::input(
+                    format!(
+                        "packed byte {:#04x} at row {row}, byte {i} holds a code over 7, expected 3-bit codes in nibbles",
+                        bytes[i]
+                    ),
+                    name("tq_packed"),
+                    "check bits in turboquant_config.json",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name before `.weight`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// How codes are stored.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Rows, the output dimension N.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, the input dimension K.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// `rows * cols`.
+    pub fn elements(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Groups in one row.
+    pub fn groups_per_row(&self) -> usize {
+        self.cols / self.layout.group_size
+    }
+
+    /// Groups in the whole tensor.
+    pub fn groups(&self) -> usize {
+        self.rows * self.groups_per_row()
+    }
+
+    /// Packed codes, row-major.
+    pub fn packed(&self) -> &[u8] {
+        &self.parts.packed
+    }
+
+    /// Scales, `[rows, cols / group_size]` row-major.
+    pub fn scales(&self) -> &[f16] {
+        &self.parts.scales
+    }
+
+    /// Signs, one per column.
+    pub fn signs(&self) -> &[i8] {
+        &self.parts.signs
+    }
+
+    /// The codebook that the codes refer to.
+    pub fn codebook(&self) -> &Arc<Codebook> {
+        &self.codebook
+    }
+
+    /// The code at (row, col).
+    pub fn code(&self, row: usize, col: usize) -> u8 {
+        let bits = self.layout.stored_bits() as usize;
+        let byte = self.parts.packed[row * self.layout.packed_len(self.cols) + col * bits / 8];
+        (byte >> (col * bits % 8)) & ((1 << bits) - 1)
+    }
+
+    /// Some rows, borrowed.
+    ///
+    /// # Errors
+    /// When the range is empty or reaches outside the tensor.
+    pub fn slice_rows(&self, range: Range<usize>) -> Result<TqTensor<'_>> {
+        if range.start >= range.end || range.end > self.rows {
+            return Err(Error::input(
+                format!(
+                    "rows {}..{} asked for, the tensor has rows 0..{}",
+                    range.start, range.end, self.rows
+                ),
+                &self.base,
+                "choose --row-start and --row-count inside the tensor",
+            ));
+        }
+        let row_len = self.layout.packed_len(self.cols);
+        let per_row = self.groups_per_row();
+        Ok(TqTensor {
+            base: self.base.clone(),
+            layout: self.layout,
+            rows: range.len(),
+            cols: self.cols,
+            parts: Parts {
+                packed: self.parts.packed[range.start * row_len..range.end * row_len].into(),
+                scales: self.parts.scales[range.start * per_row..range.end * per_row].into(),
+                signs: (&*self.parts.signs).into(),
+            },
+            codebook: Arc::clone(&self.codebook),
+        })
+    }
+
+    /// The stored parts, borrowed.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts {
+            packed: (&*self.parts.packed).into(),
+            scales: (&*self.parts.scales).into(),
+            signs: (&*self.parts.signs).into(),
+        }
+    }
+}
