@@ -65,7 +65,7 @@ impl Layout {
 
     /// Bytes of packed codes per group.
     pub fn packed_group(self) -> usize {
-        self.parts.packed_len(self.group_size)
+        self.packed_len(self.group_size)
     }
 }
 
@@ -188,6 +188,7 @@ impl<'a> TqTensor<'a> {
             ));
         }
         if let Some(i) = self
+            .parts
             .scales
             .iter()
             .position(|s| !s.is_finite() || (s.is_sign_negative() && s.to_bits() != 0x8000))
