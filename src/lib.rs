@@ -7,6 +7,8 @@ pub mod codebook;
 pub mod encode;
 pub mod error;
 pub mod fwht;
+pub mod gate;
+pub mod metrics;
 pub mod oracle;
 pub mod reference;
 pub mod synthetic;
