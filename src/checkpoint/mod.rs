@@ -1,0 +1,252 @@
+//! Checkpoints on disk: a directory of safetensors shards, with or without an index.
+//!
+//! Files are untrusted: every size and offset is checked before it is used, paths may not leave the
+//! directory, and nothing is read that a header did not declare.
+
+mod config;
+mod shard;
+mod tq;
+mod write;
+
+pub use config::Config;
+pub use shard::Shard;
+pub use tq::{TqInfo, TqModel};
+pub(crate) use write::write_safetensors;
+pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
+
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+/// Name of the index of a sharded checkpoint.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// Name of the only file of an unsharded one.
+pub const SINGLE: &str = "model.safetensors";
+
+/// Longest index or config that is read, in bytes.
+const MAX_JSON: u64 = 256 << 20;
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// A checkpoint directory with its shards mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Maps every shard of the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// When the directory, its index or a shard is missing, damaged or contradicts the others.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let place = dir.display().to_string();
+        if !dir.is_dir() {
+            return Err(Error::input(
+                "no such model directory",
+                place,
+                "name the directory that holds *.safetensors",
+            ));
+        }
+        let index = dir.join(INDEX);
+        if index.exists() {
+            return Self::from_index(dir, &index);
+        }
+        let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+            .map_err(|e| Error::io("list the directory", dir, &e))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
+            .collect();
+        files.sort();
+        let file = match files.as_slice() {
+            [] => {
+                return Err(Error::input(
+                    "no *.safetensors file found",
+                    place,
+                    "name the directory that holds the model",
+                ));
+            }
+            [one] => one.clone(),
+            _ => match files.iter().find(|f| f.ends_with(SINGLE)) {
+                Some(single) => single.clone(),
+                None => {
+                    return Err(Error::input(
+                        format!("{} shards found but no {INDEX}", files.len()),
+                        place,
+                        "copy the index that belongs to these shards",
+                    ));
+                }
+            },
+        };
+        let shard = Shard::open(&file)?;
+        let tensors = shard.names().map(|n| (n.to_owned(), 0)).collect();
+        Ok(Self {
+            dir: dir.to_owned(),
+            shards: vec![shard],
+            tensors,
+        })
+    }
+
+    fn from_index(dir: &Path, path: &Path) -> Result<Self> {
+        let index: Index = read_json(path)?;
+        let mut shards = Vec::new();
+        let mut by_file: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut tensors = BTreeMap::new();
+        for (tensor, file) in &index.weight_map {
+            let shard = match by_file.get(file.as_str()) {
+                Some(&i) => i,
+                None => {
+                    shards.push(Shard::open(&inside(dir, path, file)?)?);
+                    by_file.insert(file, shards.len() - 1);
+                    shards.len() - 1
+                }
+            };
+            if shards[shard].info(tensor).is_none() {
+                return Err(Error::input(
+                    format!("the index puts tensor {tensor:?} in {file:?}, which does not hold it"),
+                    path.display().to_string(),
+                    "the index and the shards are of different models; copy both again",
+                ));
+            }
+            tensors.insert(tensor.clone(), shard);
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            shards,
+            tensors,
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shard that holds `name`.
+    pub fn shard_of(&self, name: &str) -> Option<&Shard> {
+        Some(&self.shards[*self.tensors.get(name)?])
+    }
+
+    /// Rows of a plain weight as f32, row-major.
+    ///
+    /// # Errors
+    /// When `name` is not there, is not `shape`, or is neither BF16, F16 nor F32.
+    pub fn rows_f32(&self, name: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Vec<f32>> {
+        let Some(shard) = self.shard_of(name) else {
+            return Err(Error::input(
+                format!("no tensor {name:?}{}", nearest(name, self.names())),
+                self.dir.display().to_string(),
+                "name the source model that the TQ4 model was made from",
+            ));
+        };
+        let info = shard.info(name).expect("the map names this shard");
+        let place = format!("{} in {}", name, shard.path().display());
+        if info.shape != shape {
+            return Err(Error::input(
+                format!(
+                    "shape {:?} found, expected {shape:?} as in the TQ4 model",
+                    info.shape
+                ),
+                place,
+                "name the source model that the TQ4 model was made from",
+            ));
+        }
+        let data = shard.data(name).expect("the map names this shard");
+        let size = match info.dtype {
+            Dtype::BF16 | Dtype::F16 => 2,
+            Dtype::F32 => 4,
+            other => {
+                return Err(Error::input(
+                    format!("dtype {other:?} found, expected BF16, F16 or F32"),
+                    place,
+                    "name a source model with plain weights",
+                ));
+            }
+        };
+        let data = &data[rows.start * shape[1] * size..rows.end * shape[1] * size];
+        let pair = |b: &[u8]| [b[0], b[1]];
+        Ok(match info.dtype {
+            Dtype::BF16 => data
+                .chunks_exact(2)
+                .map(|b| bf16::from_le_bytes(pair(b)).to_f32())
+                .collect(),
+            Dtype::F16 => data
+                .chunks_exact(2)
+                .map(|b| f16::from_le_bytes(pair(b)).to_f32())
+                .collect(),
+            _ => data
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+        })
+    }
+}
+
+/// The path of a shard that the index names; it must stay inside the directory.
+fn inside(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
+    let relative = Path::new(file);
+    let plain = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
+    if !plain || file.is_empty() {
+        return Err(Error::input(
+            format!("shard path {file:?} leaves the model directory"),
+            index.display().to_string(),
+            "an index names files beside it; do not trust this one",
+        ));
+    }
+    Ok(dir.join(relative))
+}
+
+/// Reads a regular file of JSON, with a limit on its size.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+    if !meta.is_file() || meta.len() > MAX_JSON {
+        return Err(Error::input(
+            format!(
+                "not a JSON file: {} bytes, regular file: {}",
+                meta.len(),
+                meta.is_file()
+            ),
+            path.display().to_string(),
+            "",
+        ));
+    }
+    let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    serde_json::from_slice(&text).map_err(|e| {
+        Error::input(
+            format!("not the JSON expected here: {e}"),
+            path.display().to_string(),
+            "the file is damaged or of another kind",
+        )
+    })
+}
+
+/// `; nearest: a, b, c` for a name that is not there, or nothing when no name is near.
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut scored: Vec<(f64, &str)> = names
+        .map(|n| (strsim::normalized_levenshtein(name, n), n))
+        .filter(|(score, _)| *score > 0.4)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<&str> = scored.iter().take(3).map(|(_, n)| *n).collect();
+    if near.is_empty() {
+        String::new()
+    } else {
+        format!("; nearest names: {}", near.join(", "))
+    }
+}

@@ -1,0 +1,230 @@
+//! The TQ4 tensors of a checkpoint.
+
+use super::{Checkpoint, Config, nearest};
+use crate::error::{Error, Result};
+use crate::tensor::{Parts, TqTensor};
+use globset::{GlobBuilder, GlobSetBuilder};
+use half::f16;
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+const PACKED: &str = ".tq_packed";
+
+/// A TQ4 model directory.
+#[derive(Debug)]
+pub struct TqModel {
+    checkpoint: Checkpoint,
+    config: Config,
+}
+
+/// Shape of one TQ4 tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TqInfo {
+    /// The name before `.weight`.
+    pub base: String,
+    /// `[rows, cols]` of the weight.
+    pub shape: [usize; 2],
+}
+
+impl TqModel {
+    /// Opens a TQ4 model directory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`] and [`Config::read`].
+    pub fn open(dir: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let config = Config::read(dir)?;
+        Ok(Self { checkpoint, config })
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Base names of all TQ4 tensors, sorted.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        self.checkpoint
+            .names()
+            .filter_map(|n| n.strip_suffix(PACKED))
+    }
+
+    /// Base names that match `patterns`: exact names, or globs in which `*` crosses dots.
+    ///
+    /// # Errors
+    /// When a pattern is malformed or matches nothing; the nearest names are said.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let mut chosen = GlobSetBuilder::new();
+        for pattern in patterns {
+            let wanted = pattern.strip_suffix(".weight").unwrap_or(pattern);
+            if self.bases().any(|b| b == wanted) {
+                chosen.add(literal(wanted)?);
+                continue;
+            }
+            let glob = GlobBuilder::new(wanted).build().map_err(|e| {
+                Error::input(format!("malformed pattern: {e}"), "--tensor-base", "")
+            })?;
+            let matcher = glob.compile_matcher();
+            if !self.bases().any(|b| matcher.is_match(b)) {
+                return Err(Error::input(
+                    format!("no TQ4 tensor {wanted:?}{}", nearest(wanted, self.bases())),
+                    self.checkpoint.dir().display().to_string(),
+                    "give --tensor-base the name before .weight, or a glob",
+                ));
+            }
+            chosen.add(glob);
+        }
+        let chosen = chosen
+            .build()
+            .map_err(|e| Error::input(format!("malformed pattern: {e}"), "--tensor-base", ""))?;
+        Ok(self
+            .bases()
+            .filter(|b| chosen.is_match(b))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn part(&self, base: &str, suffix: &str, dtype: Dtype) -> Result<(&TensorInfo, &[u8], String)> {
+        let name = format!("{base}.{suffix}");
+        let dir = self.checkpoint.dir().display();
+        let Some(shard) = self.checkpoint.shard_of(&name) else {
+            if self
+                .checkpoint
+                .shard_of(&format!("{base}.tq_norms"))
+                .is_some()
+            {
+                return Err(Error::input(
+                    format!("{base}.tq_norms found, expected {name}"),
+                    dir.to_string(),
+                    "this is another project's format, which only looks like TQ4",
+                ));
+            }
+            return Err(Error::input(
+                format!("no tensor {name:?}{}", nearest(base, self.bases())),
+                dir.to_string(),
+                "a TQ4 weight is three tensors: .tq_packed, .tq_scales, .tq_signs",
+            ));
+        };
+        let info = shard.info(&name).expect("the map names this shard");
+        let place = format!("{name} in {}", shard.path().display());
+        if info.dtype != dtype {
+            return Err(Error::input(
+                format!("dtype {:?} found, expected {dtype:?}", info.dtype),
+                place,
+                "this is another project's format, which only looks like TQ4",
+            ));
+        }
+        let data = shard.data(&name).ok_or_else(|| {
+            Error::input(
+                "the tensor lies outside its file",
+                &place,
+                "copy the file again",
+            )
+        })?;
+        Ok((info, data, place))
+    }
+
+    /// The shape of a TQ4 tensor, from the headers alone.
+    ///
+    /// # Errors
+    /// When a part is missing, has another dtype, or the shapes contradict each other.
+    pub fn info(&self, base: &str) -> Result<TqInfo> {
+        let layout = self.config.layout;
+        let (packed, _, packed_at) = self.part(base, "tq_packed", Dtype::U8)?;
+        let (scales, _, scales_at) = self.part(base, "tq_scales", Dtype::F16)?;
+        let (signs, _, signs_at) = self.part(base, "tq_signs", Dtype::I8)?;
+        let wrong = |found: &[usize], expected: String, place: String| {
+            Err(Error::input(
+                format!("shape {found:?} found, expected {expected}"),
+                place,
+                "check bits and group_size in turboquant_config.json",
+            ))
+        };
+        let [cols] = signs.shape[..] else {
+            return wrong(&signs.shape, "[K]".into(), signs_at);
+        };
+        let [rows, row_bytes] = packed.shape[..] else {
+            return wrong(
+                &packed.shape,
+                format!("[N, {}]", layout.packed_len(cols)),
+                packed_at,
+            );
+        };
+        if cols == 0 || !cols.is_multiple_of(layout.group_size()) {
+            let expected = format!("[K], K a multiple of group_size {}", layout.group_size());
+            return wrong(&signs.shape, expected, signs_at);
+        }
+        if row_bytes != layout.packed_len(cols) || rows == 0 {
+            let expected = format!(
+                "[N, {}] for {cols} columns at {} bits",
+                layout.packed_len(cols),
+                layout.stored_bits()
+            );
+            return wrong(&packed.shape, expected, packed_at);
+        }
+        if scales.shape != [rows, cols / layout.group_size()] {
+            let expected = format!("[{rows}, {}]", cols / layout.group_size());
+            return wrong(&scales.shape, expected, scales_at);
+        }
+        Ok(TqInfo {
+            base: base.to_owned(),
+            shape: [rows, cols],
+        })
+    }
+
+    /// Rows of a TQ4 tensor; the packed codes borrow from the mapped file.
+    ///
+    /// # Errors
+    /// As [`TqModel::info`] and [`TqTensor::new`], or when the rows lie outside the tensor.
+    pub fn rows(&self, base: &str, rows: Range<usize>) -> Result<TqTensor<'_>> {
+        let [n, cols] = self.info(base)?.shape;
+        if rows.start >= rows.end || rows.end > n {
+            return Err(Error::input(
+                format!(
+                    "rows {}..{} asked for, the tensor has rows 0..{n}",
+                    rows.start, rows.end
+                ),
+                base,
+                "choose --row-start and --row-count inside the tensor",
+            ));
+        }
+        let layout = self.config.layout;
+        let (packed, scales, signs) = (
+            self.part(base, "tq_packed", Dtype::U8)?.1,
+            self.part(base, "tq_scales", Dtype::F16)?.1,
+            self.part(base, "tq_signs", Dtype::I8)?.1,
+        );
+        let row_bytes = layout.packed_len(cols);
+        let row_scales = 2 * (cols / layout.group_size());
+        let scales: Vec<f16> = scales[rows.start * row_scales..rows.end * row_scales]
+            .chunks_exact(2)
+            .map(|b| f16::from_le_bytes([b[0], b[1]]))
+            .collect();
+        let parts = Parts {
+            packed: (&packed[rows.start * row_bytes..rows.end * row_bytes]).into(),
+            scales: scales.into(),
+            signs: bytemuck::cast_slice::<u8, i8>(signs).into(),
+        };
+        TqTensor::new(
+            base,
+            layout,
+            [rows.len(), cols],
+            parts,
+            Arc::clone(&self.config.codebook),
+        )
+    }
+}
+
+fn literal(name: &str) -> Result<globset::Glob> {
+    GlobBuilder::new(&globset::escape(name))
+        .build()
+        .map_err(|e| Error::input(format!("malformed name: {e}"), "--tensor-base", ""))
+}

@@ -1,0 +1,108 @@
+//! Writing checkpoints, whole or not at all.
+
+use super::config::CONFIG;
+use super::{Config, SINGLE};
+use crate::error::{Error, Result};
+use crate::tensor::TqTensor;
+use half::bf16;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+/// A plain BF16 weight to be written.
+#[derive(Debug, Clone)]
+pub struct PlainTensor {
+    /// Full name, with `.weight`.
+    pub name: String,
+    /// `[rows, cols]`.
+    pub shape: [usize; 2],
+    /// Row-major values.
+    pub values: Vec<bf16>,
+}
+
+/// Writes `bytes` to `path` through a temporary file in the same directory, then renames it: either
+/// the old file stays or the whole new one is there.
+///
+/// # Errors
+/// When the directory cannot be written or the disk is full; nothing is left behind.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let mut file =
+        tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("write", path, &e))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|e| Error::io("write", path, &e))?;
+    // Temporary files are private; what a user asked for is readable like any other file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let readable = std::fs::Permissions::from_mode(0o644);
+        file.as_file()
+            .set_permissions(readable)
+            .map_err(|e| Error::io("write", path, &e))?;
+    }
+    file.persist(path)
+        .map_err(|e| Error::io("write", path, &e.error))?;
+    Ok(())
+}
+
+/// Serialises tensors as safetensors and writes them atomically.
+pub(crate) fn write_safetensors(
+    path: &Path,
+    tensors: &[(String, TensorView<'_>)],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<()> {
+    let views = tensors.iter().map(|(n, v)| (n.as_str(), v));
+    let bytes = safetensors::serialize(views, metadata)
+        .map_err(|e| Error::input(e.to_string(), path.display().to_string(), ""))?;
+    write_atomically(path, &bytes)
+}
+
+fn view<'a>(dtype: Dtype, shape: &[usize], data: &'a [u8]) -> TensorView<'a> {
+    TensorView::new(dtype, shape.to_vec(), data).expect("the length follows from the shape")
+}
+
+/// Writes plain BF16 weights as an unsharded checkpoint.
+///
+/// # Errors
+/// When `dir` cannot be made or written.
+pub fn write_plain_model(dir: &Path, tensors: &[PlainTensor]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|t| {
+            let bytes = bytemuck::cast_slice(&t.values);
+            (t.name.clone(), view(Dtype::BF16, &t.shape, bytes))
+        })
+        .collect();
+    write_safetensors(&dir.join(SINGLE), &views, None)
+}
+
+/// Writes TQ4 tensors as an unsharded TQ4 model: weights, then the configuration.
+///
+/// # Errors
+/// When `dir` cannot be made or written.
+pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor<'_>]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+    let mut views = Vec::new();
+    for t in tensors {
+        let [n, k] = [t.rows(), t.cols()];
+        let name = |part: &str| format!("{}.{part}", t.base());
+        let packed = [n, t.layout().packed_len(k)];
+        views.push((name("tq_packed"), view(Dtype::U8, &packed, t.packed())));
+        let scales = bytemuck::cast_slice(t.scales());
+        views.push((
+            name("tq_scales"),
+            view(Dtype::F16, &[n, t.groups_per_row()], scales),
+        ));
+        let signs = bytemuck::cast_slice(t.signs());
+        views.push((name("tq_signs"), view(Dtype::I8, &[k], signs)));
+    }
+    write_safetensors(&dir.join(SINGLE), &views, None)?;
+    write_atomically(&dir.join(CONFIG), config.to_json().as_bytes())
+}

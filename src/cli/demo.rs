@@ -1,0 +1,91 @@
+//! `tq4 demo`: a synthetic model, written and validated.
+
+use super::run::Run;
+use super::validate::LaneArgs;
+use super::{Format, Outcome, print};
+use half::bf16;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tq4::checkpoint::{
+    Checkpoint, Config, PlainTensor, TqModel, write_plain_model, write_tq_model,
+};
+use tq4::codebook::Codebook;
+use tq4::encode::quantize;
+use tq4::error::Result;
+use tq4::lane;
+use tq4::synthetic::{self, Rng};
+use tq4::tensor::Layout;
+
+/// Seed of the synthetic weights.
+const SEED: u64 = 0x7104;
+
+/// Name and shape of each weight.
+const TENSORS: [(&str, [usize; 2]); 3] = [
+    ("model.layers.0.mlp.gate_proj", [256, 4096]),
+    ("model.layers.0.mlp.down_proj", [129, 11008]),
+    ("model.layers.0.self_attn.q_proj", [64, 1024]),
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder for the two models
+    #[arg(long, value_name = "DIR", default_value = "tq4-demo")]
+    dir: PathBuf,
+    #[command(flatten)]
+    lanes: LaneArgs,
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Write the JSON report here
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let choice = args.lanes.choice()?;
+    let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
+    let layout = Layout::new(4, 128)?;
+    let codebook = Arc::new(Codebook::lloyd_max(4, 128));
+    let mut rng = Rng::new(SEED);
+    let (mut plain, mut quantised) = (Vec::new(), Vec::new());
+    for (base, [rows, cols]) in TENSORS {
+        let values: Vec<bf16> = synthetic::weight(&mut rng, rows, cols)
+            .into_iter()
+            .map(bf16::from_f32)
+            .collect();
+        let weight: Vec<f32> = values.iter().map(|v| v.to_f32()).collect();
+        let signs = rng.signs(cols);
+        quantised.push(quantize(base, &weight, cols, layout, &signs, &codebook)?);
+        plain.push(PlainTensor {
+            name: format!("{base}.weight"),
+            shape: [rows, cols],
+            values,
+        });
+    }
+    write_plain_model(&source_dir, &plain)?;
+    write_tq_model(&tq_dir, &Config { layout, codebook }, &quantised)?;
+    if args.format != Format::Json {
+        print(&format!(
+            "wrote a synthetic model to {} and its TQ4 form to {}\n\n",
+            source_dir.display(),
+            tq_dir.display()
+        ))?;
+    }
+    let model = TqModel::open(&tq_dir)?;
+    let source = Checkpoint::open(&source_dir)?;
+    let bases: Vec<String> = model.bases().map(str::to_owned).collect();
+    let mut lanes = lane::open(&choice, Vec::new())?;
+    Run {
+        model: &model,
+        source: Some(&source),
+        bases: &bases,
+        row_start: 0,
+        row_count: None,
+        require: &args.lanes.require,
+        format: args.format,
+        report: args.report.as_deref(),
+        top_errors: None,
+        record: None,
+    }
+    .execute(&mut lanes)
+}

@@ -1,0 +1,84 @@
+//! The command line: arguments in, exit code out; each command wires library parts together.
+
+mod demo;
+mod devices;
+mod progress;
+mod run;
+mod validate;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+use tq4::Error;
+
+/// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
+///
+/// Exit codes: 0 all that ran passed; 1 a lane failed its gates; 2 bad usage, bad input or a broken
+/// backend; 3 a lane named in --require was not available.
+#[derive(Parser)]
+#[command(name = "tq4", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a small synthetic model and validate it on every lane there is
+    Demo(demo::Args),
+    /// Validate tensors of a TQ4 model on every lane
+    Validate(validate::Args),
+    /// List every adapter and device, and why a lane is not available
+    Devices(devices::Args),
+}
+
+/// Form of what goes to stdout.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Markdown,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    GatesFailed,
+    LaneBroke,
+    RequiredLaneMissing,
+}
+
+/// Parses the arguments, runs the command and turns its end into an exit code.
+pub fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Devices(args) => devices::run(&args),
+    };
+    match result {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::GatesFailed) => ExitCode::from(1),
+        Ok(Outcome::LaneBroke) => ExitCode::from(2),
+        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
+        Err(e) => {
+            // stderr may be closed as well; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes to stdout. A reader that closed the pipe has seen enough: that ends the program quietly.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Error::input(
+            format!("cannot write to stdout: {e}"),
+            "stdout",
+            "",
+        )),
+        Ok(()) => Ok(()),
+    }
+}

@@ -1,0 +1,54 @@
+//! A progress bar on stderr, for what takes longer than a second.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::{Duration, Instant};
+
+/// Work shorter than this shows no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A bar that stays hidden for the first second. It draws only on a terminal.
+pub struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    /// A bar over `steps` steps.
+    pub fn new(steps: usize) -> Self {
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}")
+            .expect("the template is constant");
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::hidden())
+            .with_style(style);
+        Self {
+            bar,
+            start: Instant::now(),
+            shown: false,
+        }
+    }
+
+    /// Says what is being done now.
+    pub fn message(&mut self, text: &str) {
+        self.show();
+        self.bar.set_message(tq4::error::printable(text));
+    }
+
+    /// One step is done.
+    pub fn step(&mut self) {
+        self.show();
+        self.bar.inc(1);
+    }
+
+    fn show(&mut self) {
+        if !self.shown && self.start.elapsed() > PATIENCE {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+            self.shown = true;
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,177 @@
+//! Tables for people, in a terminal or in Markdown.
+
+use super::{LaneReport, Status, TensorReport};
+use crate::error::printable;
+use crate::metrics::Metrics;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+/// Where the table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A terminal of 100 columns.
+    Terminal,
+    /// A pull request or a job summary.
+    Markdown,
+}
+
+/// Columns that tables are set for.
+const WIDTH: u16 = 100;
+
+fn table(style: Style, header: &[&str]) -> Table {
+    let mut t = Table::new();
+    match style {
+        Style::Terminal => {
+            t.load_style(presets::UTF8_HORIZONTAL_ONLY);
+            t.set_content_arrangement(ContentArrangement::Dynamic);
+            t.set_width(WIDTH);
+        }
+        Style::Markdown => {
+            t.load_style(presets::ASCII_MARKDOWN);
+        }
+    }
+    t.set_header(header.iter().copied());
+    t
+}
+
+/// Three significant digits, short.
+fn short(v: f64) -> String {
+    if v.is_nan() {
+        "NaN".into()
+    } else if v == 0.0 {
+        "0".into()
+    } else if (1e-3..1e4).contains(&v.abs()) {
+        format!("{v:.5}")
+    } else {
+        format!("{v:.2e}")
+    }
+}
+
+/// Share of equal elements; 100 only when every one is.
+fn percent(m: &Metrics) -> String {
+    let p = 100.0 * m.bit_equal as f64 / m.elements as f64;
+    if m.bit_equal == m.elements {
+        "100".into()
+    } else {
+        format!("{:.3}", (p * 1000.0).floor() / 1000.0)
+    }
+}
+
+fn plain(lane: &str) -> &str {
+    lane.strip_suffix("_dequant")
+        .unwrap_or(if lane == "bf16_source" {
+            "source"
+        } else {
+            lane
+        })
+}
+
+/// The comparisons of one tensor: a title line and a table.
+pub fn tensor_table(t: &TensorReport, style: Style) -> String {
+    let mut table = table(
+        style,
+        &[
+            "comparison",
+            "rmse ratio",
+            "max abs",
+            "p99 rel",
+            "bit-equal %",
+            "max ULP",
+            "verdict",
+        ],
+    );
+    for column in 1..6 {
+        if let Some(c) = table.column_mut(column) {
+            c.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for m in &t.metrics {
+        let verdict = if m.rhs == "reference_dequant" {
+            match t
+                .decisions
+                .iter()
+                .find(|d| d.lane == plain(&m.lhs))
+                .and_then(|d| d.passed)
+            {
+                Some(true) => "pass",
+                Some(false) => "FAIL",
+                None => "",
+            }
+        } else {
+            ""
+        };
+        table.add_row([
+            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
+            short(m.rmse_over_rhs_rms),
+            short(m.max_abs),
+            short(m.rel_p99),
+            percent(m),
+            m.max_ulp.to_string(),
+            verdict.to_owned(),
+        ]);
+    }
+    let title = format!(
+        "{}  rows {}..{}, {} columns, {} bits, group {}",
+        printable(&t.tensor_base),
+        t.row_start,
+        t.row_start + t.row_count,
+        t.shape[1],
+        t.bits,
+        t.group_size
+    );
+    let title = match style {
+        Style::Terminal => title,
+        Style::Markdown => format!("### {title}\n"),
+    };
+    let codebook = if t.centroids_config_vs_cuda.max_abs > 1e-6 {
+        format!(
+            "\nnote: the model's codebook is not Lloyd-Max for this group size (max difference {})",
+            short(t.centroids_config_vs_cuda.max_abs)
+        )
+    } else {
+        String::new()
+    };
+    let body = if t.metrics.is_empty() {
+        "nothing to compare: only the reference ran".to_owned()
+    } else {
+        table.to_string()
+    };
+    format!("{title}\n{body}{codebook}\n")
+}
+
+/// Every lane and what became of it.
+pub fn lanes_table(lanes: &[LaneReport], style: Style) -> String {
+    let mut table = table(style, &["lane", "status", "device"]);
+    for lane in lanes {
+        let status = match lane.status {
+            Status::Ran => "ran",
+            Status::Recorded => "recorded",
+            Status::Unavailable => "NOT RUN",
+            Status::Failed => "FAILED",
+            Status::Skipped => "skipped",
+        };
+        let mut device = match (&lane.device, &lane.reason) {
+            (_, Some(reason)) => reason.clone(),
+            (Some(device), None) => device.clone(),
+            (None, None) => String::new(),
+        };
+        if let (Some(api), None) = (&lane.api, &lane.reason)
+            && !api.is_empty()
+            && api != "CPU"
+        {
+            device += &format!(", {api}");
+        }
+        if let (Some(driver), None) = (&lane.driver, &lane.reason)
+            && !driver.is_empty()
+        {
+            device += &format!(", {driver}");
+        }
+        if lane.software == Some(true) {
+            device += ", software";
+        }
+        if let Some(help) = &lane.help {
+            device += &format!("; {help}");
+        }
+        table.add_row([printable(&lane.name), status.to_owned(), printable(&device)]);
+    }
+    format!("{table}\n")
+}
