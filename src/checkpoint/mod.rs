@@ -215,15 +215,20 @@ fn inside(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
 /// Reads a regular file of JSON, with a limit on its size.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
-    if !meta.is_file() || meta.len() > MAX_JSON {
-        return Err(Error::input(
-            format!(
-                "not a JSON file: {} bytes, regular file: {}",
-                meta.len(),
-                meta.is_file()
-            ),
+    let bad = |what: String| {
+        Err(Error::input(
+            what,
             path.display().to_string(),
-            "",
+            "name a JSON file",
+        ))
+    };
+    if !meta.is_file() {
+        return bad("not a regular file".into());
+    }
+    if meta.len() > MAX_JSON {
+        return bad(format!(
+            "{} bytes of JSON are more than the {MAX_JSON} read here",
+            meta.len()
         ));
     }
     let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;

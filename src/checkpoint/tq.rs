@@ -107,8 +107,13 @@ impl TqModel {
                     "this is another project's format, which only looks like TQ4",
                 ));
             }
+            let near = if self.bases().any(|b| b == base) {
+                String::new()
+            } else {
+                nearest(base, self.bases())
+            };
             return Err(Error::input(
-                format!("no tensor {name:?}{}", nearest(base, self.bases())),
+                format!("no tensor {name:?}{near}"),
                 dir.to_string(),
                 "a TQ4 weight is three tensors: .tq_packed, .tq_scales, .tq_signs",
             ));
