@@ -36,6 +36,8 @@ pub(super) struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     module: wgpu::ShaderModule,
+    bindings: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
     pipelines: HashMap<(Layout, bool), wgpu::ComputePipeline>,
     buffers: HashMap<&'static str, wgpu::Buffer>,
     poison: wgpu::Buffer,
@@ -60,6 +62,12 @@ impl Gpu {
             label: Some("tq4_dequant"),
             source: wgpu::ShaderSource::Wgsl(shader.into()),
         });
+        let bindings = bind_group_layout(&device);
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&bindings)],
+            ..Default::default()
+        });
         let poison = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("poison"),
             size: POISON_BYTES,
@@ -78,6 +86,8 @@ impl Gpu {
             device,
             queue,
             module,
+            bindings,
+            pipeline_layout,
             pipelines: HashMap::new(),
             buffers: HashMap::new(),
             poison,
@@ -91,7 +101,7 @@ impl Gpu {
             self.device
                 .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some("tq4_dequant"),
-                    layout: None,
+                    layout: Some(&self.pipeline_layout),
                     module: &self.module,
                     entry_point: Some("tq4_dequant"),
                     compilation_options: wgpu::PipelineCompilationOptions {
@@ -227,7 +237,7 @@ impl Gpu {
         });
         let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
-            layout: &pipeline.get_bind_group_layout(0),
+            layout: &self.bindings,
             entries: &entries,
         });
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -297,6 +307,31 @@ impl Gpu {
         let elapsed = ticks[1].checked_sub(ticks[0]).filter(|d| *d > 0)?;
         Some(Duration::from_nanos((elapsed as f64 * t.period) as u64))
     }
+}
+
+/// Parameters, three inputs and the result, as the shader declares them.
+fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: None,
+        entries: &[
+            entry(0, wgpu::BufferBindingType::Uniform),
+            entry(1, storage(true)),
+            entry(2, storage(true)),
+            entry(3, storage(true)),
+            entry(4, storage(false)),
+        ],
+    })
 }
 
 impl Timer {
