@@ -3,7 +3,7 @@
 use super::{LaneReport, Status, TensorReport};
 use crate::error::printable;
 use crate::metrics::Metrics;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 /// Where the table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,12 @@ pub enum Style {
 /// Columns that tables are set for.
 const WIDTH: u16 = 100;
 
-fn table(style: Style, header: &[&str]) -> Table {
+/// An empty table with a header.
+pub fn table(style: Style, header: &[&str]) -> Table {
     let mut t = Table::new();
     match style {
         Style::Terminal => {
-            t.load_style(presets::UTF8_HORIZONTAL_ONLY);
+            t.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')));
             t.set_content_arrangement(ContentArrangement::Dynamic);
             t.set_width(WIDTH);
         }
