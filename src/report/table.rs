@@ -123,9 +123,15 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
         Style::Terminal => title,
         Style::Markdown => format!("### {title}\n"),
     };
+    // Markdown takes a line right below a table for another row of it.
+    let gap = if style == Style::Markdown {
+        "\n\n"
+    } else {
+        "\n"
+    };
     let codebook = if t.centroids_config_vs_cuda.max_abs > 1e-6 {
         format!(
-            "\nnote: the model's codebook is not Lloyd-Max for this group size (max difference {})",
+            "{gap}note: the model's codebook is not Lloyd-Max for this group size (max difference {})",
             short(t.centroids_config_vs_cuda.max_abs)
         )
     } else {
@@ -174,5 +180,10 @@ pub fn lanes_table(lanes: &[LaneReport], style: Style) -> String {
         }
         table.add_row([printable(&lane.name), status.to_owned(), printable(&device)]);
     }
-    format!("{table}\n")
+    let gap = if style == Style::Markdown {
+        "\n\n"
+    } else {
+        "\n"
+    };
+    format!("{table}{gap}")
 }

@@ -144,7 +144,11 @@ pub(super) fn select(
             .map(|i| format!("{} {}", i.index, i.name))
             .collect();
         return Err(Error::input(
-            format!("no such adapter: {select:?}"),
+            match select {
+                Select::Name(name) => format!("no adapter has {name:?} in its name"),
+                Select::Index(i) => format!("no adapter {i}"),
+                Select::Auto => "no adapter".into(),
+            },
             "--adapter",
             format!("adapters are: {}", names.join("; ")),
         ));
