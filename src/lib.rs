@@ -1,4 +1,27 @@
-//! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly, and how fast.
+//! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly.
+//!
+//! Data flows one way: [`checkpoint`] -> [`lane`]s -> [`metrics`] -> [`gate`]s -> [`report`].
+//! [`validate`] does the whole of it for one tensor:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use tq4::checkpoint::TqModel;
+//! use tq4::lane::{self, Choice};
+//! use tq4::validate::{Input, validate};
+//!
+//! let model = TqModel::open(Path::new("Qwen3.5-9B-TQ4"))?;
+//! let tensor = model.rows("model.language_model.layers.1.mlp.gate_proj", 0..8)?;
+//! let input = Input { tq_model: "Qwen3.5-9B-TQ4", tensor: &tensor, row_start: 0, source: None };
+//! let mut lanes = lane::open(&Choice::default(), Vec::new())?;
+//! let outcome = validate(&input, &mut lanes, |_| ())?;
+//! for d in &outcome.report.decisions {
+//!     println!("{}: {} ({})", d.lane, d.decision, d.reason);
+//! }
+//! # Ok::<(), tq4::Error>(())
+//! ```
+//!
+//! The format and the arithmetic are those of TurboQuant (arXiv:2504.19874) with a Hadamard rotation,
+//! as its published 4-bit checkpoints have them; see [`tensor::TqTensor`] and [`mod@reference`].
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 

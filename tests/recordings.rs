@@ -2,6 +2,8 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "support/lane.rs"]
+mod lane;
 
 use cli::{COLS, Model, ROWS, stderr, stdout, tq4};
 use half::bf16;
@@ -181,4 +183,70 @@ fn our_own_form_comes_back_as_it_was_written() {
     assert!((0..values.len()).all(|i| back.values().bf16(i) == values[i]));
     assert_eq!(back.mismatch(&tensor, 1), None);
     assert!(back.mismatch(&tensor, 0).is_some());
+}
+
+#[test]
+fn what_record_writes_is_read_back_as_the_same_lane() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out) = (dir.path().join("m"), dir.path().join("rec"));
+    Model::valid().write(&model);
+    let run = tq4(&[
+        "validate",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--tensor-base",
+        "a.gate_proj",
+        "--row-start",
+        "1",
+        "--lanes",
+        "wgpu",
+        "--record",
+        out.to_str().unwrap(),
+        "--format",
+        "json",
+    ]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let live: Value = serde_json::from_str(&stdout(&run)).unwrap();
+    let file = out.join("a.gate_proj.wgpu.safetensors");
+    if !file.exists() {
+        let lane = live["lanes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|l| l["name"] == "wgpu")
+            .unwrap();
+        lane::not_run("recording a wgpu lane", lane["reason"].as_str().unwrap());
+        return;
+    }
+    let again = tq4(&[
+        "validate",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--tensor-base",
+        "a.gate_proj",
+        "--row-start",
+        "1",
+        "--lanes",
+        "reference",
+        "--format",
+        "json",
+        "--recording",
+        &format!("wgpu={}", file.display()),
+    ]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let recorded: Value = serde_json::from_str(&stdout(&again)).unwrap();
+    assert_eq!(recorded["metrics"], live["metrics"]);
+    let lane = |v: &Value| {
+        v["lanes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|l| l["name"] == "wgpu")
+            .unwrap()
+            .clone()
+    };
+    for key in ["device", "driver", "api", "software", "kernel_checksum"] {
+        assert_eq!(lane(&recorded)[key], lane(&live)[key], "{key}");
+    }
+    assert_eq!(lane(&recorded)["status"], "recorded");
 }
