@@ -1,0 +1,63 @@
+"""Makes tq4_dequant.ptx from tq4_dequant.cu with NVRTC.
+
+    python3 -m venv venv && venv/bin/pip install nvidia-cuda-nvrtc-cu12==12.0.76
+    python3 kernels/build_ptx.py venv/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
+
+The oldest 12.x compiler gives the lowest PTX version, which the oldest drivers accept. The last line
+of the output names the source it was made from; tests/ptx.rs checks it, and compiles again when
+TQ4_NVRTC_LIB names the library.
+"""
+
+import ctypes
+import hashlib
+import os
+import pathlib
+import sys
+
+OPTIONS = [b"--gpu-architecture=compute_75", b"--fmad=false"]
+
+
+def compile_ptx(library: str, source: bytes) -> bytes:
+    # NVRTC opens its companion libnvrtc-builtins.so by name: loading it first lets it be found.
+    for builtins in pathlib.Path(library).resolve().parent.glob("libnvrtc-builtins.so*"):
+        ctypes.CDLL(os.fspath(builtins), mode=ctypes.RTLD_GLOBAL)
+    nvrtc = ctypes.CDLL(library)
+    program = ctypes.c_void_p()
+
+    def check(code: int, call: str) -> None:
+        if code:
+            sys.exit(f"{call} failed with code {code}")
+
+    check(
+        nvrtc.nvrtcCreateProgram(
+            ctypes.byref(program), source, b"tq4_dequant.cu", 0, None, None
+        ),
+        "nvrtcCreateProgram",
+    )
+    options = (ctypes.c_char_p * len(OPTIONS))(*OPTIONS)
+    code = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
+    size = ctypes.c_size_t()
+    check(nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)), "nvrtcGetProgramLogSize")
+    log = ctypes.create_string_buffer(size.value)
+    check(nvrtc.nvrtcGetProgramLog(program, log), "nvrtcGetProgramLog")
+    if log.value.strip():
+        print(log.value.decode(), file=sys.stderr)
+    check(code, "nvrtcCompileProgram")
+    check(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)), "nvrtcGetPTXSize")
+    ptx = ctypes.create_string_buffer(size.value)
+    check(nvrtc.nvrtcGetPTX(program, ptx), "nvrtcGetPTX")
+    return ptx.value
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    here = pathlib.Path(__file__).resolve().parent
+    source = (here / "tq4_dequant.cu").read_bytes()
+    ptx = compile_ptx(sys.argv[1], source)
+    ptx = ptx.rstrip(b"\n") + b"\n// source sha256: " + hashlib.sha256(source).hexdigest().encode()
+    (here / "tq4_dequant.ptx").write_bytes(ptx + b"\n")
+
+
+if __name__ == "__main__":
+    main()
