@@ -132,7 +132,6 @@ pub fn checksum(text: &[u8]) -> String {
 }
 
 /// A failure inside a lane, with its name.
-#[allow(dead_code)]
 pub(crate) fn broke(lane: &str, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
 }
