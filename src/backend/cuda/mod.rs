@@ -1,141 +1,237 @@
-//! The CUDA lane: `kernels/tq4_dequant.cu` through the driver API.
+//! The CUDA lane: the kernel of `kernels/tq4_dequant.cu` on an NVIDIA device.
 //!
-//! The PTX is part of the program, so that a machine needs the driver and nothing else. A tensor goes
-//! through in tiles of whole rows on two streams, so that the copies of one tile overlap the kernel of
-//! the other.
+//! Nothing but the driver is needed. The kernel's PTX is part of this program.
 
-mod driver;
-mod tile;
+mod api;
+mod memory;
+mod module;
+mod tiles;
 
-pub use driver::{CudaDeviceInfo, MIN_CUDA, list};
-
-use super::{Backend, Cost, Device, OutMut, broke, checksum};
+use super::{Backend, Cost, Device, OutMut, checksum};
 use crate::error::{Error, Result};
-use crate::tensor::{Layout, TqTensor};
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
-use cudarc::nvrtc::{CompileOptions, Ptx, compile_ptx_with_opts};
-use driver::failed;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
+use crate::tensor::TqTensor;
+use api::{Api, Caller, call};
+use memory::Context;
+use module::{MIN_CAPABILITY, Module};
+use serde::Serialize;
+use std::ffi::{c_char, c_int};
 
-/// The kernel's source.
-pub const SOURCE: &str = include_str!("../../../kernels/tq4_dequant.cu");
+/// The device name of the emulation that tests run in the driver's place.
+const STAND_IN: &str = "tq4 stand-in (emulated)";
 
-/// The kernel as PTX for compute_75, made from [`SOURCE`] by `kernels/build_ptx.py`.
-pub const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
-
-/// How to open the lane.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Index of the device.
-    pub device: usize,
-    /// Compile the source for the device's own architecture, with the NVRTC library.
-    pub nvrtc: bool,
-    /// Largest output of one tile, bytes; a share of the free memory when it is smaller.
-    pub max_tile_bytes: Option<usize>,
+/// A device that the CUDA driver knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CudaDeviceInfo {
+    /// The driver's number for it, which `CUDA_VISIBLE_DEVICES` may change.
+    pub index: usize,
+    /// The driver's name for it.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub compute_capability: (i32, i32),
+    /// CUDA version of the driver and, where the system tells it, the driver's own.
+    pub driver: String,
+    /// Bytes of memory on the device.
+    pub memory: u64,
+    /// Whether it is the emulation of the test suite.
+    pub software: bool,
 }
 
-/// The lane.
+/// How to open a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The device's index in [`list`].
+    pub device: usize,
+    /// Compile the kernel for the device's own architecture, with the NVRTC of this machine.
+    pub nvrtc: bool,
+    /// Most bytes of device memory that a tile may take (there are up to two tiles at a time); 256 MiB
+    /// when `None`, and never more than the free memory allows.
+    pub max_tile_bytes: Option<u64>,
+    /// PTX to load in place of the kernel's own. It takes precedence over `nvrtc`.
+    pub ptx: Option<String>,
+}
+
+/// Every CUDA device of this machine.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is no driver, it does not start or finds no device;
+/// [`Error::Backend`] when it fails later.
+pub fn list() -> Result<Vec<CudaDeviceInfo>> {
+    let caller = Caller {
+        api: api::driver("cuda")?,
+        lane: "cuda".into(),
+    };
+    (0..device_count(&caller)?)
+        .map(|i| info(&caller, i))
+        .collect()
+}
+
+fn device_count(caller: &Caller) -> Result<usize> {
+    let mut count: c_int = 0;
+    // SAFETY: `count` outlives the call, which writes it.
+    unsafe { call!(caller, device_count = "cuDeviceGetCount"(&mut count))? };
+    match usize::try_from(count) {
+        Ok(0) | Err(_) => Err(api::no_device(&caller.lane)),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// The driver's handle of a device.
+fn handle(caller: &Caller, index: usize) -> Result<c_int> {
+    let mut device: c_int = 0;
+    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
+    // SAFETY: `device` outlives the call, which writes it.
+    unsafe { call!(caller, device_get = "cuDeviceGet"(&mut device, index))? };
+    Ok(device)
+}
+
+fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
+    const CAPABILITY_MAJOR: c_int = 75;
+    const CAPABILITY_MINOR: c_int = 76;
+    let device = handle(caller, index)?;
+    let mut name = [0u8; 256];
+    let mut memory = 0;
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: every destination outlives its call, and the driver writes at most 255 bytes of name.
+    unsafe {
+        let at = name.as_mut_ptr().cast::<c_char>();
+        call!(caller, device_name = "cuDeviceGetName"(at, 255, device))?;
+        call!(
+            caller,
+            device_memory = "cuDeviceTotalMem"(&mut memory, device)
+        )?;
+        for (value, attribute) in [
+            (&mut major, CAPABILITY_MAJOR),
+            (&mut minor, CAPABILITY_MINOR),
+        ] {
+            call!(
+                caller,
+                device_attribute = "cuDeviceGetAttribute"(value, attribute, device)
+            )?;
+        }
+    }
+    let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+    let name = String::from_utf8_lossy(&name[..end]).into_owned();
+    Ok(CudaDeviceInfo {
+        index,
+        software: name == STAND_IN,
+        driver: driver_version(caller.api)?,
+        name,
+        compute_capability: (major, minor),
+        memory: memory as u64,
+    })
+}
+
+/// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
+fn driver_version(api: &'static Api) -> Result<String> {
+    let caller = Caller {
+        api,
+        lane: "cuda".into(),
+    };
+    let mut version = 0;
+    // SAFETY: `version` outlives the call, which writes it.
+    unsafe { call!(caller, driver_version = "cuDriverGetVersion"(&mut version))? };
+    let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
+    Ok(
+        match std::fs::read_to_string("/proc/driver/nvidia/version")
+            .ok()
+            .as_deref()
+            .and_then(kernel_module_version)
+        {
+            Some(driver) => format!("{cuda}, driver {driver}"),
+            None => cuda,
+        },
+    )
+}
+
+/// The version in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu ...`.
+fn kernel_module_version(text: &str) -> Option<&str> {
+    text.lines()
+        .next()?
+        .split_whitespace()
+        .find(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'))
+}
+
+/// A CUDA device that computes.
+#[derive(Debug)]
 pub struct Cuda {
     device: Device,
-    context: Arc<CudaContext>,
-    module: Arc<CudaModule>,
-    functions: HashMap<(Layout, bool), CudaFunction>,
-    max_tile_bytes: Option<usize>,
+    max_tile_bytes: Option<u64>,
+    caller: Caller,
+    // These go in this order, the context last.
+    slots: Vec<tiles::Slot>,
+    module: Module,
+    context: Context,
 }
 
+// SAFETY: the driver's handles may be used from any thread in which their context is current, and every
+// use makes it so first. The page-locked memory is owned.
+unsafe impl Send for Cuda {}
+
 impl Cuda {
-    /// Opens a device and loads the kernel.
+    /// Opens a device as the lane `lane`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] without libcuda, without a device, or with a driver too old for the PTX;
-    /// [`Error::Input`] when the device's index is not there; [`Error::Backend`] when a call fails.
+    /// [`Error::Unavailable`] when there is no driver, no such device, the device or driver is too old for
+    /// the kernel, or NVRTC is asked for and missing; [`Error::Backend`] when the driver fails.
     pub fn open(options: &Options, lane: &str) -> Result<Self> {
-        let devices = list()?;
-        let Some(info) = devices.get(options.device) else {
-            return Err(Error::input(
+        let caller = Caller {
+            api: api::driver(lane)?,
+            lane: lane.to_owned(),
+        };
+        let place = || format!("lane {lane}");
+        let count = device_count(&caller)?;
+        if options.device >= count {
+            return Err(Error::unavailable(
                 format!(
-                    "no CUDA device {}, there are {}",
-                    options.device,
-                    devices.len()
+                    "no CUDA device {}: there are {count}, from 0",
+                    options.device
                 ),
-                "--cuda-device",
-                "tq4 devices lists them",
+                place(),
+                "see `tq4 devices`",
             ));
+        }
+        let info = info(&caller, options.device)?;
+        let capability = info.compute_capability;
+        if capability < MIN_CAPABILITY {
+            return Err(Error::unavailable(
+                format!(
+                    "{} has compute capability {}.{}, the kernel needs {}.{}",
+                    info.name, capability.0, capability.1, MIN_CAPABILITY.0, MIN_CAPABILITY.1
+                ),
+                place(),
+                "use a device of the Turing generation or later",
+            ));
+        }
+        let ptx = match &options.ptx {
+            Some(ptx) => ptx.clone(),
+            None if options.nvrtc => module::compile(lane, capability)?,
+            None => module::PTX.to_owned(),
         };
-        let context =
-            CudaContext::new(options.device).map_err(|e| failed(lane, "open the device", e))?;
-        let text = if options.nvrtc {
-            compile(lane, info.compute_capability)?
-        } else {
-            PTX.to_owned()
-        };
-        let kernel_checksum = checksum(text.as_bytes());
-        let module = context
-            .load_module(Ptx::from_src(text))
-            .map_err(|e| failed(lane, "load the PTX", e))?;
+        let context = Context::new(&caller, handle(&caller, options.device)?)?;
+        let module = Module::load(&caller, &ptx, &info.driver)?;
         Ok(Self {
             device: Device {
                 lane: lane.to_owned(),
-                device: info.name.clone(),
-                driver: info.driver.clone(),
+                device: info.name,
+                driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
-                kernel_checksum,
+                kernel_checksum: checksum(ptx.as_bytes()),
             },
-            context,
-            module,
-            functions: HashMap::new(),
             max_tile_bytes: options.max_tile_bytes,
+            caller,
+            slots: Vec::new(),
+            module,
+            context,
         })
-    }
-
-    fn function(&mut self, layout: Layout, is_f32: bool) -> Result<CudaFunction> {
-        if let Some(f) = self.functions.get(&(layout, is_f32)) {
-            return Ok(f.clone());
-        }
-        let name = format!(
-            "tq4_dequant_b{}_g{}_{}",
-            layout.stored_bits(),
-            layout.group_size(),
-            if is_f32 { "f32" } else { "bf16" }
-        );
-        let f = self
-            .module
-            .load_function(&name)
-            .map_err(|e| failed(&self.device.lane, &format!("find {name}"), e))?;
-        self.functions.insert((layout, is_f32), f.clone());
-        Ok(f)
     }
 }
 
-/// Compiles the source for the device's own architecture.
-fn compile(lane: &str, (major, minor): (i32, i32)) -> Result<String> {
-    // SAFETY: only tries to open the library, and closes it again.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        return Err(Error::unavailable(
-            "--nvrtc was given and the NVRTC library is not there",
-            format!("lane {lane}"),
-            "install the CUDA toolkit's libnvrtc, or leave --nvrtc out: the PTX is built in",
-        ));
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // The fields that follow are given back in this context.
+        let _ = self.context.make_current();
     }
-    let options = CompileOptions {
-        options: vec![
-            format!("--gpu-architecture=compute_{major}{minor}"),
-            "--fmad=false".into(),
-        ],
-        ..Default::default()
-    };
-    compile_ptx_with_opts(SOURCE, options)
-        .map(|ptx| ptx.to_src())
-        .map_err(|e| {
-            broke(
-                lane,
-                format!("NVRTC cannot compile the kernel: {e}"),
-                "leave --nvrtc out",
-            )
-        })
 }
 
 impl Backend for Cuda {
@@ -143,21 +239,61 @@ impl Backend for Cuda {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, mut out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
         assert_eq!(out.len(), tensor.elements(), "one output per element");
-        let start = Instant::now();
-        out.poison();
-        let function = self.function(tensor.layout(), matches!(out, OutMut::F32(_)))?;
-        let job = tile::Job {
-            lane: &self.device.lane,
-            context: &self.context,
-            function: &function,
+        self.context.make_current()?;
+        let layout = tensor.layout();
+        let kernel = self.module.function(&format!(
+            "tq4_dequant_b{}_g{}_{}",
+            layout.stored_bits(),
+            layout.group_size(),
+            match out {
+                OutMut::Bf16(_) => "bf16",
+                OutMut::F32(_) => "f32",
+            }
+        ))?;
+        let cost = tiles::run(
+            &self.caller,
+            kernel,
+            &mut self.slots,
             tensor,
-            element_size: out.element_size(),
-            max_tile_bytes: self.max_tile_bytes,
-        };
-        let mut cost = job.run(out.bytes_mut())?;
-        cost.total = start.elapsed();
-        Ok(cost)
+            out,
+            self.max_tile_bytes,
+        );
+        if cost.is_err() {
+            self.slots.clear();
+        }
+        cost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_module_versions() {
+        for text in [
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC 12.2.0",
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build",
+        ] {
+            assert_eq!(kernel_module_version(text), Some("550.54.14"));
+        }
+        assert_eq!(kernel_module_version(""), None);
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_says_so() {
+        // SAFETY: opens the library if there is one, as the lane does.
+        if unsafe { cudarc::driver::sys::is_culib_present() } {
+            return;
+        }
+        for e in [
+            list().unwrap_err(),
+            Cuda::open(&Options::default(), "cuda").unwrap_err(),
+        ] {
+            assert!(matches!(e, Error::Unavailable(_)), "{e}");
+            assert!(e.to_string().contains("no CUDA driver"), "{e}");
+        }
     }
 }
