@@ -30,14 +30,21 @@ pub fn tool(variable: &str, what: &str, how: &str) -> Option<PathBuf> {
     }
 }
 
+/// A text file with the line ends that it has in the repository.
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path))
+        .unwrap()
+        .replace("\r\n", "\n")
+}
+
 /// The kernel's source.
 pub fn source() -> String {
-    std::fs::read_to_string(root().join("kernels/tq4_dequant.cu")).unwrap()
+    text("kernels/tq4_dequant.cu")
 }
 
 /// The kernel's PTX as committed.
 pub fn ptx() -> String {
-    std::fs::read_to_string(root().join("kernels/tq4_dequant.ptx")).unwrap()
+    text("kernels/tq4_dequant.ptx")
 }
 
 /// Every entry point, in the order of the source.

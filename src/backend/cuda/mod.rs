@@ -10,7 +10,7 @@ mod tiles;
 use super::{Backend, Cost, Device, OutMut, checksum};
 use crate::error::{Error, Result};
 use crate::tensor::TqTensor;
-use api::{Api, Caller, call};
+use api::{Caller, call};
 use memory::Context;
 use module::{MIN_CAPABILITY, Module};
 use serde::Serialize;
@@ -114,7 +114,7 @@ fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
     Ok(CudaDeviceInfo {
         index,
         software: name == STAND_IN,
-        driver: driver_version(caller.api)?,
+        driver: driver_version(caller)?,
         name,
         compute_capability: (major, minor),
         memory: memory as u64,
@@ -122,11 +122,7 @@ fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
 }
 
 /// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
-fn driver_version(api: &'static Api) -> Result<String> {
-    let caller = Caller {
-        api,
-        lane: "cuda".into(),
-    };
+fn driver_version(caller: &Caller) -> Result<String> {
     let mut version = 0;
     // SAFETY: `version` outlives the call, which writes it.
     unsafe { call!(caller, driver_version = "cuDriverGetVersion"(&mut version))? };
