@@ -32,6 +32,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
+    if !dir.is_dir() {
+        return Err(Error::input(
+            "the directory does not exist",
+            path.display().to_string(),
+            "make it first",
+        ));
+    }
     let mut file =
         tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("write", path, &e))?;
     file.write_all(bytes)
