@@ -20,6 +20,7 @@
 
 use crate::backend::{self, OutMut};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::gate::{self, Decision};
 use crate::lane::{Lane, State};
 use crate::metrics::{Metrics, Values, compare};
@@ -155,6 +156,7 @@ pub fn validate(
             fwht_bug_control: None,
             decision: String::new(),
             decisions: Vec::new(),
+            diagnosis: Vec::new(),
             lanes: lane_reports,
             tool: Tool::this(),
         },
@@ -173,6 +175,25 @@ pub fn validate(
         .find(|l| l.name() == "cuda")
         .and_then(|l| outcome.values(l, input))
         .map(|cuda| fwht_bug_control(cuda, &outcome.reference, tensor.layout().group_size()));
+    step("diagnosis");
+    outcome.report.diagnosis = lanes
+        .iter()
+        .filter(|l| {
+            decisions
+                .iter()
+                .any(|d| d.lane == l.name() && d.passed == Some(false))
+        })
+        .filter_map(|l| {
+            let values = outcome.values(l, input)?;
+            match values {
+                Values::Bf16(got) => fault::diagnose(l.name(), tensor, got),
+                Values::F32(_) => {
+                    let got: Vec<bf16> = (0..values.len()).map(|i| values.bf16(i)).collect();
+                    fault::diagnose(l.name(), tensor, &got)
+                }
+            }
+        })
+        .collect();
     outcome.report.metrics = metrics;
     outcome.report.decisions = decisions;
     Ok(outcome)

@@ -118,4 +118,9 @@ fn the_published_sign_bug_fails_with_its_published_ratio() {
     assert_eq!(report["decision"], "cuda_dequant_differs_from_reference");
     let ratio = report["metrics"][0]["rmse_over_rhs_rms"].as_f64().unwrap();
     assert!((ratio - 1.40933).abs() < 1e-4, "{ratio}");
+    let diagnosis = &report["diagnosis"][0];
+    assert_eq!(
+        diagnosis["faults"][0]["name"], "fwht_upper_lane_sign",
+        "{diagnosis}"
+    );
 }

@@ -4,6 +4,7 @@ mod demo;
 mod devices;
 mod progress;
 mod run;
+mod selftest;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -30,6 +31,8 @@ enum Command {
     Validate(validate::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
+    /// Inject every known fault and show that each one is caught and named
+    Selftest(selftest::Args),
 }
 
 /// Form of what goes to stdout.
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,

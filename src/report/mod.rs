@@ -7,6 +7,7 @@ pub use self::csv::{Outputs, top_errors};
 pub use table::{Style, lanes_table, table, tensor_table};
 
 use crate::codebook::Codebook;
+use crate::fault::Diagnosis;
 use crate::gate::Decision;
 use crate::metrics::Metrics;
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,8 @@ pub struct TensorReport {
     pub decision: String,
     /// The outcome for every kernel lane and recording.
     pub decisions: Vec<Decision>,
+    /// For every lane that failed its gates: the fault that explains it, or where the error is.
+    pub diagnosis: Vec<Diagnosis>,
     /// Every lane.
     pub lanes: Vec<LaneReport>,
     /// The program.

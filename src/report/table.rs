@@ -3,7 +3,7 @@
 use super::{LaneReport, Status, TensorReport};
 use crate::error::printable;
 use crate::metrics::Metrics;
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 
 /// Where the table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub fn table(style: Style, header: &[&str]) -> Table {
         }
     }
     t.set_header(header.iter().copied());
+    // Names are not broken: they are copied and searched for.
+    if let Some(names) = t.column_mut(0) {
+        names.set_constraint(ColumnConstraint::ContentWidth);
+    }
     t
 }
 
@@ -142,7 +146,12 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
     } else {
         table.to_string()
     };
-    format!("{title}\n{body}{codebook}\n")
+    let diagnosis: String = t
+        .diagnosis
+        .iter()
+        .map(|d| format!("{gap}{}", printable(&d.summary())))
+        .collect();
+    format!("{title}\n{body}{codebook}{diagnosis}\n")
 }
 
 /// Every lane and what became of it.

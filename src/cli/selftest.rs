@@ -1,0 +1,93 @@
+//! `tq4 selftest`: every known fault, injected, caught and named.
+
+use super::progress::Progress;
+use super::{Outcome, print};
+use tq4::error::Result;
+use tq4::report::{Style, table};
+use tq4::selftest::{self, Row};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print JSON, with a record for each fault and tensor
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let mut progress = Progress::new(13);
+    progress.message("injecting faults");
+    let result = selftest::run(|| progress.step())?;
+    progress.finish();
+    if args.json {
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&result).expect("plain data")
+        ))?;
+    } else {
+        print(&text(&result))?;
+    }
+    Ok(if result.passed() {
+        Outcome::Passed
+    } else {
+        Outcome::GatesFailed
+    })
+}
+
+fn text(result: &selftest::Selftest) -> String {
+    let mut names: Vec<&str> = result.rows.iter().map(|r| r.fault.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut t = table(
+        Style::Terminal,
+        &["fault", "tensors", "caught by", "named", "same function as"],
+    );
+    for name in names {
+        let rows: Vec<&Row> = result.rows.iter().filter(|r| r.fault == name).collect();
+        let unique = |values: Vec<&str>| {
+            let mut v = values;
+            v.sort_unstable();
+            v.dedup();
+            v.join(", ")
+        };
+        let caught = unique(
+            rows.iter()
+                .map(|r| r.caught_by.as_deref().unwrap_or("NOT CAUGHT"))
+                .collect(),
+        );
+        let named = rows.iter().filter(|r| r.passed()).count();
+        let same = unique(
+            rows.iter()
+                .filter(|r| r.passed())
+                .flat_map(|r| r.named_as.iter().map(String::as_str).filter(|n| *n != name))
+                .collect(),
+        );
+        t.add_row([
+            name.to_owned(),
+            rows.len().to_string(),
+            caught,
+            format!(
+                "{named}/{}{}",
+                rows.len(),
+                if named == rows.len() { "" } else { " FAIL" }
+            ),
+            same,
+        ]);
+    }
+    let all = result.rows.len();
+    let caught = result.rows.iter().filter(|r| r.caught_by.is_some()).count();
+    let named = result.rows.iter().filter(|r| r.passed()).count();
+    let untested = if result.untested.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "\nNOT TESTED (no effect on any tensor): {}",
+            result.untested.join(", ")
+        )
+    };
+    format!(
+        "{t}{untested}\nselftest: {}: {caught} of {all} caught, {named} of {all} named, {} false alarms on {} correct outputs\n",
+        if result.passed() { "pass" } else { "FAIL" },
+        result.false_alarms,
+        result.correct
+    )
+}
