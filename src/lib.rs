@@ -36,6 +36,7 @@ pub mod gate;
 pub mod lane;
 pub mod metrics;
 pub mod oracle;
+pub mod picture;
 pub mod recording;
 pub mod reference;
 pub mod report;

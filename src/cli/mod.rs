@@ -2,6 +2,7 @@
 
 mod demo;
 mod devices;
+mod pictures;
 mod progress;
 mod run;
 mod selftest;

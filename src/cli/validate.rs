@@ -1,5 +1,6 @@
 //! `tq4 validate`: the main job.
 
+use super::pictures::Pictures;
 use super::run::Run;
 use super::{Format, Outcome};
 use std::path::PathBuf;
@@ -49,6 +50,12 @@ pub struct Args {
     /// Write the 128 worst elements of each tensor here, as CSV
     #[arg(long, value_name = "FILE")]
     top_errors: Option<PathBuf>,
+    /// Write a page with pictures here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draw each comparison in the terminal: error in BF16 steps, and by row and group
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Which lanes to run.
@@ -163,6 +170,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         report: args.report.as_deref(),
         top_errors: args.top_errors.as_deref(),
         record: args.record.as_deref(),
+        pictures: Pictures {
+            page: args.html.as_deref(),
+            verbose: args.verbose,
+        },
     }
     .execute(&mut lanes)
 }

@@ -193,6 +193,17 @@ impl Fault {
         plain.into()
     }
 
+    /// The fault with this name on tensors of this layout: the inverse of [`Fault::name`].
+    pub fn named(name: &str, tensor: &TqTensor<'_>) -> Option<Self> {
+        let stages = tensor.layout().group_size().trailing_zeros();
+        // Any set of stages can be fitted, not only those of the catalogue.
+        let masks = (1..1u32 << stages).map(Self::UpperLaneSign);
+        Self::catalogue(tensor)
+            .into_iter()
+            .chain(masks)
+            .find(|f| f.name(stages) == name)
+    }
+
     /// What is wrong and where to look in a kernel.
     pub fn advice(self) -> &'static str {
         use Fault::*;

@@ -1,0 +1,132 @@
+//! One self-contained page: no network, no framework, static SVG, light and dark.
+
+pub(crate) mod chart;
+mod heat;
+mod overview;
+mod plots;
+mod tensor;
+
+use crate::error::printable;
+use crate::picture::Picture;
+use crate::report::view::{DecisionView, LaneView};
+use crate::report::{LaneReport, Report, TensorReport};
+use askama::Template;
+use overview::{Mark, Overview};
+use tensor::TensorView;
+
+/// Tensors whose pictures a page holds: the worst. It bounds the page's size.
+pub const PICTURES: usize = 8;
+/// Tensors whose figures a page holds: the worst. The others are in the overview.
+const SECTIONS: usize = 40;
+
+/// What every page has.
+struct Shell {
+    title: String,
+    style: &'static str,
+    script: &'static str,
+    script_hash: String,
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Shell {
+    fn new(title: &str, facts: Vec<(&'static str, String)>) -> Self {
+        use base64::Engine as _;
+        use sha2::{Digest, Sha256};
+        let script = include_str!("../../../templates/sort.js");
+        let digest = Sha256::digest(script.as_bytes());
+        Self {
+            title: title.into(),
+            style: include_str!("../../../templates/style.css"),
+            script,
+            script_hash: base64::engine::general_purpose::STANDARD.encode(digest),
+            facts: facts.into_iter().filter(|(_, v)| !v.is_empty()).collect(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "tensors.html")]
+struct TensorsPage {
+    shell: Shell,
+    verdicts: Vec<DecisionView>,
+    lanes: Vec<LaneView>,
+    overview: Option<Overview>,
+    tensors: Vec<TensorView>,
+    without_section: usize,
+    without_pictures: usize,
+}
+
+/// How bad a tensor's report is, for [`PICTURES`]: failed lanes, then the error against the source.
+pub fn badness(t: &TensorReport) -> (usize, f64) {
+    Mark::new(t, None).badness()
+}
+
+/// The page of a `validate` run.
+///
+/// `lanes` has every lane once; `pictures` holds those of some of the tensors, see [`badness`].
+pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> String {
+    let all = report.tensors();
+    let first = &all[0];
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    if all.len() > 1 {
+        order.sort_by(|a, b| {
+            let ((fa, ra), (fb, rb)) = (badness(&all[*a]), badness(&all[*b]));
+            fb.cmp(&fa).then(rb.total_cmp(&ra)).then(a.cmp(b))
+        });
+    }
+    let mut masks = 0;
+    let tensors: Vec<TensorView> = order
+        .iter()
+        .take(SECTIONS)
+        .map(|i| {
+            let t = &all[*i];
+            let picture = pictures
+                .iter()
+                .copied()
+                .find(|p| p.base == t.tensor_base && p.row_start == t.row_start);
+            TensorView::new(*i, t, picture, &mut masks)
+        })
+        .collect();
+    let overview = (all.len() > 1).then(|| {
+        let anchor = |i: usize| {
+            order[..tensors.len()]
+                .contains(&i)
+                .then(|| format!("tensor-{i}"))
+        };
+        let marks = all.iter().enumerate();
+        Overview::new(marks.map(|(i, t)| Mark::new(t, anchor(i))).collect())
+    });
+    let page = TensorsPage {
+        shell: Shell::new(
+            &match all {
+                [one] => format!("tq4 validate: {}", printable(&one.tensor_base)),
+                _ => format!("tq4 validate: {} tensors", all.len()),
+            },
+            vec![
+                ("TQ4 model", printable(&first.tq_model)),
+                (
+                    "source",
+                    printable(first.source_model.as_deref().unwrap_or("none")),
+                ),
+                ("made by", first.tool.version.clone()),
+                ("host", first.tool.host.clone()),
+                ("arguments", printable(&first.tool.command_line.join(" "))),
+            ],
+        ),
+        verdicts: report
+            .worst_decisions()
+            .into_iter()
+            .map(|(d, line)| {
+                let mut view = DecisionView::new(d);
+                view.reason = printable(&line);
+                view
+            })
+            .collect(),
+        lanes: lanes.iter().map(LaneView::new).collect(),
+        overview,
+        without_section: all.len() - tensors.len(),
+        without_pictures: tensors.iter().filter(|t| t.pictured.is_empty()).count(),
+        tensors,
+    };
+    page.render().expect("writing to memory")
+}
