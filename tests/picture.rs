@@ -3,6 +3,7 @@
 use half::bf16;
 use proptest::prelude::*;
 use tq4::backend::{Backend, Cost, Device, OutMut};
+use tq4::fault::{Fault, Fill, emulate};
 use tq4::lane::Lane;
 use tq4::picture::Picture;
 use tq4::report::{Report, html, markdown, picture_text};
@@ -199,9 +200,9 @@ fn the_picture_does_not_depend_on_the_number_of_threads() {
 fn a_wrong_sign_shows_as_stripes_by_position_and_beside_its_emulation() {
     let layout = Layout::new(4, 128).unwrap();
     let tensor = synthetic::tensor(&mut Rng::new(9), layout, 60, 512, Scales::Usual).unwrap();
-    let fault = tq4::fault::Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
+    let fault = Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
     let mut output = vec![bf16::ZERO; tensor.elements()];
-    tq4::fault::emulate(&tensor, &[fault], 0, &mut output);
+    emulate(&tensor, &[fault], 0, &mut output);
     let input = Input {
         tq_model: "memory",
         tensor: &tensor,
@@ -229,11 +230,18 @@ fn every_fault_is_found_by_its_name() {
         let layout = Layout::new(2, n).unwrap();
         let t = synthetic::tensor(&mut Rng::new(2), layout, 3, 2 * n, Scales::Usual).unwrap();
         let stages = n.trailing_zeros();
-        let mut faults = tq4::fault::Fault::catalogue(&t);
-        faults.push(tq4::fault::Fault::UpperLaneSign(0b1010));
+        let mut faults = Fault::catalogue(&t);
+        faults.extend([
+            Fault::UpperLaneSign(0b1010),
+            Fault::RowsShifted(-2),
+            Fault::Stale(2),
+            Fault::TailRows(2, Fill::Zero),
+            Fault::TailGroups(3, Fill::Nan),
+            Fault::RowTailGroups(1, Fill::Zero),
+        ]);
         for f in faults {
-            assert_eq!(tq4::fault::Fault::named(&f.name(stages), &t), Some(f));
+            assert_eq!(Fault::named(&f.name(stages), &t), Some(f));
         }
-        assert_eq!(tq4::fault::Fault::named("no such fault", &t), None);
+        assert_eq!(Fault::named("no such fault", &t), None);
     }
 }

@@ -71,6 +71,17 @@ pub(super) fn plain(lane: &str) -> &str {
         })
 }
 
+/// A sentence or two, wrapped where a terminal reads it.
+fn paragraph(text: &str, style: Style) -> String {
+    match style {
+        Style::Terminal => textwrap::fill(
+            text,
+            textwrap::Options::new(WIDTH.into()).subsequent_indent("  "),
+        ),
+        Style::Markdown => text.to_owned(),
+    }
+}
+
 /// The comparisons of one tensor: a title line and a table.
 pub fn tensor_table(t: &TensorReport, style: Style) -> String {
     let mut table = table(
@@ -150,7 +161,7 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
     let diagnosis: String = t
         .diagnosis
         .iter()
-        .map(|d| format!("{gap}{}", printable(&d.summary())))
+        .map(|d| format!("{gap}{}", paragraph(&printable(&d.summary()), style)))
         .collect();
     format!("{title}\n{body}{codebook}{diagnosis}\n")
 }
