@@ -40,6 +40,7 @@ pub mod recording;
 pub mod reference;
 pub mod report;
 pub mod selftest;
+pub mod sweep;
 pub mod synthetic;
 pub mod tensor;
 pub mod validate;

@@ -35,14 +35,18 @@ pub struct Worst {
     /// Its code.
     pub code: u8,
     /// The centroid that the code stands for.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub centroid: f32,
     /// Scale of its group.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub scale: f32,
     /// Sign of its column.
     pub sign: i8,
     /// The rounded reference.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub expected: f32,
     /// What the lane returned; null when it is NaN.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub got: f32,
 }
 
