@@ -28,6 +28,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod codebook;
+mod control;
 pub mod encode;
 pub mod error;
 pub mod fault;
