@@ -28,6 +28,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod codebook;
+mod control;
 pub mod encode;
 pub mod error;
 pub mod fault;
@@ -41,6 +42,7 @@ pub mod recording;
 pub mod reference;
 pub mod report;
 pub mod selftest;
+pub mod sweep;
 pub mod synthetic;
 pub mod tensor;
 pub mod validate;

@@ -237,7 +237,10 @@ impl Fault {
         let stages = tensor.layout().group_size().trailing_zeros();
         // What a diagnosis fits stands in the catalogue with another number, or not at all.
         let masks = (1..1u32 << stages).map(Self::UpperLaneSign);
-        let number = name.rsplit('_').next().and_then(|k| k.parse::<isize>().ok());
+        let number = name
+            .rsplit('_')
+            .next()
+            .and_then(|k| k.parse::<isize>().ok());
         let numbered = number.into_iter().flat_map(|k| {
             let count = k.unsigned_abs();
             let tails = [Fill::Nan, Fill::Zero].into_iter().flat_map(move |fill| {
@@ -247,7 +250,9 @@ impl Fault {
                     Self::RowTailGroups(count, fill),
                 ]
             });
-            [Self::RowsShifted(k), Self::Stale(count)].into_iter().chain(tails)
+            [Self::RowsShifted(k), Self::Stale(count)]
+                .into_iter()
+                .chain(tails)
         });
         Self::catalogue(tensor)
             .into_iter()

@@ -1,10 +1,13 @@
 //! The report for a pull request or a job summary: verdicts first, then a narrow table for each tensor,
 //! the rest folded away.
 
+use super::html::lane_outcome;
 use super::table::lane_device;
 use super::view::{Figure, rows as tensor_rows, shape_line};
 use super::{LaneReport, Report, TensorReport};
 use crate::error::printable;
+use crate::sweep::record::{Header, PlainRecord, PlainStatus, Summary, TensorRecord};
+use crate::sweep::{lanes as lanes_of, row, totals};
 use std::fmt::Write;
 
 /// Tensors whose every figure is written out; the tables of the others stand alone.
@@ -71,6 +74,98 @@ pub fn markdown(report: &Report, lanes: &[LaneReport]) -> String {
     for (i, tensor) in report.tensors().iter().enumerate() {
         let _ = write!(text, "\n{}", section(tensor, i < FOLDED));
     }
+    let _ = write!(text, "\n{}", lanes_folded(lanes));
+    text
+}
+
+/// Tensors of a sweep that stand in the open; all of them are in the folded table.
+const WORST: usize = 10;
+
+/// The summary of a sweep.
+pub fn sweep_markdown(
+    header: &Header,
+    tensors: &[TensorRecord],
+    plain: &[PlainRecord],
+    summary: &Summary,
+) -> String {
+    let mut text = String::new();
+    for l in &summary.lanes {
+        let (passed, reason) = lane_outcome(l, summary.tensors);
+        let _ = writeln!(
+            text,
+            "- {} {}: {} ({})",
+            verdict(passed),
+            plain_text(&l.lane),
+            plain_text(&l.decision),
+            plain_text(&reason)
+        );
+    }
+    for line in totals(header, summary) {
+        let _ = writeln!(text, "- {}", plain_text(&line));
+    }
+    let order: Vec<&TensorRecord> = summary
+        .worst_first
+        .iter()
+        .filter_map(|n| tensors.iter().find(|t| t.tensor_base == *n))
+        .collect();
+    let table_of = |tensors: &[&TensorRecord]| {
+        let rows: Vec<Vec<String>> = tensors
+            .iter()
+            .map(|t| {
+                let mut cells = row(t);
+                for cell in &mut cells {
+                    *cell = plain_text(cell);
+                }
+                // Name and verdict first: what is cut off on a phone must not be the outcome.
+                let verdict = cells.pop().unwrap_or_default();
+                cells.insert(1, verdict);
+                cells.truncate(5);
+                cells
+            })
+            .collect();
+        table(
+            &["tensor", "verdict", "vs source", "worst lane", "rmse ratio"],
+            false,
+            &rows,
+        )
+    };
+    if !order.is_empty() {
+        let open = &order[..order.len().min(WORST)];
+        let _ = write!(text, "\n{}", table_of(open));
+        if open.len() < order.len() {
+            let title = format!("All {} tensors, worst first", order.len());
+            let _ = write!(text, "\n{}", folded(&title, &table_of(&order)));
+        }
+    }
+    for t in &order {
+        let base = plain_text(&t.tensor_base);
+        if let Some(e) = &t.error {
+            let _ = write!(
+                text,
+                "\n> {base}: {} ({}) {}\n",
+                plain_text(&e.what),
+                plain_text(&e.place),
+                plain_text(&e.help)
+            );
+        }
+        for d in &t.diagnosis {
+            let _ = write!(text, "\n> {base}: {}\n", plain_text(&d.summary));
+        }
+    }
+    for p in plain.iter().filter(|p| p.status != PlainStatus::Equal) {
+        let reason = p.reason.as_deref().unwrap_or_default();
+        let _ = write!(
+            text,
+            "\n> {}: {}\n",
+            plain_text(&p.name),
+            plain_text(reason)
+        );
+    }
+    let _ = write!(text, "\n{}", lanes_folded(&lanes_of(tensors)));
+    text
+}
+
+fn lanes_folded(lanes: &[LaneReport]) -> String {
     let rows: Vec<Vec<String>> = lanes
         .iter()
         .map(|l| {
@@ -78,12 +173,7 @@ pub fn markdown(report: &Report, lanes: &[LaneReport]) -> String {
             vec![plain_text(&l.name), status.into(), plain_text(&device)]
         })
         .collect();
-    let _ = write!(
-        text,
-        "\n{}",
-        folded("Lanes", &table(&["lane", "status", "device"], false, &rows))
-    );
-    text
+    folded("Lanes", &table(&["lane", "status", "device"], false, &rows))
 }
 
 fn section(t: &TensorReport, all_figures: bool) -> String {

@@ -4,7 +4,7 @@ use crate::error::printable;
 use crate::gate::{Decision, Gate};
 use crate::metrics::Metrics;
 use crate::report::table::{plain, short};
-use crate::report::{LaneReport, Status, TensorReport};
+use crate::report::{LaneReport, Status, TensorReport, Tool};
 use serde_json::Value;
 
 /// A figure: as it is read, and in full as JSON has it.
@@ -252,4 +252,15 @@ pub fn shape_line(t: &TensorReport) -> String {
         t.bits,
         t.group_size
     )
+}
+
+/// What a page says about its making.
+pub fn facts(tq_model: &str, source: &str, tool: &Tool) -> Vec<(&'static str, String)> {
+    vec![
+        ("TQ4 model", printable(tq_model)),
+        ("source", printable(source)),
+        ("made by", printable(&tool.version)),
+        ("host", printable(&tool.host)),
+        ("arguments", printable(&tool.command_line.join(" "))),
+    ]
 }

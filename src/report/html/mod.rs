@@ -4,14 +4,19 @@ pub(crate) mod chart;
 mod heat;
 mod overview;
 mod plots;
+mod sweep;
 mod tensor;
+
+pub(crate) use sweep::lane_outcome;
+pub use sweep::sweep_page;
 
 use crate::error::printable;
 use crate::picture::Picture;
-use crate::report::view::{DecisionView, LaneView};
+use crate::report::view::{DecisionView, LaneView, Verdict, facts};
 use crate::report::{LaneReport, Report, TensorReport};
 use askama::Template;
 use overview::{Mark, Overview};
+use sweep::PlainView;
 use tensor::TensorView;
 
 /// Tensors whose pictures a page holds: the worst. It bounds the page's size.
@@ -48,10 +53,13 @@ impl Shell {
 #[template(path = "tensors.html")]
 struct TensorsPage {
     shell: Shell,
+    outcome: Option<(Verdict, &'static str)>,
     verdicts: Vec<DecisionView>,
+    totals: Vec<String>,
     lanes: Vec<LaneView>,
     overview: Option<Overview>,
     tensors: Vec<TensorView>,
+    plain: Vec<PlainView>,
     without_section: usize,
     without_pictures: usize,
 }
@@ -102,17 +110,15 @@ pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> Str
                 [one] => format!("tq4 validate: {}", printable(&one.tensor_base)),
                 _ => format!("tq4 validate: {} tensors", all.len()),
             },
-            vec![
-                ("TQ4 model", printable(&first.tq_model)),
-                (
-                    "source",
-                    printable(first.source_model.as_deref().unwrap_or("none")),
-                ),
-                ("made by", first.tool.version.clone()),
-                ("host", first.tool.host.clone()),
-                ("arguments", printable(&first.tool.command_line.join(" "))),
-            ],
+            facts(
+                &first.tq_model,
+                first.source_model.as_deref().unwrap_or("none"),
+                &first.tool,
+            ),
         ),
+        outcome: None,
+        totals: Vec::new(),
+        plain: Vec::new(),
         verdicts: report
             .worst_decisions()
             .into_iter()

@@ -25,6 +25,8 @@ pub struct Mark {
     pub lanes: Vec<LaneMark>,
     /// Anchor of the tensor's section, where the page has one.
     pub anchor: Option<String>,
+    /// Whether the tensor could not be validated.
+    pub bad_input: bool,
 }
 
 /// One lane of a tensor.
@@ -60,6 +62,7 @@ impl Mark {
                 })
                 .collect(),
             anchor,
+            bad_input: false,
         }
     }
 
@@ -69,7 +72,8 @@ impl Mark {
             .lanes
             .iter()
             .filter(|l| l.passed == Some(false))
-            .count();
+            .count()
+            + 100 * usize::from(self.bad_input);
         let ratio = self.height().unwrap_or(0.0);
         (failed, if ratio.is_nan() { f64::INFINITY } else { ratio })
     }
@@ -119,6 +123,8 @@ pub struct OverviewRow {
     pub base: String,
     /// Anchor of its section.
     pub anchor: Option<String>,
+    /// Whether the tensor could not be validated.
+    pub bad_input: bool,
     /// Layer, or nothing.
     pub layer: String,
     /// Rows and columns.
@@ -187,6 +193,7 @@ impl Overview {
                 .map(|m| OverviewRow {
                     base: m.base.clone(),
                     anchor: m.anchor.clone(),
+                    bad_input: m.bad_input,
                     layer: layer_and_projection(&m.base)
                         .0
                         .map_or_else(String::new, |l| l.to_string()),

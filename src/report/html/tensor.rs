@@ -46,8 +46,6 @@ pub struct DiagnosisView {
     pub explained: bool,
     /// Faults, joined by ` + `.
     pub faults: String,
-    /// Faults that are the same function here.
-    pub equivalent: String,
     /// One line.
     pub evidence: String,
     /// Measured and emulated charts, side by side.
@@ -70,6 +68,8 @@ pub struct TensorView {
     pub codebook: Figure,
     /// Whether that difference is more than rounding.
     pub foreign_codebook: bool,
+    /// Further lines about it.
+    pub notes: Vec<String>,
     /// Diagnoses.
     pub diagnosis: Vec<DiagnosisView>,
     /// Charts of the codebook's use.
@@ -102,6 +102,7 @@ impl TensorView {
             rows: rows(report),
             codebook: Figure::of("max_abs", report.centroids_config_vs_cuda.max_abs),
             foreign_codebook: report.centroids_config_vs_cuda.max_abs > 1e-6,
+            notes: Vec::new(),
             diagnosis: Vec::new(),
             codes: Vec::new(),
             pictured: Vec::new(),
@@ -117,7 +118,6 @@ impl TensorView {
                     .map(|f| printable(&f.name))
                     .collect::<Vec<_>>()
                     .join(" + "),
-                equivalent: d.equivalent.join(", "),
                 evidence: printable(&d.evidence),
                 charts,
             });
