@@ -105,7 +105,8 @@ fn page_markdown_and_json_hold_the_same_figures() {
             .markdown
             .find(&format!("Every figure of {escaped}<"))
             .unwrap_or_else(|| panic!("{title} is not in the Markdown"));
-        let folded = &forms.markdown[from..from + forms.markdown[from..].find("</details>").unwrap()];
+        let folded =
+            &forms.markdown[from..from + forms.markdown[from..].find("</details>").unwrap()];
         for (key, value) in m.as_object().unwrap() {
             if key == "lhs" || key == "rhs" {
                 continue;
@@ -114,7 +115,10 @@ fn page_markdown_and_json_hold_the_same_figures() {
             let cells: Vec<_> = section
                 .descendants()
                 .filter(|n| {
-                    let of = |a| n.attribute(a).or(n.parent_element().and_then(|p| p.attribute(a)));
+                    let of = |a| {
+                        n.attribute(a)
+                            .or(n.parent_element().and_then(|p| p.attribute(a)))
+                    };
                     n.attribute("data-figure") == Some(key)
                         && of("data-lhs") == Some(lhs)
                         && of("data-rhs") == Some(rhs)
@@ -122,7 +126,11 @@ fn page_markdown_and_json_hold_the_same_figures() {
                 .collect();
             assert!(!cells.is_empty(), "{title}: {key} is not on the page");
             for cell in cells {
-                assert_eq!(cell.attribute("data-value"), Some(full.as_str()), "{title} {key}");
+                assert_eq!(
+                    cell.attribute("data-value"),
+                    Some(full.as_str()),
+                    "{title} {key}"
+                );
                 let shown = page::text(cell);
                 let in_percent = key == "bit_equal" && shown != full;
                 if in_percent {
@@ -164,10 +172,11 @@ fn verdicts_gates_and_diagnosis_agree() {
             assert_eq!(full, g["value"].to_string());
             let word = if g["passed"] == true { "pass" } else { "FAIL" };
             assert!(page::text(gate).contains(word));
-            assert!(forms.markdown.contains(&format!(
-                "| {} | {full} |",
-                g["name"].as_str().unwrap()
-            )));
+            assert!(
+                forms
+                    .markdown
+                    .contains(&format!("| {} | {full} |", g["name"].as_str().unwrap()))
+            );
         }
     }
     let diagnosis = &forms.json["diagnosis"][0];
@@ -236,11 +245,17 @@ fn verbose_draws_in_the_terminal() {
         .output()
         .unwrap();
     let text = cli::stdout(&out);
-    assert!(text.contains("cuda vs reference: elements by distance in BF16 steps"), "{text}");
+    assert!(
+        text.contains("cuda vs reference: elements by distance in BF16 steps"),
+        "{text}"
+    );
     assert!(text.contains("cuda vs reference: error by row and group"));
     assert!(text.contains("  16385 to 32768  "));
     assert!(text.contains("  row 5  "), "{text}");
-    for line in text.lines().filter(|l| !l.starts_with("diagnosis") && !l.starts_with("decision")) {
+    for line in text
+        .lines()
+        .filter(|l| !l.starts_with("diagnosis") && !l.starts_with("decision"))
+    {
         assert!(line.chars().count() <= 100, "{line}");
     }
 }
@@ -255,5 +270,9 @@ fn a_page_that_cannot_be_written_is_an_error_that_says_where() {
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(2));
-    assert!(cli::stderr(&out).contains("no/such/dir"), "{}", cli::stderr(&out));
+    assert!(
+        cli::stderr(&out).contains("no/such/dir"),
+        "{}",
+        cli::stderr(&out)
+    );
 }
