@@ -128,7 +128,8 @@ fn map_on(
     under: &mut String,
 ) -> Drawn {
     let mut chart = ChartBuilder::on(area)
-        .margin(6)
+        .margin(8)
+        .margin_top(12)
         .x_label_area_size(BOTTOM)
         .y_label_area_size(LEFT)
         // The first row is at the top, as in a printed matrix.

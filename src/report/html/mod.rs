@@ -77,10 +77,8 @@ pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> Str
     let first = &all[0];
     let mut order: Vec<usize> = (0..all.len()).collect();
     if all.len() > 1 {
-        order.sort_by(|a, b| {
-            let ((fa, ra), (fb, rb)) = (badness(&all[*a]), badness(&all[*b]));
-            fb.cmp(&fa).then(rb.total_cmp(&ra)).then(a.cmp(b))
-        });
+        let marks: Vec<Mark> = all.iter().map(|t| Mark::new(t, None)).collect();
+        order.sort_by(|a, b| Mark::worse(&marks[*a], &marks[*b]));
     }
     let mut masks = 0;
     let tensors: Vec<TensorView> = order

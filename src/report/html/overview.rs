@@ -1,7 +1,7 @@
 //! Many tensors at a glance: one mark each, by layer and projection, and a table that sorts.
 
 use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, draw_axes, svg};
-use super::plots::{BOTTOM, LEFT};
+use super::plots::BOTTOM;
 use crate::error::printable;
 use crate::report::TensorReport;
 use crate::report::table::plain;
@@ -76,6 +76,14 @@ impl Mark {
             + 100 * usize::from(self.bad_input);
         let ratio = self.height().unwrap_or(0.0);
         (failed, if ratio.is_nan() { f64::INFINITY } else { ratio })
+    }
+
+    /// The order of [`Mark::badness`], the worst first, then by name.
+    pub fn worse(a: &Self, b: &Self) -> std::cmp::Ordering {
+        let ((fa, ra), (fb, rb)) = (a.badness(), b.badness());
+        fb.cmp(&fa)
+            .then(rb.total_cmp(&ra))
+            .then_with(|| a.base.cmp(&b.base))
     }
 
     fn passed(&self) -> Option<bool> {
@@ -156,12 +164,7 @@ pub struct Overview {
 impl Overview {
     /// The overview of `marks`.
     pub fn new(mut marks: Vec<Mark>) -> Self {
-        marks.sort_by(|a, b| {
-            let ((fa, ra), (fb, rb)) = (a.badness(), b.badness());
-            fb.cmp(&fa)
-                .then(rb.total_cmp(&ra))
-                .then(a.base.cmp(&b.base))
-        });
+        marks.sort_by(Mark::worse);
         let mut lanes: Vec<(String, [usize; 3])> = Vec::new();
         for l in marks.iter().flat_map(|m| &m.lanes) {
             let at = lanes.iter().position(|(n, _)| *n == l.lane);
@@ -264,9 +267,10 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
 
 fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) -> Drawn {
     let mut chart = ChartBuilder::on(area)
-        .margin(6)
+        .margin(8)
+        .margin_top(12)
         .x_label_area_size(BOTTOM)
-        .y_label_area_size(LEFT)
+        .y_label_area_size(66)
         .build_cartesian_2d(-0.7..last as f64 + 0.7, y.0..y.1)?;
     draw_axes(
         &mut chart,
@@ -281,7 +285,7 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
                     String::new()
                 }
             },
-            y_tick: &|v| three_digits(*v),
+            y_tick: &|v| tick(*v, y.1),
             grid: true,
         },
     )?;
@@ -297,14 +301,13 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
     Ok(())
 }
 
-/// Three significant digits, for ticks.
-fn three_digits(v: f64) -> String {
-    match v.abs() {
-        0.0 => "0".into(),
-        a if (0.01..1e4).contains(&a) => {
-            format!("{v:.*}", (2 - a.log10().floor() as i32).max(0) as usize)
-        }
-        _ => format!("{v:.1e}"),
+/// The text of a tick on an axis that ends at `high`: as many decimals on each.
+fn tick(v: f64, high: f64) -> String {
+    if (0.01..1e4).contains(&high) {
+        let decimals = (2 - high.log10().floor() as i32).clamp(0, 4) as usize;
+        format!("{v:.decimals$}")
+    } else {
+        format!("{v:.1e}")
     }
 }
 

@@ -47,7 +47,8 @@ fn scatter_on(area: &Area<'_>, s: &Scatter, heat: &mut String) -> Drawn {
         exponent(s.y0 + s.rows as i32).ceil().max(x.1 - 7.0),
     );
     let mut chart = ChartBuilder::on(area)
-        .margin(6)
+        .margin(8)
+        .margin_top(12)
         .x_label_area_size(BOTTOM)
         .y_label_area_size(LEFT)
         .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
@@ -97,7 +98,8 @@ fn steps_on(area: &Area<'_>, steps: &[u64], elements: u64, far: RGBColor) -> Dra
     let top = log(elements).ceil().max(1.0) * 1.04;
     let last = STEP_BINS as f64;
     let mut chart = ChartBuilder::on(area)
-        .margin(6)
+        .margin(8)
+        .margin_top(12)
         .x_label_area_size(BOTTOM)
         .y_label_area_size(LEFT)
         .right_y_label_area_size(44)
@@ -186,7 +188,8 @@ pub fn normalised(n: &Normalised, codes: &Codes) -> String {
         let expected = || n.expected.iter().map(|e| 100.0 * e);
         let top = shares.iter().copied().chain(expected()).fold(0.0, f64::max) * 1.08;
         let mut chart = ChartBuilder::on(area)
-            .margin(6)
+            .margin(8)
+            .margin_top(12)
             .x_label_area_size(BOTTOM)
             .y_label_area_size(LEFT)
             .build_cartesian_2d(-n.limit..n.limit, 0.0..top.max(1e-3))?;
@@ -248,7 +251,8 @@ pub fn codes(c: &Codes) -> String {
             .fold(0.0, f64::max)
             * 1.08;
         let mut chart = ChartBuilder::on(area)
-            .margin(6)
+            .margin(8)
+            .margin_top(12)
             .x_label_area_size(BOTTOM)
             .y_label_area_size(LEFT)
             .build_cartesian_2d(-0.5..c.counts.len() as f64 - 0.5, 0.0..top.max(1e-3))?;

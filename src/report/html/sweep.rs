@@ -12,6 +12,9 @@ use crate::sweep::record::{
 use crate::sweep::{lanes, totals};
 use askama::Template;
 
+/// Sections where fewer tensors failed: the figures of some that passed are worth a look.
+const PASSED_SECTIONS: usize = 10;
+
 /// A tensor that is not quantised and is not the source's.
 pub struct PlainView {
     /// Its name.
@@ -27,9 +30,22 @@ pub fn sweep_page(
     plain: &[PlainRecord],
     summary: &Summary,
 ) -> String {
-    let by_name = |name: &String| tensors.iter().position(|t| t.tensor_base == *name);
-    let order: Vec<usize> = summary.worst_first.iter().filter_map(by_name).collect();
-    let shown = &order[..order.len().min(SECTIONS)];
+    let mut marks: Vec<(usize, Mark)> = tensors
+        .iter()
+        .enumerate()
+        .map(|(i, t)| {
+            let mut mark = Mark::new(&report(header, t), None);
+            mark.bad_input = t.error.is_some();
+            (i, mark)
+        })
+        .collect();
+    marks.sort_by(|(_, a), (_, b)| Mark::worse(a, b));
+    let failed = marks.iter().filter(|(_, m)| m.badness().0 > 0).count();
+    let sections = failed.clamp(PASSED_SECTIONS, SECTIONS).min(marks.len());
+    for (i, mark) in &mut marks[..sections] {
+        mark.anchor = Some(format!("tensor-{i}"));
+    }
+    let shown: Vec<usize> = marks[..sections].iter().map(|(i, _)| *i).collect();
     let sections: Vec<TensorView> = shown
         .iter()
         .map(|i| {
@@ -47,12 +63,6 @@ pub fn sweep_page(
             view
         })
         .collect();
-    let marks = tensors.iter().enumerate().map(|(i, t)| {
-        let anchor = shown.contains(&i).then(|| format!("tensor-{i}"));
-        let mut mark = Mark::new(&report(header, t), anchor);
-        mark.bad_input = t.error.is_some();
-        mark
-    });
     let source = header.source.as_ref().map_or("none", |s| s.name.as_str());
     let page = TensorsPage {
         shell: Shell::new(
@@ -67,7 +77,7 @@ pub fn sweep_page(
             .collect(),
         totals: totals(header, summary),
         lanes: lanes(tensors).iter().map(LaneView::new).collect(),
-        overview: Some(Overview::new(marks.collect())),
+        overview: Some(Overview::new(marks.into_iter().map(|(_, m)| m).collect())),
         without_section: tensors.len() - sections.len(),
         without_pictures: sections.len(),
         tensors: sections,
