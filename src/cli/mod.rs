@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out; each command wires library parts together.
 
+mod bench;
 mod demo;
 mod devices;
 mod progress;
@@ -29,6 +30,8 @@ enum Command {
     Demo(demo::Args),
     /// Validate tensors of a TQ4 model on every lane
     Validate(validate::Args),
+    /// Time every lane side by side, each beside its device's copy bandwidth
+    Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
     };
