@@ -191,6 +191,9 @@ pub(super) fn lane_device(lane: &LaneReport) -> (&'static str, String) {
     {
         device += &format!(", {driver}");
     }
+    if let (Some(variant), None) = (&lane.kernel_variant, &lane.reason) {
+        device += &format!(", {variant}");
+    }
     if lane.software == Some(true) {
         device += ", software";
     }
