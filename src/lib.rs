@@ -28,6 +28,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod codebook;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;

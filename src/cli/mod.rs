@@ -1,10 +1,15 @@
 //! The command line: arguments in, exit code out; each command wires library parts together.
 
+mod completions;
 mod demo;
+mod dequantize;
+mod device;
 mod devices;
 mod progress;
+mod quantize;
 mod run;
 mod selftest;
+mod transfer;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -33,6 +38,14 @@ enum Command {
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
     Selftest(selftest::Args),
+    /// Make a TQ4 model from a source model
+    Quantize(quantize::Args),
+    /// Write a TQ4 model back as a plain BF16 model
+    Dequantize(dequantize::Args),
+    /// Print the completions for a shell
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(completions::ManArgs),
 }
 
 /// Form of what goes to stdout.
@@ -59,6 +72,10 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Dequantize(args) => dequantize::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
