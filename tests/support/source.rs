@@ -15,10 +15,16 @@ type Tensor = (String, Vec<usize>, Vec<bf16>);
 /// `[rows, 2 * cols]`, a norm and an embedding; beside them a config, a tokenizer and the same weights
 /// in another form.
 pub fn write(dir: &Path, layers: usize, rows: usize, cols: usize) {
+    write_rows(dir, &vec![rows; layers], cols);
+}
+
+/// [`write`] with a number of rows for each shard.
+pub fn write_rows(dir: &Path, rows: &[usize], cols: usize) {
+    let layers = rows.len();
     std::fs::create_dir_all(dir.join("chat_templates")).unwrap();
     let mut rng = Rng::new(7);
     let mut map = BTreeMap::new();
-    for layer in 0..layers {
+    for (layer, rows) in rows.iter().copied().enumerate() {
         let file = format!("model-{:05}-of-{layers:05}.safetensors", layer + 1);
         let mut tensors: Vec<Tensor> = Vec::new();
         for (name, shape) in [
