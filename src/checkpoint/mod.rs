@@ -4,6 +4,7 @@
 //! directory, and nothing is read that a header did not declare.
 
 mod config;
+mod guard;
 mod plain;
 mod shard;
 mod stream;
@@ -11,12 +12,12 @@ mod tq;
 mod write;
 
 pub use config::{CONFIG, Config};
+pub use guard::keep_apart;
 pub use plain::{element_size, to_f32};
 pub use shard::Shard;
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
-pub(crate) use write::write_safetensors;
 pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
 
 use crate::error::{Error, Result};

@@ -69,8 +69,11 @@ pub struct StreamWriter {
     file: File,
     path: PathBuf,
     temporary: PathBuf,
+    /// The tensors, with their places in the data.
+    tensors: Vec<(Planned, (usize, usize))>,
     /// Start and end of each tensor in the file.
     places: HashMap<String, (u64, u64)>,
+    data_start: u64,
     committed: bool,
 }
 
@@ -88,51 +91,58 @@ impl StreamWriter {
         let bad = |what: String| Error::input(what, path.display().to_string(), "");
         tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
         let mut end = 0usize;
-        let mut infos = Vec::with_capacity(tensors.len());
-        for t in tensors {
+        let mut spans = Vec::with_capacity(tensors.len());
+        for t in &tensors {
             let bits = t
                 .shape
                 .iter()
                 .try_fold(t.dtype.bitsize(), |n, d| n.checked_mul(*d))
                 .ok_or_else(|| bad(format!("shape {:?} of {} overflows", t.shape, t.name)))?;
-            let start = end;
+            spans.push((end, end + bits.div_ceil(8)));
             end += bits.div_ceil(8);
-            let info = TensorInfo {
-                dtype: t.dtype,
-                shape: t.shape,
-                data_offsets: (start, end),
-            };
-            infos.push((t.name, info));
         }
-        let spans: Vec<_> = infos
-            .iter()
-            .map(|(n, i)| (n.clone(), i.data_offsets))
-            .collect();
-        let metadata = Metadata::new(metadata, infos).map_err(|e| bad(e.to_string()))?;
-        let mut header = serde_json::to_vec(&metadata).map_err(|e| bad(e.to_string()))?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let data_start = 8 + header.len() as u64;
-        let places = spans
-            .into_iter()
-            .map(|(name, (s, e))| (name, (data_start + s as u64, data_start + e as u64)))
-            .collect();
-
+        let tensors: Vec<_> = tensors.into_iter().zip(spans).collect();
+        let header = header(&tensors, metadata).map_err(bad)?;
         let temporary = temporary(path);
         let io = |e: std::io::Error| Error::io("write", path, &e);
         remove_if_there(&temporary)?;
         // Never an existing file, nor through a link: what is opened here is new.
         let file = File::create_new(&temporary).map_err(io)?;
+        let data_start = 8 + header.len() as u64;
         let writer = Self {
             file,
             path: path.to_owned(),
             temporary,
-            places,
+            places: tensors
+                .iter()
+                .map(|(t, (s, e))| {
+                    let place = (data_start + *s as u64, data_start + *e as u64);
+                    (t.name.clone(), place)
+                })
+                .collect(),
+            tensors,
+            data_start,
             committed: false,
         };
         writer.file.set_len(data_start + end as u64).map_err(io)?;
         write_all_at(&writer.file, &(header.len() as u64).to_le_bytes(), 0).map_err(io)?;
         write_all_at(&writer.file, &header, 8).map_err(io)?;
         Ok(writer)
+    }
+
+    /// Writes other metadata, of the same length, over those given at the start: for checksums that
+    /// are known only when all has been read.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    ///
+    /// # Panics
+    /// When the length differs.
+    pub fn rewrite_metadata(&self, metadata: HashMap<String, String>) -> Result<()> {
+        let header =
+            header(&self.tensors, Some(metadata)).expect("the tensors were written before");
+        assert_eq!(8 + header.len() as u64, self.data_start, "the same length");
+        write_all_at(&self.file, &header, 8).map_err(|e| Error::io("write", &self.path, &e))
     }
 
     /// Writes a piece of a tensor, `offset` bytes from its start.
@@ -174,6 +184,28 @@ impl StreamWriter {
         sync_directory(&self.path);
         Ok(())
     }
+}
+
+/// The header of a safetensors file, without its length.
+fn header(
+    tensors: &[(Planned, (usize, usize))],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, String> {
+    let infos = tensors
+        .iter()
+        .map(|(t, span)| {
+            let info = TensorInfo {
+                dtype: t.dtype,
+                shape: t.shape.clone(),
+                data_offsets: *span,
+            };
+            (t.name.clone(), info)
+        })
+        .collect();
+    let metadata = Metadata::new(metadata, infos).map_err(|e| e.to_string())?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|e| e.to_string())?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 impl Drop for StreamWriter {

@@ -1,12 +1,15 @@
 //! The command line: arguments in, exit code out; each command wires library parts together.
 
+mod compare;
 mod completions;
 mod demo;
 mod dequantize;
 mod device;
 mod devices;
+mod pair_text;
 mod progress;
 mod quantize;
+mod record;
 mod run;
 mod selftest;
 mod transfer;
@@ -42,6 +45,10 @@ enum Command {
     Quantize(quantize::Args),
     /// Write a TQ4 model back as a plain BF16 model
     Dequantize(dequantize::Args),
+    /// Save a lane's output, or a digest of it, to compare it elsewhere
+    Record(record::Args),
+    /// Compare recordings made on different machines, or one with a lane here
+    Compare(compare::Args),
     /// Print the completions for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -74,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Selftest(args) => selftest::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     };

@@ -182,7 +182,7 @@ fn summary(report: &Report) -> Vec<LaneReport> {
 }
 
 /// Last part of a directory's path.
-fn dir_name(dir: &Path) -> String {
+pub fn dir_name(dir: &Path) -> String {
     let full: PathBuf = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     full.file_name().map_or_else(
         || dir.display().to_string(),

@@ -4,7 +4,9 @@
 //! finished shard with its length and SHA-256. The line is on the disk before the shard gets its name,
 //! so a shard that is there and matches its line is whole. The journal is removed last.
 
-use crate::checkpoint::{JOURNAL, StreamWriter, Sum, remove_if_there, sync_directory, temporary};
+use crate::checkpoint::{
+    JOURNAL, StreamWriter, Sum, keep_apart, remove_if_there, sync_directory, temporary,
+};
 use crate::error::{Error, Result};
 use fs4::{FileExt, TryLockError};
 use serde::de::DeserializeOwned;
@@ -53,7 +55,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     /// another process is at work in it.
     pub fn open(dir: &Path, inputs: &[&Path], identity: serde_json::Value) -> Result<Self> {
         let place = dir.display().to_string();
-        outside(dir, inputs)?;
+        keep_apart(dir, inputs)?;
         let there = dir.exists();
         if there && !dir.is_dir() {
             return Err(Error::input(
@@ -76,7 +78,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         }
         std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
         // Again, now that every part of the path exists: `new/../model` could not be judged before.
-        outside(dir, inputs)?;
+        keep_apart(dir, inputs)?;
         if std::fs::symlink_metadata(&path).is_ok_and(|m| !m.is_file()) {
             return Err(Error::input(
                 "not a regular file",
@@ -273,40 +275,4 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> (Vec<Line<T>>, u64) {
         end += line.len();
     }
     (lines, end as u64)
-}
-
-/// Refuses a directory that is one of `inputs`, or inside one, or around one.
-fn outside(dir: &Path, inputs: &[&Path]) -> Result<()> {
-    match inputs.iter().find(|i| inside(dir, i) || inside(i, dir)) {
-        None => Ok(()),
-        Some(input) => Err(Error::input(
-            format!(
-                "the output would be written into the input {}",
-                input.display()
-            ),
-            dir.display().to_string(),
-            "name a directory outside the model that is read",
-        )),
-    }
-}
-
-/// Whether `path` is `dir` or below it, links followed; what does not exist yet is judged by the
-/// nearest parent that does.
-pub(crate) fn inside(path: &Path, dir: &Path) -> bool {
-    let Ok(dir) = dir.canonicalize() else {
-        return false;
-    };
-    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut rest = PathBuf::new();
-    for parent in full.ancestors() {
-        if let Ok(real) = parent.canonicalize() {
-            return real.join(&rest).starts_with(&dir);
-        }
-        rest = match parent.file_name() {
-            Some(name) if rest.as_os_str().is_empty() => PathBuf::from(name),
-            Some(name) => Path::new(name).join(&rest),
-            None => return false,
-        };
-    }
-    false
 }

@@ -34,7 +34,7 @@ pub enum Event<'a> {
 
 /// Cuts `rows` of `cols` elements into strips of at most [`STRIP`] elements (at least one row), of
 /// nearly the same size.
-fn strips(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn strips(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
     let most = (STRIP / cols.max(1)).max(1);
     let count = rows.div_ceil(most).max(1);
     (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)

@@ -4,7 +4,7 @@ mod csv;
 mod table;
 
 pub use self::csv::{Outputs, top_errors};
-pub use table::{Style, lanes_table, table, tensor_table};
+pub use table::{Style, lanes_table, metrics_table, table, tensor_table};
 
 use crate::codebook::Codebook;
 use crate::fault::Diagnosis;
