@@ -200,6 +200,7 @@ fn with_reference(
     notes: &[String],
 ) -> Result<Outcome> {
     let mut lanes = vec![Lane::reference()];
+    let live = live.filter(|lane| lane.device().lane != "reference");
     lanes.extend(live.map(Lane::new));
     let fixed = lanes.len();
     let tq_model = dir_name(model.checkpoint().dir());
@@ -264,20 +265,18 @@ fn pairs(
     notes: Vec<String>,
 ) -> Result<Outcome> {
     let identity = files[0].file.identity();
-    let known = files.iter().find_map(|f| f.file.identity().group_size);
-    // Without a group size there is no digest, and nothing that needs it.
-    let group_size = known.unwrap_or(1);
     let mut tensors = Vec::new();
     let mut reference = Cpu::new();
     let bar = Transfer::new();
     bar.on(Event::Total(bytes(&identity.tensors)));
     for entry in &identity.tensors {
         bar.on(Event::Tensor(&entry.tensor_base));
+        let cut = files.iter().find_map(|f| f.file.cut(&entry.tensor_base));
         if let Some(model) = model {
             for f in files {
                 tensors.push(compare_pair(
                     entry,
-                    group_size,
+                    cut,
                     (&f.name, &mut Side::File(&f.file)),
                     ("reference", &mut Side::Live(&mut reference, model)),
                 )?);
@@ -287,18 +286,21 @@ fn pairs(
         match (&mut live, model) {
             (Some(lane), Some(model)) => {
                 let name = lane.device().lane.clone();
-                tensors.push(compare_pair(
-                    entry,
-                    group_size,
-                    (&name, &mut Side::Live(&mut **lane, model)),
-                    ("reference", &mut Side::Live(&mut reference, model)),
-                )?);
-                let second = (name.as_str(), &mut Side::Live(&mut **lane, model));
-                tensors.push(compare_pair(entry, group_size, first, second)?);
+                // The reference is held against the recording already.
+                if name != "reference" {
+                    tensors.push(compare_pair(
+                        entry,
+                        cut,
+                        (&name, &mut Side::Live(&mut **lane, model)),
+                        ("reference", &mut Side::Live(&mut reference, model)),
+                    )?);
+                    let second = (name.as_str(), &mut Side::Live(&mut **lane, model));
+                    tensors.push(compare_pair(entry, cut, first, second)?);
+                }
             }
             _ => {
                 let second = (files[1].name.as_str(), &mut Side::File(&files[1].file));
-                tensors.push(compare_pair(entry, group_size, first, second)?);
+                tensors.push(compare_pair(entry, cut, first, second)?);
             }
         }
         bar.on(Event::Bytes(bytes(std::slice::from_ref(entry))));
@@ -308,6 +310,7 @@ fn pairs(
     if model.is_some() {
         lanes.push(Lane::reference().report());
     }
+    let live = live.filter(|lane| lane.device().lane != "reference");
     lanes.extend(live.map(|backend| Lane::new(backend).report()));
     lanes.extend(files.iter().map(recorded));
     let report = PairReport {

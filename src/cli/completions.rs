@@ -33,7 +33,8 @@ pub fn man(args: &ManArgs) -> Result<Outcome> {
     let command = match &args.command {
         None => program,
         Some(name) => match program.find_subcommand(name) {
-            Some(found) => found.clone(),
+            // A command has no version of its own.
+            Some(found) => found.clone().version(env!("CARGO_PKG_VERSION")),
             None => {
                 return Err(tq4::Error::input(
                     format!("no command {name:?}"),

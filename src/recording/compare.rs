@@ -1,6 +1,6 @@
 //! Two outputs of the same input, at least one of which is a recording.
 
-use super::digest::{Digest, SKETCHES};
+use super::digest::{Cut, Digest, SKETCHES};
 use super::file::RecordingFile;
 use super::identity::Entry;
 use super::record::digest_lane;
@@ -77,18 +77,18 @@ pub struct Comparison {
 
 /// Compares the outputs of `lhs` and `rhs` for the rows in `entry`.
 ///
-/// Values are held to each other where both have them, digests otherwise: the digest says how many
-/// blocks differ and by how much, and the gates on single elements are decided from the sample.
+/// Values are held to each other where `cut` is `None`. Else digests are, made by that cut where there
+/// are values: they say how many blocks differ and by how much, and the gates on single elements are
+/// decided from the sample.
 ///
 /// # Errors
 /// When a file is damaged or a lane breaks.
 pub fn compare_pair(
     entry: &Entry,
-    group_size: usize,
+    cut: Option<Cut>,
     (lhs_name, lhs): (&str, &mut Side<'_>),
     (rhs_name, rhs): (&str, &mut Side<'_>),
 ) -> Result<Comparison> {
-    let plan = recorded_plan(lhs, entry).or_else(|| recorded_plan(rhs, entry));
     let done = |metrics: Metrics, blocks: Option<Blocks>, decision: Decision| Comparison {
         tensor_base: entry.tensor_base.clone(),
         row_start: entry.row_start,
@@ -97,14 +97,14 @@ pub fn compare_pair(
         blocks,
         decision,
     };
-    let Some(plan) = plan else {
+    let Some(cut) = cut else {
         let (l, r) = (values(lhs, entry)?, values(rhs, entry)?);
         let metrics = compare(lhs_name, Values::Bf16(&l), rhs_name, Values::Bf16(&r));
         let decision = named(gate::decide(lhs_name, &metrics), lhs_name, rhs_name);
         return Ok(done(metrics, None, decision));
     };
-    let l = digest(lhs, entry, group_size, plan)?;
-    let r = digest(rhs, entry, group_size, plan)?;
+    let l = digest(lhs, entry, cut)?;
+    let r = digest(rhs, entry, cut)?;
     let metrics = compare(
         lhs_name,
         Values::Bf16(&l.sample),
@@ -114,14 +114,6 @@ pub fn compare_pair(
     let blocks = blocks(entry, &l, &r);
     let decision = decide(lhs_name, rhs_name, &metrics, &blocks);
     Ok(done(metrics, Some(blocks), decision))
-}
-
-/// Groups per block and sampled groups, where the side is a digest.
-fn recorded_plan(side: &Side<'_>, entry: &Entry) -> Option<(usize, usize)> {
-    match side {
-        Side::File(file) => file.plan(&entry.tensor_base),
-        Side::Live(..) => None,
-    }
 }
 
 fn values(side: &mut Side<'_>, entry: &Entry) -> Result<Vec<bf16>> {
@@ -138,15 +130,10 @@ fn values(side: &mut Side<'_>, entry: &Entry) -> Result<Vec<bf16>> {
     }
 }
 
-fn digest(
-    side: &mut Side<'_>,
-    entry: &Entry,
-    group_size: usize,
-    plan: (usize, usize),
-) -> Result<Digest> {
+fn digest(side: &mut Side<'_>, entry: &Entry, cut: Cut) -> Result<Digest> {
     match side {
-        Side::File(file) => file.digest(&entry.tensor_base, group_size, plan),
-        Side::Live(lane, model) => digest_lane(model, entry, &mut **lane, plan),
+        Side::File(file) => file.digest(&entry.tensor_base, cut),
+        Side::Live(lane, model) => digest_lane(model, entry, &mut **lane, cut),
     }
 }
 

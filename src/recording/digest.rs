@@ -44,6 +44,26 @@ impl Plan {
             sampled: groups.iter().map(share).collect(),
         }
     }
+
+    /// How tensor `i` is cut.
+    pub fn cut(&self, group_size: usize, i: usize) -> Cut {
+        Cut {
+            group_size,
+            groups_per_block: self.groups_per_block,
+            sampled: self.sampled[i],
+        }
+    }
+}
+
+/// How one tensor is cut into blocks, and how many of its groups are in the sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Elements per group.
+    pub group_size: usize,
+    /// Groups per block, a power of two.
+    pub groups_per_block: usize,
+    /// Groups in the sample.
+    pub sampled: usize,
 }
 
 /// The digest of some rows of one tensor.
@@ -78,7 +98,13 @@ pub(super) struct Digester {
 }
 
 impl Digester {
-    pub fn new(group_size: usize, groups: usize, groups_per_block: usize, sampled: usize) -> Self {
+    /// For so many groups.
+    pub fn new(groups: usize, cut: Cut) -> Self {
+        let Cut {
+            group_size,
+            groups_per_block,
+            sampled,
+        } = cut;
         let mut rng = Rng::new(SEED);
         let block = groups_per_block.min(groups) * group_size;
         let signs = (0..block)
@@ -161,8 +187,17 @@ mod tests {
     use crate::synthetic::Rng;
     use proptest::prelude::*;
 
+    fn cut(group_size: usize, groups_per_block: usize, sampled: usize) -> Cut {
+        Cut {
+            group_size,
+            groups_per_block,
+            sampled,
+        }
+    }
+
     fn digest(values: &[bf16], group_size: usize, per_block: usize, sampled: usize) -> Digest {
-        let mut d = Digester::new(group_size, values.len() / group_size, per_block, sampled);
+        let cut = cut(group_size, per_block, sampled);
+        let mut d = Digester::new(values.len() / group_size, cut);
         d.push(values);
         d.finish()
     }
@@ -225,7 +260,7 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(groups)).collect();
             cuts.extend([0, groups]);
             cuts.sort_unstable();
-            let mut d = Digester::new(32, groups, 1 << log, sampled);
+            let mut d = Digester::new(groups, cut(32, 1 << log, sampled));
             for w in cuts.windows(2) {
                 d.push(&values[w[0] * 32..w[1] * 32]);
             }

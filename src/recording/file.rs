@@ -1,6 +1,7 @@
 //! Recording files: what they are of, who made them, and their contents tensor by tensor.
 
-use super::digest::{Digest, Digester, SKETCHES};
+use super::digest::{Cut, Digest, Digester, SKETCHES};
+use super::header::{FORMAT_1, FORMAT_2, Header, Kind, part};
 use super::identity::{Entry, Identity};
 use super::{Data, Dump, Recording};
 use crate::backend::Device;
@@ -8,52 +9,8 @@ use crate::checkpoint::{Shard, read_json};
 use crate::error::{Error, Result};
 use half::bf16;
 use safetensors::Dtype;
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Format of files of one tensor, without checksums: read still.
-const FORMAT_1: &str = "tq4-recording-1";
-/// Format of files that are written now.
-const FORMAT_2: &str = "tq4-recording-2";
-
-/// What a recording holds of each tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Every value.
-    Full,
-    /// Checksums, sketches and a sample.
-    Digest,
-}
-
-/// Metadata of a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub kind: Kind,
-    pub tool: String,
-    pub host: String,
-    pub device: Device,
-    pub identity: Identity,
-    /// Of a digest; 0 otherwise.
-    pub groups_per_block: usize,
-}
-
-impl Header {
-    pub fn to_metadata(&self) -> HashMap<String, String> {
-        let json = serde_json::to_string(self).expect("plain data");
-        HashMap::from([
-            ("format".to_owned(), FORMAT_2.to_owned()),
-            ("recording".to_owned(), json),
-        ])
-    }
-}
-
-/// Names of a tensor's parts in a file.
-pub(super) fn part(base: &str, part: &str) -> String {
-    format!("{base}.{part}")
-}
 
 enum Content {
     /// The published dump.
@@ -134,46 +91,11 @@ impl RecordingFile {
         let meta = shard.metadata();
         let text = |key: &str| meta.get(key).cloned().unwrap_or_default();
         let first = text("format") == FORMAT_1;
-        let header = if first {
-            let info = shard
-                .info("values")
-                .ok_or_else(|| bad("no tensor \"values\" found"))?;
-            let [rows, cols] = info.shape[..] else {
-                return Err(bad("values have another shape than [rows, cols]"));
-            };
-            Header {
-                kind: Kind::Full,
-                tool: text("tool"),
-                host: String::new(),
-                device: Device {
-                    lane: text("lane"),
-                    device: text("device"),
-                    driver: text("driver"),
-                    api: text("api"),
-                    software: text("software") == "true",
-                    kernel_checksum: text("kernel_checksum"),
-                },
-                identity: Identity {
-                    model: text("model"),
-                    bits: text("bits").parse().ok(),
-                    group_size: text("group_size").parse().ok(),
-                    tensors: vec![Entry {
-                        tensor_base: text("tensor_base"),
-                        row_start: text("row_start")
-                            .parse()
-                            .map_err(|_| bad("row_start is not a number"))?,
-                        shape: [rows, cols],
-                        tensor_checksum: None,
-                    }],
-                    ..Identity::default()
-                },
-                groups_per_block: 0,
-            }
-        } else if text("format") == FORMAT_2 {
-            serde_json::from_str(&text("recording"))
-                .map_err(|e| bad(&format!("its metadata are damaged: {e}")))?
-        } else {
-            return Err(bad("a safetensors file, but not a tq4 recording"));
+        let header = match text("format").as_str() {
+            FORMAT_1 => Header::from_format_1(&shard).map_err(|e| bad(&e))?,
+            FORMAT_2 => serde_json::from_str(&text("recording"))
+                .map_err(|e| bad(&format!("its metadata are damaged: {e}")))?,
+            _ => return Err(bad("a safetensors file, but not a tq4 recording")),
         };
         let file = Self {
             path: path.to_owned(),
@@ -307,9 +229,13 @@ impl RecordingFile {
         self.header.kind
     }
 
-    /// Groups per block and sampled groups of a tensor; `None` where every value is there.
-    pub(super) fn plan(&self, base: &str) -> Option<(usize, usize)> {
-        (self.kind() == Kind::Digest).then(|| (self.header.groups_per_block, self.sampled(base)))
+    /// How a tensor of a digest is cut; `None` where every value is there.
+    pub fn cut(&self, base: &str) -> Option<Cut> {
+        (self.kind() == Kind::Digest).then(|| Cut {
+            group_size: self.identity().group_size.unwrap_or(0),
+            groups_per_block: self.header.groups_per_block,
+            sampled: self.sampled(base),
+        })
     }
 
     /// The values of a tensor, as a recording called `name`.
@@ -354,26 +280,19 @@ impl RecordingFile {
         })
     }
 
-    /// The digest of a tensor: as recorded, or made of the values by `plan` (groups per block, sampled
-    /// groups) for groups of `group_size`.
+    /// The digest of a tensor: as recorded, which must be by `cut`, or made of the values.
     ///
     /// # Errors
-    /// When the tensor is not there, or its columns are not whole groups.
-    pub(super) fn digest(
-        &self,
-        base: &str,
-        group_size: usize,
-        plan: (usize, usize),
-    ) -> Result<Digest> {
+    /// When the tensor is not there, its columns are not whole groups or it was cut otherwise.
+    pub(super) fn digest(&self, base: &str, cut: Cut) -> Result<Digest> {
         if self.kind() == Kind::Full {
             let recording = self.recording("", base)?;
-            if !recording.shape[1].is_multiple_of(group_size) {
+            if !recording.shape[1].is_multiple_of(cut.group_size) {
                 return Err(self.damaged(&format!("{base} has no whole groups")));
             }
             let values = recording.values();
             let rounded: Vec<bf16> = (0..values.len()).map(|i| values.bf16(i)).collect();
-            let mut digester =
-                Digester::new(group_size, rounded.len() / group_size, plan.0, plan.1);
+            let mut digester = Digester::new(rounded.len() / cut.group_size, cut);
             digester.push(&rounded);
             return Ok(digester.finish());
         }
@@ -381,21 +300,24 @@ impl RecordingFile {
             .identity()
             .entry(base)
             .ok_or_else(|| self.damaged(base))?;
-        let groups = entry.shape[0] * entry.shape[1] / group_size;
-        let groups_per_block = self.header.groups_per_block;
-        let blocks = groups.div_ceil(groups_per_block);
-        let sampled = self.sampled(base);
+        if self.cut(base) != Some(cut) {
+            return Err(self.damaged(&format!(
+                "{base} is cut as {:?}, expected {cut:?}",
+                self.cut(base)
+            )));
+        }
+        let groups = entry.shape[0] * entry.shape[1] / cut.group_size;
+        let blocks = groups.div_ceil(cut.groups_per_block);
         let data = |suffix, dtype, shape: &[usize]| {
             self.data(base, suffix, &[dtype], shape)
                 .map(|(_, bytes)| bytes)
         };
-        let sums = data("sums", Dtype::U64, &[blocks])?;
         let sketches = f32s(data("sketches", Dtype::F32, &[blocks, SKETCHES])?);
         Ok(Digest {
-            group_size,
+            group_size: cut.group_size,
             groups,
-            groups_per_block,
-            sums: sums
+            groups_per_block: cut.groups_per_block,
+            sums: data("sums", Dtype::U64, &[blocks])?
                 .chunks_exact(8)
                 .map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
                 .collect(),
@@ -404,7 +326,7 @@ impl RecordingFile {
                 .map(|s| s.try_into().expect("four sketches"))
                 .collect(),
             squares: f32s(data("squares", Dtype::F32, &[blocks])?),
-            sample: bf16s(data("sample", Dtype::BF16, &[sampled, group_size])?),
+            sample: bf16s(data("sample", Dtype::BF16, &[cut.sampled, cut.group_size])?),
         })
     }
 }

@@ -6,12 +6,14 @@
 mod compare;
 mod digest;
 mod file;
+mod header;
 mod identity;
 mod record;
 
 pub use compare::{Blocks, Comparison, Place, Side, compare_pair};
-pub use digest::Digest;
-pub use file::{Kind, RecordingFile};
+pub use digest::{Cut, Digest};
+pub use file::RecordingFile;
+pub use header::Kind;
 pub use identity::{Entry, Identity, model_checksum, tensor_checksum};
 pub use record::{Selected, check_model, record, write};
 

@@ -1,7 +1,7 @@
 //! Recording a lane: strip by strip into a file.
 
-use super::digest::{Digest, Digester, Plan, SKETCHES};
-use super::file::{Header, Kind, part};
+use super::digest::{Cut, Digest, Digester, Plan, SKETCHES};
+use super::header::{Header, Kind, part};
 use super::identity::{Entry, Identity, TensorSum, model_checksum};
 use crate::backend::{Backend, Device, dequantize_bf16};
 use crate::checkpoint::{Planned, StreamWriter, TqModel};
@@ -88,14 +88,8 @@ pub fn record(
     for (i, s) in selected.iter().enumerate() {
         let cols = header.identity.tensors[i].shape[1];
         let mut sum = TensorSum::new();
-        let mut digester = (kind == Kind::Digest).then(|| {
-            Digester::new(
-                group_size,
-                groups[i],
-                plan.groups_per_block,
-                plan.sampled[i],
-            )
-        });
+        let mut digester =
+            (kind == Kind::Digest).then(|| Digester::new(groups[i], plan.cut(group_size, i)));
         let mut signs = Vec::new();
         for strip in strips(s.rows.len(), cols) {
             let rows = s.rows.start + strip.start..s.rows.start + strip.end;
@@ -126,17 +120,15 @@ pub fn record(
     Ok(header.identity)
 }
 
-/// Digest of what `lane` returns for the rows in `entry`, cut as `plan` says (groups per block, sampled
-/// groups).
+/// Digest of what `lane` returns for the rows in `entry`.
 pub(super) fn digest_lane(
     model: &TqModel,
     entry: &Entry,
     lane: &mut dyn Backend,
-    plan: (usize, usize),
+    cut: Cut,
 ) -> Result<Digest> {
-    let group_size = model.config().layout.group_size();
     let [rows, cols] = entry.shape;
-    let mut digester = Digester::new(group_size, rows * cols / group_size, plan.0, plan.1);
+    let mut digester = Digester::new(rows * cols / cut.group_size, cut);
     for strip in strips(rows, cols) {
         let rows = entry.row_start + strip.start..entry.row_start + strip.end;
         let tensor = model.rows(&entry.tensor_base, rows)?;
