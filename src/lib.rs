@@ -30,6 +30,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
 mod control;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;

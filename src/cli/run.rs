@@ -10,7 +10,7 @@ use tq4::lane::Lane;
 use tq4::report::{
     LaneReport, Report, Status, Style, lanes_table, markdown, tensor_table, top_errors,
 };
-use tq4::sweep::dir_name;
+pub use tq4::sweep::dir_name;
 use tq4::validate::{Input, Source, validate};
 use tq4::{Error, recording};
 

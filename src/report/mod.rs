@@ -9,7 +9,7 @@ mod view;
 
 pub use self::csv::{Outputs, top_errors};
 pub use markdown::{markdown, sweep_markdown};
-pub use table::{Style, lanes_table, table, tensor_table};
+pub use table::{Style, lanes_table, metrics_table, table, tensor_table};
 pub use terminal::picture_text;
 
 use crate::codebook::Codebook;

@@ -82,8 +82,8 @@ fn paragraph(text: &str, style: Style) -> String {
     }
 }
 
-/// The comparisons of one tensor: a title line and a table.
-pub fn tensor_table(t: &TensorReport, style: Style) -> String {
+/// Comparisons, each with its verdict.
+pub fn metrics_table(rows: &[(&Metrics, &str)], style: Style) -> Table {
     let mut table = table(
         style,
         &[
@@ -101,6 +101,23 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
             c.set_cell_alignment(CellAlignment::Right);
         }
     }
+    for (m, verdict) in rows {
+        table.add_row([
+            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
+            short(m.rmse_over_rhs_rms),
+            short(m.max_abs),
+            short(m.rel_p99),
+            percent(m),
+            m.max_ulp.to_string(),
+            (*verdict).to_owned(),
+        ]);
+    }
+    table
+}
+
+/// The comparisons of one tensor: a title line and a table.
+pub fn tensor_table(t: &TensorReport, style: Style) -> String {
+    let mut rows = Vec::new();
     for m in &t.metrics {
         let verdict = if m.rhs == "reference_dequant" {
             match t
@@ -116,16 +133,9 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
         } else {
             ""
         };
-        table.add_row([
-            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
-            short(m.rmse_over_rhs_rms),
-            short(m.max_abs),
-            short(m.rel_p99),
-            percent(m),
-            m.max_ulp.to_string(),
-            verdict.to_owned(),
-        ]);
+        rows.push((m, verdict));
     }
+    let table = metrics_table(&rows, style);
     let title = format!(
         "{}  rows {}..{}, {} columns, {} bits, group {}",
         printable(&t.tensor_base),
