@@ -7,81 +7,13 @@
 mod chromium;
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "support/pages.rs"]
+mod pages;
 #[path = "support/cuda.rs"]
 mod tools;
 
 use chromium::Chromium;
-use std::path::{Path, PathBuf};
-
-/// Pages of each kind: a demo of three tensors, a failure beside its emulation, a sweep.
-fn pages(dir: &Path) -> Vec<(&'static str, PathBuf)> {
-    let path = |name: &str| dir.join(name).display().to_string();
-    let run = |args: &[&str]| cli::tq4(args);
-    let demo = run(&[
-        "demo",
-        "--dir",
-        &path("demo"),
-        "--lanes",
-        "reference",
-        "--html",
-        &path("demo.html"),
-    ]);
-    assert!(demo.status.success(), "{}", cli::stderr(&demo));
-    let (tq, source) = (path("demo/tq4"), path("demo/source"));
-    let sweep = run(&[
-        "validate",
-        "--all",
-        "--tq-model",
-        &tq,
-        "--source-model",
-        &source,
-        "--lanes",
-        "reference",
-        "--html",
-        &path("sweep.html"),
-    ]);
-    assert!(sweep.status.success(), "{}", cli::stderr(&sweep));
-    let (dump, base) = (path("bug.json"), "model.layers.0.self_attn.q_proj");
-    write_bug(Path::new(&tq), base, Path::new(&dump));
-    let failure = run(&[
-        "validate",
-        "--tensor-base",
-        base,
-        "--tq-model",
-        &tq,
-        "--source-model",
-        &source,
-        "--lanes",
-        "reference",
-        "--recording",
-        &format!("cuda={dump}"),
-        "--html",
-        &path("failure.html"),
-    ]);
-    assert_eq!(failure.status.code(), Some(1), "{}", cli::stderr(&failure));
-    ["demo", "sweep", "failure"]
-        .map(|name| (name, dir.join(format!("{name}.html"))))
-        .into()
-}
-
-/// A recording with the sign bug, and NaN in its last row.
-fn write_bug(model: &Path, base: &str, to: &Path) {
-    let model = tq4::checkpoint::TqModel::open(model).unwrap();
-    let rows = model.info(base).unwrap().shape[0];
-    let tensor = model.rows(base, 0..rows).unwrap();
-    let fault = tq4::fault::Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
-    let mut out = vec![half::bf16::ZERO; tensor.elements()];
-    tq4::fault::emulate(&tensor, &[fault], 0, &mut out);
-    let values: Vec<Option<f32>> = out
-        .iter()
-        .enumerate()
-        .map(|(i, v)| (i != 70).then_some(v.to_f32()))
-        .collect();
-    let json = serde_json::json!({
-        "tensor_base": base, "row_start": 0, "shape": [rows, tensor.cols()], "values": values,
-    });
-    std::fs::write(to, json.to_string()).unwrap();
-}
+use std::path::Path;
 
 /// Texts whose contrast with what is behind them is below 4.5 (WCAG AA), and colours of charts below 3.
 const LOW_CONTRAST: &str = r##"(() => {
@@ -160,7 +92,8 @@ fn pages_in_a_browser() {
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&shots).unwrap();
     let mut browser = Chromium::start(&path);
-    for (name, page) in pages(dir.path()) {
+    for name in pages::write_all(dir.path()) {
+        let page = dir.path().join(format!("{name}.html"));
         for width in [1280, 390] {
             for scheme in ["light", "dark"] {
                 let at = format!("{name} at {width}, {scheme}");

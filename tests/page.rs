@@ -4,6 +4,8 @@
 mod cli;
 #[path = "support/page.rs"]
 mod page;
+#[path = "support/pages.rs"]
+mod pages;
 
 use cli::{COLS, Model, ROWS};
 use half::bf16;
@@ -275,4 +277,160 @@ fn a_page_that_cannot_be_written_is_an_error_that_says_where() {
         "{}",
         cli::stderr(&out)
     );
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = pages::write_all(dir.path());
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.html"))).unwrap();
+    for name in names {
+        page::check_stands_alone(&read(name));
+    }
+
+    let text = read("sweep");
+    let document = page::parse(&text);
+    let lines = std::fs::read_to_string(dir.path().join("sweep.jsonl")).unwrap();
+    let records = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let mut tensors = 0;
+    for r in records.filter(|r| r["record"] == "tensor") {
+        let base = r["tensor_base"].as_str().unwrap();
+        let row = page::find(document.root(), |n| {
+            n.has_tag_name("tr") && n.attribute("data-tensor") == Some(base)
+        })
+        .unwrap();
+        let (full, shown) = page::figure(row, "rmse_over_rhs_rms").unwrap();
+        assert_eq!(full, r["metrics"][0]["rmse_over_rhs_rms"].to_string());
+        assert!(rounds(&shown, &full));
+        let section = page::section(&document, base);
+        let (full, _) = page::figure(section, "rel_p999").unwrap();
+        assert_eq!(full, r["metrics"][0]["rel_p999"].to_string());
+        tensors += 1;
+    }
+    assert_eq!(tensors, 3);
+
+    let text = read("bench");
+    let document = page::parse(&text);
+    let record = json(&dir.path().join("bench.json"));
+    let mut speeds = 0;
+    for shape in record["shapes"].as_array().unwrap() {
+        let section = page::find(document.root(), |n| {
+            n.attribute("data-shape") == shape["name"].as_str()
+        })
+        .unwrap();
+        for lane in shape["lanes"].as_array().unwrap() {
+            let times = lane["times"].as_object();
+            let words = [
+                ("copy", "copy"),
+                ("kernel_cold", "kernel, cold"),
+                ("kernel_warm", "kernel, warm"),
+                ("end_to_end", "end to end"),
+            ];
+            for (key, words) in words {
+                let row = page::find(section, |n| {
+                    n.attribute("data-lane") == lane["lane"].as_str()
+                        && n.attribute("data-measure") == Some(words)
+                });
+                // A lane that is wrong has no speed, here as in the record.
+                assert_eq!(row.is_some(), times.is_some());
+                let (Some(row), Some(times)) = (row, times) else {
+                    continue;
+                };
+                for figure in ["percent_of_copy", "gb_per_s", "elements_per_s", "median_s", "mad_s"] {
+                    let (full, shown) = page::figure(row, figure).unwrap();
+                    assert_eq!(full, times[key][figure].to_string(), "{key} {figure}");
+                    if full != "null" {
+                        assert!(rounds(&shown, &full), "{shown} for {full}");
+                    }
+                }
+                speeds += 1;
+            }
+        }
+    }
+    assert_eq!(speeds, (3 + 2) * 4);
+
+    let text = read("pairs");
+    let document = page::parse(&text);
+    let report = json(&dir.path().join("pairs.json"));
+    let metrics = &report["tensors"][0]["metrics"];
+    let row = page::find(page::section(&document, pages::BASE), |n| {
+        n.attribute("data-lhs") == metrics["lhs"].as_str()
+    })
+    .unwrap();
+    for key in ["rmse_over_rhs_rms", "max_abs", "bit_equal", "max_ulp"] {
+        assert_eq!(page::figure(row, key).unwrap().0, metrics[key].to_string());
+    }
+
+    let text = read("compare");
+    let document = page::parse(&text);
+    let report = json(&dir.path().join("compare.json"));
+    let all = page::text(document.root());
+    for d in report["decisions"].as_array().unwrap() {
+        assert!(all.contains(d["decision"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_sweep_of_300_tensors_stays_under_3_megabytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    Model::valid().write(&path("model"));
+    Model::source().write(&path("source"));
+    let run = |more: &[&str]| {
+        let (model, source) = (path("model"), path("source"));
+        let mut args = vec!["validate", "--tq-model", model.to_str().unwrap(), "--source-model"];
+        args.extend([source.to_str().unwrap(), "--lanes", "reference", "--all", "--report"]);
+        args.extend(more);
+        let out = cli::tq4(&args);
+        assert!(out.status.success(), "{}", cli::stderr(&out));
+    };
+    let lines = path("sweep.jsonl");
+    run(&[lines.to_str().unwrap()]);
+    let contents = tq4::sweep::Contents::read(&lines).unwrap().unwrap();
+    let (first, _) = &contents.tensors[0];
+    let kernel = |name: &str, base: &str| {
+        let mut m = first.metrics[0].clone();
+        (m.lhs, m.rhs) = (format!("{name}_dequant"), base.to_owned());
+        m
+    };
+    // Two kernel lanes with the figures of a real comparison, every third tensor failed.
+    let tensors: Vec<_> = (0..300)
+        .map(|i| {
+            let mut t = first.clone();
+            t.tensor_base = format!("model.language_model.layers.{}.mlp.proj_{}", i / 10, i % 10);
+            for lane in ["cuda", "wgpu"] {
+                let m = kernel(lane, "reference_dequant");
+                t.decisions.retain(|d| d.lane != lane);
+                t.decisions.push(tq4::gate::decide(lane, &m));
+                t.metrics.extend([kernel(lane, "bf16_source"), m]);
+            }
+            t
+        })
+        .collect();
+    let mut header = contents.header.clone();
+    header.tensors = tensors.iter().map(|t| t.tensor_base.clone()).collect();
+    let summary = tq4::sweep::summarise(&header, &tensors, &[]);
+    let text = tq4::report::html::sweep_page(&header, &tensors, &[], &summary);
+    page::check_stands_alone(&text);
+    let document = page::parse(&text);
+    let rows = document.descendants().filter(|n| {
+        n.has_tag_name("tr") && n.attribute("data-tensor").is_some()
+    });
+    assert_eq!(rows.count(), 300);
+    let marks = document.descendants().filter(|n| n.has_tag_name("svg") && n.attribute("role").is_some());
+    let crosses: usize = marks
+        .map(|svg| svg.descendants().filter(|n| n.attribute("stroke") == Some("var(--fail)")).count())
+        .sum();
+    // A cross is two lines.
+    assert_eq!(crosses, 2 * 300);
+
+    // The same from `validate` itself, with pictures of the worst.
+    let page_of = path("page.html");
+    let report = path("r.json");
+    run(&[report.to_str().unwrap(), "--html", page_of.to_str().unwrap(), "--format", "json"]);
+    page::check_stands_alone(&std::fs::read_to_string(page_of).unwrap());
 }

@@ -38,6 +38,7 @@ fn lane(output: Vec<bf16>) -> Lane {
         driver: String::new(),
         api: "CPU".into(),
         software: true,
+        kernel_variant: String::new(),
         kernel_checksum: String::new(),
     };
     Lane::new(Box::new(Told(device, output)))

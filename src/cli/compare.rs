@@ -2,6 +2,7 @@
 
 use super::device::DeviceArgs;
 use super::pair_text::{PairReport, note_lines, pair_text};
+use super::pictures::Pictures;
 use super::run::dir_name;
 use super::transfer::Transfer;
 use super::{Format, Outcome, print};
@@ -14,7 +15,8 @@ use tq4::convert::Event;
 use tq4::error::Result;
 use tq4::lane::Lane;
 use tq4::recording::{Entry, Identity, Kind, RecordingFile, Side, check_model, compare_pair};
-use tq4::report::{LaneReport, Report, Status, Style, Tool, lanes_table, tensor_table};
+use tq4::report::html::{compare_page, recordings_page};
+use tq4::report::{LaneReport, Report, Status, Style, Tool, lanes_table, markdown, tensor_table};
 use tq4::validate::{Input, validate};
 
 #[derive(clap::Args)]
@@ -36,6 +38,9 @@ pub struct Args {
     /// Write the JSON report here
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Write a page here: the machines side by side, with pictures where a reference takes part
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A recording with the name that it has here.
@@ -46,7 +51,7 @@ struct Named {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let files = open(args)?;
-    if let Some(path) = &args.report {
+    for path in args.report.iter().chain(&args.html) {
         let mut inputs: Vec<&Path> = files.iter().map(|f| f.file.path()).collect();
         inputs.extend(args.tq_model.as_deref());
         keep_apart(path, &inputs)?;
@@ -206,6 +211,11 @@ fn with_reference(
     let fixed = lanes.len();
     let tq_model = dir_name(model.checkpoint().dir());
     let mut reports = Vec::new();
+    let asked = Pictures {
+        page: args.html.as_deref(),
+        verbose: false,
+    };
+    let mut pictures = asked.gather();
     let bar = Transfer::new();
     let tensors = &files[0].file.identity().tensors;
     bar.on(Event::Total(bytes(tensors)));
@@ -223,7 +233,9 @@ fn with_reference(
             row_start: entry.row_start,
             source: None,
         };
-        reports.push(validate(&input, &mut lanes, |_| ())?.report);
+        let outcome = validate(&input, &mut lanes, |_| ())?;
+        pictures.add(&outcome, &input, &lanes);
+        reports.push(outcome.report);
         bar.on(Event::Bytes(bytes(std::slice::from_ref(entry))));
     }
     drop(bar);
@@ -231,19 +243,22 @@ fn with_reference(
     if let Some(path) = &args.report {
         write_atomically(path, report.to_json().as_bytes())?;
     }
+    let here = &report.tensors()[0].lanes;
+    pictures.write_page(&report, here, recordings_page)?;
     let decisions = || report.tensors().iter().flat_map(|t| &t.decisions);
     let ran = report.tensors().iter().flat_map(|t| &t.lanes);
     let broke = ran.clone().any(|l| l.status == Status::Failed);
     let failed = decisions().any(|d| d.passed == Some(false));
-    match style(args.format) {
-        None => print(&report.to_json())?,
-        Some(style) => {
+    match args.format {
+        Format::Json => print(&report.to_json())?,
+        Format::Markdown => print(&(markdown(&report, here) + "\n" + &note_lines(notes)))?,
+        Format::Table => {
             let mut text: String = report
                 .tensors()
                 .iter()
-                .map(|t| tensor_table(t, style) + "\n")
+                .map(|t| tensor_table(t, Style::Terminal) + "\n")
                 .collect();
-            text += &lanes_table(&report.tensors()[0].lanes, style);
+            text += &lanes_table(here, Style::Terminal);
             text += &note_lines(notes);
             text += &report.decision_line();
             text.push('\n');
@@ -323,6 +338,10 @@ fn pairs(
     let json = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
     if let Some(path) = &args.report {
         write_atomically(path, json.as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        let page = compare_page(&report.tensors, &report.notes, &report.lanes, &report.tool);
+        write_atomically(path, page.as_bytes())?;
     }
     match style(args.format) {
         None => print(&json)?,

@@ -42,6 +42,7 @@ impl DeviceArgs {
             adapter: self.adapter.clone(),
             cuda_device: self.cuda_device,
             nvrtc: self.nvrtc,
+            ..Choice::default()
         };
         let lanes = lane::open(&choice, Vec::new())?;
         let lane = lanes.into_iter().find(|l| l.name() == name);

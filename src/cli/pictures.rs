@@ -51,13 +51,18 @@ impl Gathered<'_> {
         self.kept.truncate(html::PICTURES);
     }
 
-    /// Writes the page, when one was asked for.
-    pub fn write_page(&self, report: &Report, lanes: &[LaneReport]) -> Result<()> {
+    /// Writes the page that `draw` makes, when one was asked for.
+    pub fn write_page(
+        &self,
+        report: &Report,
+        lanes: &[LaneReport],
+        draw: fn(&Report, &[LaneReport], &[&Picture]) -> String,
+    ) -> Result<()> {
         let Some(path) = self.asked.page else {
             return Ok(());
         };
         let pictures: Vec<&Picture> = self.kept.iter().map(|(_, p)| p).collect();
-        write_atomically(path, html::page(report, lanes, &pictures).as_bytes())
+        write_atomically(path, draw(report, lanes, &pictures).as_bytes())
     }
 
     /// The tensor's pictures for a terminal; empty when none were asked for.

@@ -8,7 +8,7 @@ use tq4::checkpoint::{Checkpoint, TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::Lane;
 use tq4::report::{
-    LaneReport, Report, Status, Style, lanes_table, markdown, tensor_table, top_errors,
+    LaneReport, Report, Status, Style, html, lanes_table, markdown, tensor_table, top_errors,
 };
 pub use tq4::sweep::dir_name;
 use tq4::validate::{Input, Source, validate};
@@ -84,7 +84,7 @@ impl Run<'_> {
         if let Some(path) = self.top_errors {
             write_atomically(path, &csv)?;
         }
-        pictures.write_page(&report, &summary(&report))?;
+        pictures.write_page(&report, &summary(&report), html::page)?;
         self.print(&report, &pictures)?;
         self.outcome(&report)
     }

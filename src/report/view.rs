@@ -152,6 +152,18 @@ pub struct Row {
 }
 
 impl Row {
+    /// The row of a comparison.
+    pub fn new(m: &Metrics, verdict: Option<Verdict>) -> Self {
+        Self {
+            lhs: printable(&m.lhs),
+            rhs: printable(&m.rhs),
+            name: printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
+            verdict,
+            figures: figures(m),
+            equal_percent: crate::report::table::percent(m),
+        }
+    }
+
     /// The figure with this key.
     pub fn get(&self, key: &str) -> &Figure {
         self.figures
@@ -165,16 +177,11 @@ impl Row {
 pub fn rows(t: &TensorReport) -> Vec<Row> {
     t.metrics
         .iter()
-        .map(|m| Row {
-            lhs: printable(&m.lhs),
-            rhs: printable(&m.rhs),
-            name: printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
-            verdict: (m.rhs == "reference_dequant")
+        .map(|m| {
+            let decided = (m.rhs == "reference_dequant")
                 .then(|| t.decisions.iter().find(|d| d.lane == plain(&m.lhs)))
-                .flatten()
-                .map(|d| Verdict::of(d.passed)),
-            figures: figures(m),
-            equal_percent: crate::report::table::percent(m),
+                .flatten();
+            Row::new(m, decided.map(|d| Verdict::of(d.passed)))
         })
         .collect()
 }
@@ -232,7 +239,12 @@ impl LaneView {
             },
             device,
             driver: format!("{api}{apart}{driver}"),
-            kernel: or_empty(&lane.kernel_checksum),
+            kernel: [&lane.kernel_variant, &lane.kernel_checksum]
+                .into_iter()
+                .flatten()
+                .map(|text| printable(text))
+                .collect::<Vec<_>>()
+                .join(" "),
             seconds: match (seconds(lane.seconds), seconds(lane.kernel_seconds)) {
                 (Some(wall), Some(kernel)) => format!("{wall}, kernel {kernel}"),
                 (Some(wall), None) => wall,

@@ -87,6 +87,7 @@ impl<'l> Bench<'l> {
                         total: cost,
                         launches: 1,
                         bytes_copied: 0,
+                        allocations: 0,
                     };
                     LaneRun::Ran(Vec::new(), cost)
                 } else if self.ready[i] && !broken[i] {

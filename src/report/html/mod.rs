@@ -1,12 +1,17 @@
 //! One self-contained page: no network, no framework, static SVG, light and dark.
 
-pub(crate) mod chart;
+mod bench;
+mod bench_plots;
+mod chart;
+mod compare;
 mod heat;
 mod overview;
 mod plots;
 mod sweep;
 mod tensor;
 
+pub use bench::bench_page;
+pub use compare::compare_page;
 pub(crate) use sweep::lane_outcome;
 pub use sweep::sweep_page;
 
@@ -23,6 +28,8 @@ use tensor::TensorView;
 pub const PICTURES: usize = 8;
 /// Tensors whose figures a page holds: the worst. The others are in the overview.
 const SECTIONS: usize = 40;
+/// Sections where fewer tensors failed: the figures of some that passed are worth a look.
+const PASSED_SECTIONS: usize = 10;
 
 /// What every page has.
 struct Shell {
@@ -56,6 +63,7 @@ struct TensorsPage {
     outcome: Option<(Verdict, &'static str)>,
     verdicts: Vec<DecisionView>,
     totals: Vec<String>,
+    machines: Vec<(&'static str, Vec<String>)>,
     lanes: Vec<LaneView>,
     overview: Option<Overview>,
     tensors: Vec<TensorView>,
@@ -73,6 +81,21 @@ pub fn badness(t: &TensorReport) -> (usize, f64) {
 ///
 /// `lanes` has every lane once; `pictures` holds those of some of the tensors, see [`badness`].
 pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> String {
+    tensors_page("validate", false, report, lanes, pictures)
+}
+
+/// The page of a comparison of recordings with the reference: the lanes' machines stand side by side.
+pub fn recordings_page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> String {
+    tensors_page("compare", true, report, lanes, pictures)
+}
+
+fn tensors_page(
+    command: &str,
+    side_by_side: bool,
+    report: &Report,
+    lanes: &[LaneReport],
+    pictures: &[&Picture],
+) -> String {
     let all = report.tensors();
     let first = &all[0];
     let mut order: Vec<usize> = (0..all.len()).collect();
@@ -105,8 +128,8 @@ pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> Str
     let page = TensorsPage {
         shell: Shell::new(
             &match all {
-                [one] => format!("tq4 validate: {}", printable(&one.tensor_base)),
-                _ => format!("tq4 validate: {} tensors", all.len()),
+                [one] => format!("tq4 {command}: {}", printable(&one.tensor_base)),
+                _ => format!("tq4 {command}: {} tensors", all.len()),
             },
             facts(
                 &first.tq_model,
@@ -116,6 +139,11 @@ pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> Str
         ),
         outcome: None,
         totals: Vec::new(),
+        machines: if side_by_side {
+            compare::machines(lanes)
+        } else {
+            Vec::new()
+        },
         plain: Vec::new(),
         verdicts: report
             .worst_decisions()

@@ -2,7 +2,7 @@
 
 use super::overview::{Mark, Overview};
 use super::tensor::TensorView;
-use super::{SECTIONS, Shell, TensorsPage};
+use super::{PASSED_SECTIONS, SECTIONS, Shell, TensorsPage};
 use crate::error::printable;
 use crate::report::TensorReport;
 use crate::report::view::{DecisionView, LaneView, Verdict, facts};
@@ -11,9 +11,6 @@ use crate::sweep::record::{
 };
 use crate::sweep::{lanes, totals};
 use askama::Template;
-
-/// Sections where fewer tensors failed: the figures of some that passed are worth a look.
-const PASSED_SECTIONS: usize = 10;
 
 /// A tensor that is not quantised and is not the source's.
 pub struct PlainView {
@@ -76,6 +73,7 @@ pub fn sweep_page(
             .map(|l| lane_view(l, summary.tensors))
             .collect(),
         totals: totals(header, summary),
+        machines: Vec::new(),
         lanes: lanes(tensors).iter().map(LaneView::new).collect(),
         overview: Some(Overview::new(marks.into_iter().map(|(_, m)| m).collect())),
         without_section: tensors.len() - sections.len(),

@@ -69,6 +69,8 @@ pub struct TensorView {
     /// Whether that difference is more than rounding.
     pub foreign_codebook: bool,
     /// Further lines about it.
+    pub facts: Vec<String>,
+    /// What is wrong with it beside its figures.
     pub notes: Vec<String>,
     /// Diagnoses.
     pub diagnosis: Vec<DiagnosisView>,
@@ -79,6 +81,24 @@ pub struct TensorView {
 }
 
 impl TensorView {
+    /// A section with a name and nothing in it.
+    pub fn bare(index: usize, base: &str, shape: String) -> Self {
+        Self {
+            id: format!("tensor-{index}"),
+            base: printable(base),
+            shape,
+            decisions: Vec::new(),
+            rows: Vec::new(),
+            codebook: Figure::of("max_abs", 0.0),
+            foreign_codebook: false,
+            facts: Vec::new(),
+            notes: Vec::new(),
+            diagnosis: Vec::new(),
+            codes: Vec::new(),
+            pictured: Vec::new(),
+        }
+    }
+
     /// The section for `report`, drawn from `picture` where there is one. `masks` counts the masks of
     /// the page, whose ids must differ.
     pub fn new(
@@ -94,19 +114,11 @@ impl TensorView {
             }
             charts
         };
-        let mut view = Self {
-            id: format!("tensor-{index}"),
-            base: printable(&report.tensor_base),
-            shape: shape_line(report),
-            decisions: report.decisions.iter().map(DecisionView::new).collect(),
-            rows: rows(report),
-            codebook: Figure::of("max_abs", report.centroids_config_vs_cuda.max_abs),
-            foreign_codebook: report.centroids_config_vs_cuda.max_abs > 1e-6,
-            notes: Vec::new(),
-            diagnosis: Vec::new(),
-            codes: Vec::new(),
-            pictured: Vec::new(),
-        };
+        let mut view = Self::bare(index, &report.tensor_base, shape_line(report));
+        view.decisions = report.decisions.iter().map(DecisionView::new).collect();
+        view.rows = rows(report);
+        view.codebook = Figure::of("max_abs", report.centroids_config_vs_cuda.max_abs);
+        view.foreign_codebook = report.centroids_config_vs_cuda.max_abs > 1e-6;
         for d in &report.diagnosis {
             let charts = picture.map_or_else(Vec::new, |p| number(side_by_side(p, &d.lane)));
             view.diagnosis.push(DiagnosisView {
