@@ -287,7 +287,8 @@ fn json(path: &Path) -> Value {
 fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
     let dir = tempfile::tempdir().unwrap();
     let names = pages::write_all(dir.path());
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.html"))).unwrap();
+    let read =
+        |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.html"))).unwrap();
     for name in names {
         page::check_stands_alone(&read(name));
     }
@@ -295,7 +296,9 @@ fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
     let text = read("sweep");
     let document = page::parse(&text);
     let lines = std::fs::read_to_string(dir.path().join("sweep.jsonl")).unwrap();
-    let records = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let records = lines
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap());
     let mut tensors = 0;
     for r in records.filter(|r| r["record"] == "tensor") {
         let base = r["tensor_base"].as_str().unwrap();
@@ -340,7 +343,13 @@ fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
                 let (Some(row), Some(times)) = (row, times) else {
                     continue;
                 };
-                for figure in ["percent_of_copy", "gb_per_s", "elements_per_s", "median_s", "mad_s"] {
+                for figure in [
+                    "percent_of_copy",
+                    "gb_per_s",
+                    "elements_per_s",
+                    "median_s",
+                    "mad_s",
+                ] {
                     let (full, shown) = page::figure(row, figure).unwrap();
                     assert_eq!(full, times[key][figure].to_string(), "{key} {figure}");
                     if full != "null" {
@@ -382,8 +391,19 @@ fn a_sweep_of_300_tensors_stays_under_3_megabytes() {
     Model::source().write(&path("source"));
     let run = |more: &[&str]| {
         let (model, source) = (path("model"), path("source"));
-        let mut args = vec!["validate", "--tq-model", model.to_str().unwrap(), "--source-model"];
-        args.extend([source.to_str().unwrap(), "--lanes", "reference", "--all", "--report"]);
+        let mut args = vec![
+            "validate",
+            "--tq-model",
+            model.to_str().unwrap(),
+            "--source-model",
+        ];
+        args.extend([
+            source.to_str().unwrap(),
+            "--lanes",
+            "reference",
+            "--all",
+            "--report",
+        ]);
         args.extend(more);
         let out = cli::tq4(&args);
         assert!(out.status.success(), "{}", cli::stderr(&out));
@@ -417,13 +437,19 @@ fn a_sweep_of_300_tensors_stays_under_3_megabytes() {
     let text = tq4::report::html::sweep_page(&header, &tensors, &[], &summary);
     page::check_stands_alone(&text);
     let document = page::parse(&text);
-    let rows = document.descendants().filter(|n| {
-        n.has_tag_name("tr") && n.attribute("data-tensor").is_some()
-    });
+    let rows = document
+        .descendants()
+        .filter(|n| n.has_tag_name("tr") && n.attribute("data-tensor").is_some());
     assert_eq!(rows.count(), 300);
-    let marks = document.descendants().filter(|n| n.has_tag_name("svg") && n.attribute("role").is_some());
+    let marks = document
+        .descendants()
+        .filter(|n| n.has_tag_name("svg") && n.attribute("role").is_some());
     let crosses: usize = marks
-        .map(|svg| svg.descendants().filter(|n| n.attribute("stroke") == Some("var(--fail)")).count())
+        .map(|svg| {
+            svg.descendants()
+                .filter(|n| n.attribute("stroke") == Some("var(--fail)"))
+                .count()
+        })
         .sum();
     // A cross is two lines.
     assert_eq!(crosses, 2 * 300);
@@ -431,6 +457,12 @@ fn a_sweep_of_300_tensors_stays_under_3_megabytes() {
     // The same from `validate` itself, with pictures of the worst.
     let page_of = path("page.html");
     let report = path("r.json");
-    run(&[report.to_str().unwrap(), "--html", page_of.to_str().unwrap(), "--format", "json"]);
+    run(&[
+        report.to_str().unwrap(),
+        "--html",
+        page_of.to_str().unwrap(),
+        "--format",
+        "json",
+    ]);
     page::check_stands_alone(&std::fs::read_to_string(page_of).unwrap());
 }

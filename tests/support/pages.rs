@@ -10,7 +10,12 @@ pub const BASE: &str = "model.layers.0.self_attn.q_proj";
 
 fn run(args: &[&str], code: i32) {
     let out = cli::tq4(args);
-    assert_eq!(out.status.code(), Some(code), "{args:?}: {}", cli::stderr(&out));
+    assert_eq!(
+        out.status.code(),
+        Some(code),
+        "{args:?}: {}",
+        cli::stderr(&out)
+    );
 }
 
 /// Writes into `dir`: `NAME.html` for each name that it returns, and the reports `sweep.jsonl`,
@@ -20,13 +25,31 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
     let (tq, source) = (path("demo/tq4"), path("demo/source"));
     let demo = path("demo");
     run(
-        &["demo", "--dir", &demo, "--lanes", "reference", "--html", &path("demo.html")],
+        &[
+            "demo",
+            "--dir",
+            &demo,
+            "--lanes",
+            "reference",
+            "--html",
+            &path("demo.html"),
+        ],
         0,
     );
     run(
         &[
-            "validate", "--all", "--tq-model", &tq, "--source-model", &source, "--lanes",
-            "reference", "--report", &path("sweep.jsonl"), "--html", &path("sweep.html"),
+            "validate",
+            "--all",
+            "--tq-model",
+            &tq,
+            "--source-model",
+            &source,
+            "--lanes",
+            "reference",
+            "--report",
+            &path("sweep.jsonl"),
+            "--html",
+            &path("sweep.html"),
         ],
         0,
     );
@@ -34,27 +57,59 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
     write_bug(Path::new(&tq), Path::new(&dump));
     run(
         &[
-            "validate", "--tensor-base", BASE, "--tq-model", &tq, "--source-model", &source,
-            "--lanes", "reference", "--recording", &format!("cuda={dump}"), "--html",
+            "validate",
+            "--tensor-base",
+            BASE,
+            "--tq-model",
+            &tq,
+            "--source-model",
+            &source,
+            "--lanes",
+            "reference",
+            "--recording",
+            &format!("cuda={dump}"),
+            "--html",
             &path("failure.html"),
         ],
         1,
     );
     run(
         &[
-            "record", "--tq-model", &tq, "--tensor-base", BASE, "--lane", "reference", "--output",
+            "record",
+            "--tq-model",
+            &tq,
+            "--tensor-base",
+            BASE,
+            "--lane",
+            "reference",
+            "--output",
             &right,
         ],
         0,
     );
     let (one, two) = (format!("h100={dump}"), format!("laptop={right}"));
     run(
-        &["compare", &one, &two, "--report", &path("pairs.json"), "--html", &path("pairs.html")],
+        &[
+            "compare",
+            &one,
+            &two,
+            "--report",
+            &path("pairs.json"),
+            "--html",
+            &path("pairs.html"),
+        ],
         1,
     );
     run(
         &[
-            "compare", &one, &two, "--tq-model", &tq, "--report", &path("compare.json"), "--html",
+            "compare",
+            &one,
+            &two,
+            "--tq-model",
+            &tq,
+            "--report",
+            &path("compare.json"),
+            "--html",
             &path("compare.html"),
         ],
         1,
@@ -87,9 +142,23 @@ fn write_bench(dir: &Path) {
     let json = dir.join("bench.json");
     run(
         &[
-            "bench", "--shape", "64x1024", "--shape", "128x2048", "--shape", "256x4096", "--lanes",
-            "reference", "--time-limit", "0.3", "--copy-size", "1", "--json",
-            json.to_str().unwrap(), "--html", dir.join("bench.html").to_str().unwrap(),
+            "bench",
+            "--shape",
+            "64x1024",
+            "--shape",
+            "128x2048",
+            "--shape",
+            "256x4096",
+            "--lanes",
+            "reference",
+            "--time-limit",
+            "0.3",
+            "--copy-size",
+            "1",
+            "--json",
+            json.to_str().unwrap(),
+            "--html",
+            dir.join("bench.html").to_str().unwrap(),
         ],
         0,
     );
@@ -109,10 +178,18 @@ fn write_bench(dir: &Path) {
         shape.lanes.push(other);
         let (a, b) = (shape.lanes[0].clone(), shape.lanes[1].clone());
         let measures = tq4::bench::Measure::DECODING.into_iter();
-        shape.ratios = measures.filter_map(|m| tq4::bench::Ratio::new(&b, &a, m)).collect();
-        shape.warnings.push("the interval is wide: <other> work ran beside it".into());
+        shape.ratios = measures
+            .filter_map(|m| tq4::bench::Ratio::new(&b, &a, m))
+            .collect();
+        shape
+            .warnings
+            .push("the interval is wide: <other> work ran beside it".into());
     }
     record.comparison = Some(tq4::bench::baseline::compare(&record, &record, 0.05));
     std::fs::write(&json, record.to_json()).unwrap();
-    std::fs::write(dir.join("bench.html"), tq4::report::html::bench_page(&record)).unwrap();
+    std::fs::write(
+        dir.join("bench.html"),
+        tq4::report::html::bench_page(&record),
+    )
+    .unwrap();
 }
