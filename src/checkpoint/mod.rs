@@ -5,11 +5,13 @@
 
 mod config;
 mod shard;
+mod shrunk;
 mod tq;
 mod write;
 
 pub use config::Config;
 pub use shard::Shard;
+pub use shrunk::report_shrunk_files;
 pub use tq::{TqInfo, TqModel};
 pub(crate) use write::write_safetensors;
 pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
@@ -134,6 +136,14 @@ impl Checkpoint {
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Checks that no shard was written to since it was opened.
+    ///
+    /// # Errors
+    /// When one was.
+    pub fn unchanged(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::unchanged)
     }
 
     /// The shard that holds `name`.
