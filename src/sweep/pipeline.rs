@@ -349,6 +349,9 @@ fn finish(
                 state.refine(&outputs);
             }
         }
+        if let Err(problem) = state.settle() {
+            return state.bad(&problem);
+        }
     }
     let worst = std::mem::take(&mut state.worst);
     let mut record = state.finish();

@@ -214,6 +214,27 @@ impl<'p> State<'p> {
         }
     }
 
+    /// After the second pass: a lane that gave other values than in the first has no figures either.
+    pub(super) fn settle(&mut self) -> Result<(), Problem> {
+        let what = "a second run of the same rows gave other values";
+        while let Some(pair) = self.pairs.iter().find(|p| !p.acc.settled()) {
+            let Side::Kernel(lane) = pair.lhs else {
+                return Err(Problem {
+                    what: what.into(),
+                    place: self.tensor.base.clone(),
+                    help: "a model that is being written cannot be validated".into(),
+                });
+            };
+            let problem = Problem {
+                what: what.into(),
+                place: self.lanes[lane].name.clone(),
+                help: "the device or its memory is not reliable, or the kernel has a race".into(),
+            };
+            self.broke(lane, &problem);
+        }
+        Ok(())
+    }
+
     /// The record, without a diagnosis.
     pub(super) fn finish(self) -> TensorRecord {
         let metrics: Vec<_> = self.pairs.iter().map(|p| p.acc.finish()).collect();
