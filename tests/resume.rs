@@ -155,7 +155,7 @@ fn a_full_disk_leaves_a_report_to_resume_from() {
             Err(e) => Some(e.to_string()),
         }
     };
-    let half = format!("{}k", whole.len() / 2048 & !3);
+    let half = format!("{}k", (whole.len() / 2048) & !3);
     if let Some(why) = mount(&half, &[]) {
         lane::not_run("a full disk", &format!("no tmpfs can be mounted: {why}"));
         return;
