@@ -12,7 +12,6 @@ mod sweep;
 
 use cli::{stderr, stdout};
 use std::path::Path;
-use std::process::Command;
 use sweep::{Case, read, timeless};
 use tq4::synthetic::Rng;
 
@@ -124,6 +123,18 @@ fn a_damaged_report_is_refused_with_its_line() {
             format!("{}\n{}\n", lines[0], lines[0]),
             "line 2: a record that does not belong here",
         ),
+        (
+            format!("{}\n{}\n{}\n", lines[0], lines[1], lines[1]),
+            "line 3: tensor \"layers.0.proj\" is there twice",
+        ),
+        (
+            format!(
+                "{}\n{}\n",
+                lines[0],
+                lines[1].replace("layers.0", "layers.x")
+            ),
+            "line 2: tensor \"layers.x.proj\" is there twice, or not one of the sweep's",
+        ),
     ] {
         std::fs::write(&report, &text).unwrap();
         let out = case.run(&report, &["--resume"]);
@@ -145,7 +156,7 @@ fn a_full_disk_leaves_a_report_to_resume_from() {
             "size={size}{}",
             if more.is_empty() { "" } else { ",remount" }
         );
-        let out = Command::new("mount")
+        let out = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
             .arg(&disk)
             .output();
@@ -163,7 +174,7 @@ fn a_full_disk_leaves_a_report_to_resume_from() {
     struct Unmount<'a>(&'a Path);
     impl Drop for Unmount<'_> {
         fn drop(&mut self) {
-            let _ = Command::new("umount").arg(self.0).status();
+            let _ = std::process::Command::new("umount").arg(self.0).status();
         }
     }
     let _unmount = Unmount(&disk);

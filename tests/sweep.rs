@@ -11,6 +11,7 @@ mod sweep;
 use cli::stderr;
 use half::bf16;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 use sweep::{read, timeless};
 use tq4::backend::{Backend, Cost, Device, OutMut};
@@ -54,6 +55,17 @@ fn options() -> Options {
     }
 }
 
+fn device(lane: &str) -> Device {
+    Device {
+        lane: lane.into(),
+        device: "emulated".into(),
+        driver: String::new(),
+        api: String::new(),
+        software: true,
+        kernel_checksum: String::new(),
+    }
+}
+
 /// A kernel that is wrong in some rows of one tensor, told by what they hold, and may break.
 struct Faulty {
     device: Device,
@@ -74,14 +86,7 @@ impl Faulty {
         breaks_at: usize,
     ) -> Lane {
         Lane::new(Box::new(Self {
-            device: Device {
-                lane: name.into(),
-                device: "emulated".into(),
-                driver: String::new(),
-                api: String::new(),
-                software: true,
-                kernel_checksum: String::new(),
-            },
+            device: device(name),
             fault: Fault::UpperLaneSign(127),
             base,
             wrong,
@@ -127,23 +132,29 @@ impl Backend for Faulty {
 const NEVER: usize = usize::MAX;
 
 fn run(dir: &Path, lanes: &mut [Lane]) -> (Header, Vec<TensorRecord>) {
+    let (header, records, left) = sweep_all(dir, lanes);
+    assert_eq!(left, 0, "the progress bar ends at its end");
+    (header, records)
+}
+
+/// Header, records, and the work that was not reported as done.
+fn sweep_all(dir: &Path, lanes: &mut [Lane]) -> (Header, Vec<TensorRecord>, u64) {
     let model = TqModel::open(&dir.join("tq4")).unwrap();
     let source = Checkpoint::open(&dir.join("source")).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
     let plan = Plan::new(&model, Some(&source), &bases, &options()).unwrap();
     let mut records = Vec::new();
-    let mut work = 0;
+    let mut left = plan.work();
     plan.run(lanes, |event| {
         match event {
             Event::Done(Record::Tensor(t)) => records.push(*t),
-            Event::Bytes(n) => work += n,
+            Event::Bytes(n) => left -= n,
             _ => {}
         }
         Ok(())
     })
     .unwrap();
-    assert_eq!(work, plan.work(), "the progress bar ends at its end");
-    (plan.header, records)
+    (plan.header, records, left)
 }
 
 #[test]
@@ -274,6 +285,82 @@ fn a_lane_that_does_not_repeat_itself_is_no_panic_and_no_pass() {
         summarise(&header, &records, &[]).outcome,
         SweepOutcome::Failed
     );
+}
+
+#[test]
+fn a_bad_row_in_a_later_strip_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    big::write_models(dir.path(), &tensors());
+    let path = dir.path().join("tq4/model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let parsed: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let at = parsed["t0.tq_packed"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let row = 8 + header + at + 3650 * 1152 / 2;
+    bytes[row..row + 1152 / 2].fill(0xFF);
+    std::fs::write(&path, bytes).unwrap();
+    let lane = Faulty::lane("wgpu", "", |_, _, _| false, NEVER);
+    let (header, records, _) = sweep_all(dir.path(), &mut [Lane::reference(), lane]);
+    let error = records[0].error.as_ref().unwrap();
+    assert!(
+        error
+            .what
+            .starts_with("every packed byte of row 66 is 0xFF"),
+        "{}",
+        error.what
+    );
+    assert_eq!(error.place, "t0.tq_packed (rows counted from row 3584)");
+    assert!(records[0].metrics.is_empty());
+    assert_eq!(records[0].decisions[1].reason, "the tensor is bad input");
+    assert_eq!(records[1].decisions[1].passed, Some(true));
+    assert_eq!(
+        summarise(&header, &records, &[]).outcome,
+        SweepOutcome::Broke
+    );
+}
+
+/// A kernel that says when it is called.
+struct Telling(Device, mpsc::Sender<()>);
+
+impl Backend for Telling {
+    fn device(&self) -> &Device {
+        &self.0
+    }
+
+    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+        let OutMut::Bf16(out) = out else {
+            unreachable!("kernel lanes are asked for BF16")
+        };
+        let _ = self.1.send(());
+        emulate(tensor, &[], 0, out);
+        Ok(Cost::default())
+    }
+}
+
+#[test]
+fn lanes_run_while_an_earlier_strip_is_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    big::write_models(dir.path(), &tensors());
+    let model = TqModel::open(&dir.path().join("tq4")).unwrap();
+    let bases: Vec<String> = model.bases().map(str::to_owned).collect();
+    let plan = Plan::new(&model, None, &bases, &options()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let lane = Lane::new(Box::new(Telling(device("wgpu"), tell)));
+    let mut strips = 0;
+    plan.run(&mut [Lane::reference(), lane], |event| {
+        if let Event::Bytes(_) = event {
+            strips += 1;
+            // Strip 2 is computed before this returns, that is while strip 1 is held up here.
+            let calls = if strips == 1 { 2 } else { 0 };
+            for _ in 0..calls {
+                told.recv_timeout(Duration::from_secs(300))
+                    .expect("the lane goes on with the next strip");
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(strips, 5);
 }
 
 #[test]
