@@ -17,6 +17,7 @@ pub struct Gate {
     /// `no_nan`, `rmse_ratio`, `max_one_step` or `bit_equal`.
     pub name: String,
     /// What was measured.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub value: f64,
     /// `<=` or `>=`: how the value must stand to the limit.
     pub must_be: String,

@@ -1,7 +1,7 @@
 //! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 //!
 //! Data flows one way: [`checkpoint`] -> [`lane`]s -> [`metrics`] -> [`gate`]s -> [`report`].
-//! [`validate`] does the whole of it for one tensor:
+//! [`validate`] does the whole of it for one tensor, [`sweep`] for every tensor of a checkpoint:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -28,6 +28,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod codebook;
+mod control;
 pub mod encode;
 pub mod error;
 pub mod fault;
@@ -40,6 +41,7 @@ pub mod recording;
 pub mod reference;
 pub mod report;
 pub mod selftest;
+pub mod sweep;
 pub mod synthetic;
 pub mod tensor;
 pub mod validate;

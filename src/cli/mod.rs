@@ -2,9 +2,11 @@
 
 mod demo;
 mod devices;
+mod merge;
 mod progress;
 mod run;
 mod selftest;
+mod sweep;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -29,6 +31,8 @@ enum Command {
     Demo(demo::Args),
     /// Validate tensors of a TQ4 model on every lane
     Validate(validate::Args),
+    /// Merge the reports of the partitions of a sweep into one
+    Merge(merge::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
     };

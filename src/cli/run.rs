@@ -2,11 +2,12 @@
 
 use super::progress::Progress;
 use super::{Format, Outcome, print};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tq4::checkpoint::{Checkpoint, TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::Lane;
 use tq4::report::{LaneReport, Report, Status, Style, lanes_table, tensor_table, top_errors};
+use tq4::sweep::dir_name;
 use tq4::validate::{Input, Source, validate};
 use tq4::{Error, recording};
 
@@ -179,15 +180,6 @@ fn summary(report: &Report) -> Vec<LaneReport> {
         }
     }
     lanes
-}
-
-/// Last part of a directory's path.
-fn dir_name(dir: &Path) -> String {
-    let full: PathBuf = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    full.file_name().map_or_else(
-        || dir.display().to_string(),
-        |n| n.to_string_lossy().into_owned(),
-    )
 }
 
 /// A file name for a lane's recording: tensor names may hold anything.
