@@ -26,6 +26,7 @@
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
 mod control;

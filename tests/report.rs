@@ -55,7 +55,7 @@ fn report(format: &str, threads: &str) -> String {
         .replace(dir.path().to_str().unwrap(), "DIR")
         .replace(&format!("CPU, {threads} threads"), "CPU, N threads")
         .lines()
-        .filter(|l| !l.contains("seconds\":") && !l.contains("\"kernel_checksum\":"))
+        .filter(|l| !l.contains("seconds\":") && !l.contains("\"kernel_"))
         .collect::<Vec<_>>()
         .join("\n")
         .replace(

@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out; each command wires library parts together.
 
+mod bench;
 mod demo;
 mod devices;
 mod merge;
@@ -33,6 +34,8 @@ enum Command {
     Validate(validate::Args),
     /// Merge the reports of the partitions of a sweep into one
     Merge(merge::Args),
+    /// Time every lane side by side, each beside its device's copy bandwidth
+    Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
     };

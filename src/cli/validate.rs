@@ -78,6 +78,18 @@ pub struct LaneArgs {
     /// Compile the CUDA kernel for the device's own architecture, with NVRTC
     #[arg(long)]
     nvrtc: bool,
+    /// Variant of the wgpu shader: with subgroups, through workgroup memory, or both, as two lanes; with
+    /// subgroups where the adapter has them when left out
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    shader_variant: Option<ShaderVariant>,
+}
+
+/// Variants of the wgpu shader.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ShaderVariant {
+    Subgroup,
+    Workgroup,
+    Both,
 }
 
 impl LaneArgs {
@@ -97,6 +109,12 @@ impl LaneArgs {
             adapter: self.adapter.clone(),
             cuda_device: self.cuda_device,
             nvrtc: self.nvrtc,
+            subgroups: match self.shader_variant {
+                Some(ShaderVariant::Subgroup) => Some(true),
+                Some(ShaderVariant::Workgroup) => Some(false),
+                Some(ShaderVariant::Both) | None => None,
+            },
+            both_variants: self.shader_variant == Some(ShaderVariant::Both),
         })
     }
 }

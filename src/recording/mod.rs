@@ -119,6 +119,7 @@ impl Recording {
                 driver: String::new(),
                 api: String::new(),
                 software: false,
+                kernel_variant: String::new(),
                 kernel_checksum: String::new(),
             },
             data: if is_bf16 {
@@ -180,6 +181,7 @@ impl Recording {
                 driver: text("driver"),
                 api: text("api"),
                 software: text("software") == "true",
+                kernel_variant: text("kernel_variant"),
                 kernel_checksum: text("kernel_checksum"),
             },
             data,
@@ -240,6 +242,7 @@ pub fn write(
         ("driver", device.driver.clone()),
         ("api", device.api.clone()),
         ("software", device.software.to_string()),
+        ("kernel_variant", device.kernel_variant.clone()),
         ("kernel_checksum", device.kernel_checksum.clone()),
     ]
     .into_iter()

@@ -108,6 +108,9 @@ pub struct LaneReport {
     pub api: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,
+    /// Which form of the kernel runs; null where a lane has one only.
+    #[serde(default)]
+    pub kernel_variant: Option<String>,
     /// First 16 hex digits of the SHA-256 of the kernel.
     pub kernel_checksum: Option<String>,
     /// Seconds by the wall for upload, kernel and download.

@@ -192,6 +192,9 @@ pub fn lanes_table(lanes: &[LaneReport], style: Style) -> String {
         {
             device += &format!(", {driver}");
         }
+        if let (Some(variant), None) = (&lane.kernel_variant, &lane.reason) {
+            device += &format!(", {variant}");
+        }
         if lane.software == Some(true) {
             device += ", software";
         }

@@ -73,7 +73,7 @@ impl<'l> Bench<'l> {
                         kernel: Some(cost),
                         total: cost,
                         launches: 1,
-                        bytes_copied: 0,
+                        ..Default::default()
                     };
                     LaneRun::Ran(Vec::new(), cost)
                 } else if self.ready[i] && !broken[i] {
