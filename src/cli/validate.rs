@@ -1,5 +1,6 @@
 //! `tq4 validate`: the main job.
 
+use super::pictures::Pictures;
 use super::run::Run;
 use super::{Format, Outcome, sweep};
 use std::path::PathBuf;
@@ -58,6 +59,12 @@ pub struct Args {
     /// Write the 128 worst elements of each tensor here, as CSV
     #[arg(long, value_name = "FILE")]
     top_errors: Option<PathBuf>,
+    /// Write a page with pictures here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draw each comparison in the terminal: error in BF16 steps, and by row and group
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Which lanes to run.
@@ -136,6 +143,7 @@ impl Args {
             ("--recording", !self.recording.is_empty()),
             ("--record", self.record.is_some()),
             ("--top-errors", self.top_errors.is_some()),
+            ("-v", self.verbose),
         ];
         let whole = whole.iter().find(|(_, given)| *given);
         if let (true, Some((option, _))) = (lines, whole) {
@@ -158,6 +166,7 @@ impl Args {
                 report: self.report.as_deref(),
                 resume: self.resume,
                 format: self.format,
+                html: self.html.as_deref(),
             }));
         }
         if self.partition.is_some() {
@@ -262,6 +271,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         report: args.report.as_deref(),
         top_errors: args.top_errors.as_deref(),
         record: args.record.as_deref(),
+        pictures: Pictures {
+            page: args.html.as_deref(),
+            verbose: args.verbose,
+        },
     }
     .execute(&mut lanes)
 }

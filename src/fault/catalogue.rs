@@ -232,6 +232,35 @@ impl Fault {
         plain.into()
     }
 
+    /// The fault with this name on tensors of this layout: the inverse of [`Fault::name`].
+    pub fn named(name: &str, tensor: &TqTensor<'_>) -> Option<Self> {
+        let stages = tensor.layout().group_size().trailing_zeros();
+        // What a diagnosis fits stands in the catalogue with another number, or not at all.
+        let masks = (1..1u32 << stages).map(Self::UpperLaneSign);
+        let number = name
+            .rsplit('_')
+            .next()
+            .and_then(|k| k.parse::<isize>().ok());
+        let numbered = number.into_iter().flat_map(|k| {
+            let count = k.unsigned_abs();
+            let tails = [Fill::Nan, Fill::Zero].into_iter().flat_map(move |fill| {
+                [
+                    Self::TailRows(count, fill),
+                    Self::TailGroups(count, fill),
+                    Self::RowTailGroups(count, fill),
+                ]
+            });
+            [Self::RowsShifted(k), Self::Stale(count)]
+                .into_iter()
+                .chain(tails)
+        });
+        Self::catalogue(tensor)
+            .into_iter()
+            .chain(masks)
+            .chain(numbered)
+            .find(|f| f.name(stages) == name)
+    }
+
     /// What is wrong and where to look in a kernel.
     pub fn advice(self) -> String {
         use Fault::*;
