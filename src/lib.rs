@@ -1,7 +1,7 @@
 //! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 //!
 //! Data flows one way: [`checkpoint`] -> [`lane`]s -> [`metrics`] -> [`gate`]s -> [`report`].
-//! [`validate`] does the whole of it for one tensor:
+//! [`validate`] does the whole of it for one tensor, [`sweep`] for every tensor of a checkpoint:
 //!
 //! ```no_run
 //! use std::path::Path;

@@ -1,196 +1,14 @@
-//! `tq4 bench`: what its figures are made of, and that a lane which is wrong or breaks gets none. No test
+//! `tq4 bench`: what its figures are made of, and that a wrong lane or one that breaks gets none. No test
 //! here looks at how long anything took.
 
 #[path = "support/cli.rs"]
 mod cli;
 #[path = "support/cuda.rs"]
 mod cuda;
-#[path = "support/fake.rs"]
-mod fake;
 
 use cli::{stderr, stdout, tq4};
-use fake::{Fake, Fault, lanes};
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
-use tq4::bench::measure::{Job, Options, measure};
-use tq4::bench::{Measure, ShapeRecord, Stopped, Verdict, plan};
-use tq4::lane::Lane;
-use tq4::tensor::Layout;
-
-// ---------------------------------------------------------------------------------------------------
-// Rounds over lanes whose times are known
-
-fn run(lanes: &mut [Lane], rows: usize) -> ShapeRecord {
-    let tensor = plan::synthetic(Layout::new(4, 128).unwrap(), [rows, 256]).unwrap();
-    let job = Job {
-        name: "test",
-        tensor: &tensor,
-        rows_asked: rows,
-        cut: Vec::new(),
-    };
-    let options = Options {
-        time_limit: Duration::from_secs(60),
-        copy_bytes: 1000,
-    };
-    measure(job, lanes, &options, |_| ()).unwrap()
-}
-
-#[test]
-fn speeds_follow_from_the_times() {
-    // Kernels of 1 and 4 ms, calls of 10 and 40 ms, copies of 2 ms.
-    let mut lanes = lanes([Fake::new("a", 1), Fake::new("b", 4)]);
-    let r = run(&mut lanes, 16);
-    assert_eq!((r.rounds, r.stopped), (10, Stopped::Interval));
-    assert_eq!(r.elements, 16 * 256);
-    assert_eq!(r.bytes, 16 * (128 + 2 * 2 + 512) + 256);
-    let a = r.lanes[0].times.as_ref().unwrap();
-    assert_eq!(r.lanes[0].equal, r.elements);
-    assert_eq!(a.kernel_cold.clock, "fake clock");
-    assert_eq!(a.end_to_end.clock, "wall");
-    assert_eq!(a.kernel_cold.median_s, 0.001);
-    assert_eq!(a.kernel_cold.mad_s, 0.0);
-    assert_eq!(a.kernel_cold.interval_s, Some([0.001, 0.001]));
-    assert_eq!(a.kernel_cold.elements_per_s, Some(4096.0 / 0.001));
-    assert_eq!(a.copy.gb_per_s, 2000.0 / 0.002 / 1e9);
-    assert_eq!(a.end_to_end.median_s, 0.010);
-    assert_eq!(a.kernel_cold.samples_s, vec![0.001; 10]);
-    let percent = 100.0 * (r.bytes as f64 / 0.001) / (2000.0 / 0.002);
-    assert!((a.kernel_warm.percent_of_copy.unwrap() - percent).abs() < 1e-9);
-    for ratio in &r.ratios {
-        assert_eq!(
-            (ratio.lhs.as_str(), ratio.rhs.as_str()),
-            ("b", "a"),
-            "every pair once"
-        );
-        assert_eq!(ratio.speed_ratio, 0.25);
-        assert_eq!(ratio.interval, Some([0.25, 0.25]));
-    }
-    assert_eq!(r.ratios.len(), Measure::DECODING.len());
-    assert_eq!(r.warnings, [] as [&str; 0]);
-}
-
-#[test]
-fn lanes_take_turns_and_sets_are_rotated() {
-    let (a, b) = (Fake::new("a", 1), Fake::new("b", 1));
-    let log = a.log();
-    let r = run(&mut lanes([a, b.logging_to(&log)]), 4);
-    let calls = log.lock().unwrap().clone();
-    // Each round: copy, cold and warm on one set, a call; the lane that begins is the other each time.
-    let round = |i: usize| -> Vec<String> {
-        let lanes = if i.is_multiple_of(2) {
-            ["a", "b"]
-        } else {
-            ["b", "a"]
-        };
-        let set = i % 2;
-        lanes
-            .iter()
-            .flat_map(|l| {
-                [
-                    format!("{l} copy"),
-                    format!("{l} kernel {set}"),
-                    format!("{l} kernel {set}"),
-                    format!("{l} call"),
-                ]
-            })
-            .collect()
-    };
-    let expected: Vec<String> = (0..r.rounds).flat_map(round).collect();
-    // The checks come before the rounds, and nothing after them.
-    let (checks, rounds) = calls.split_at(calls.len() - expected.len());
-    assert_eq!(rounds, expected);
-    assert_eq!(checks.iter().filter(|c| c.ends_with("check")).count(), 2);
-}
-
-#[test]
-fn a_wrong_lane_gets_no_speed() {
-    for (fault, reason) in [
-        (Fault::WrongCall, "rows 0..16: "),
-        (Fault::WrongResident, "run again, the kernel returns"),
-        (Fault::WrongSecondSet, "run again, the kernel returns"),
-        (Fault::WrongEndToEnd, "run again, the kernel returns"),
-    ] {
-        let mut lanes = lanes([Fake::new("good", 1), Fake::new("bad", 1).with(fault)]);
-        let r = run(&mut lanes, 16);
-        assert_eq!(r.lanes[0].verdict, Verdict::Verified);
-        assert!(r.lanes[0].times.is_some());
-        let bad = &r.lanes[1];
-        assert_eq!(bad.verdict, Verdict::Wrong, "{fault:?}");
-        assert_eq!(bad.times, None, "{fault:?}");
-        let found = bad.reason.as_ref().unwrap();
-        assert!(found.starts_with(reason), "{fault:?}: {found}");
-        assert!(r.ratios.is_empty());
-    }
-    let mut alone = lanes([Fake::new("bad", 1).with(Fault::WrongCall)]);
-    let r = run(&mut alone, 16);
-    assert_eq!((r.rounds, r.stopped), (0, Stopped::NothingToTime));
-}
-
-#[test]
-fn a_lane_that_breaks_gets_no_speed_and_the_others_go_on() {
-    for fault in [Fault::NoMemory, Fault::BreaksInRound(3)] {
-        let mut lanes = lanes([Fake::new("bad", 1).with(fault), Fake::new("good", 1)]);
-        let r = run(&mut lanes, 16);
-        assert_eq!(r.lanes[0].verdict, Verdict::Broke, "{fault:?}");
-        assert_eq!(r.lanes[0].times, None);
-        assert!(r.lanes[0].reason.as_ref().unwrap().contains("fake"));
-        assert_eq!(r.lanes[1].verdict, Verdict::Verified);
-        assert_eq!(r.shape, [16, 256], "the others get all rows");
-        assert!(r.cut.is_empty(), "{:?}", r.cut);
-        let times = r.lanes[1].times.as_ref().unwrap();
-        assert_eq!(times.copy.samples_s.len(), r.rounds);
-    }
-}
-
-#[test]
-fn too_little_device_memory_cuts_rows_for_every_lane_and_says_so() {
-    let mut lanes = lanes([
-        Fake::new("small", 1).with(Fault::MostRows(5)),
-        Fake::new("large", 1),
-    ]);
-    let r = run(&mut lanes, 16);
-    assert_eq!((r.shape, r.rows_asked), ([4, 256], 16));
-    assert_eq!(
-        r.cut,
-        ["to 4 rows, lane small: the fake has no memory for 8 rows"]
-    );
-    assert!(r.lanes.iter().all(|l| l.verdict == Verdict::Verified));
-    assert_eq!(r.elements, 4 * 256);
-}
-
-#[test]
-fn timestamps_without_sense_fall_back_to_the_wall_and_say_so() {
-    for fault in [Fault::NoTimestamps, Fault::LateTimestamps] {
-        let r = run(&mut lanes([Fake::new("a", 1).with(fault)]), 4);
-        let times = r.lanes[0].times.as_ref().unwrap();
-        // The fake's wall is twice its clock.
-        assert_eq!(times.kernel_cold.clock, "wall");
-        assert_eq!(times.kernel_cold.median_s, 0.002);
-        let about: Vec<_> = r
-            .warnings
-            .iter()
-            .filter(|w| w.contains("timed by the wall"))
-            .collect();
-        assert_eq!(about.len(), 3, "{:?}", r.warnings);
-        assert!(about[0].starts_with("a: 10 of 10 timestamps around the copy"));
-    }
-}
-
-#[test]
-fn noise_drift_and_software_are_said() {
-    let of = |fault| run(&mut lanes([Fake::new("a", 1).with(fault)]), 4).warnings;
-    let has = |warnings: &[String], text: &str| warnings.iter().any(|w| w.contains(text));
-    let noisy = of(Fault::Noisy);
-    assert!(has(&noisy, "a: noisy"), "{noisy:?}");
-    let throttled = of(Fault::Throttled);
-    assert!(has(&throttled, "a: throttled"), "{throttled:?}");
-    let software = of(Fault::Software);
-    assert_eq!(
-        software,
-        ["a is a software adapter: its figures say nothing about a GPU"]
-    );
-}
 
 // ---------------------------------------------------------------------------------------------------
 // The command
@@ -373,7 +191,7 @@ fn a_record_holds_together_and_is_its_own_baseline() {
     }
     assert_eq!(
         comparison["left_out"],
-        serde_json::json!(["5x512 with 5 rows, 4 bits, group 128 is not in the baseline"])
+        serde_json::json!(["5x512, 4 bits, group 128 is not in the baseline"])
     );
 }
 

@@ -81,7 +81,7 @@ fn the_variant_with_subgroups_runs_where_there_are_some() {
                 .parse()
                 .unwrap();
             assert!(reach.is_power_of_two() && (2..=32).contains(&reach));
-            assert!(reach <= a.subgroup_sizes[0]);
+            assert!(reach <= a.subgroup_sizes[1]);
             assert_ne!(
                 chosen.device().kernel_checksum,
                 of(false).device().kernel_checksum

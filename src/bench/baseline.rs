@@ -68,13 +68,13 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
     let (mut changes, mut left_out) = (Vec::new(), Vec::new());
     for shape in &new.shapes {
         let same = |o: &&ShapeRecord| {
-            (&o.name, o.shape, o.bits, o.group_size)
-                == (&shape.name, shape.shape, shape.bits, shape.group_size)
+            (&o.name, o.shape[1], o.bits, o.group_size)
+                == (&shape.name, shape.shape[1], shape.bits, shape.group_size)
         };
         let Some(then) = old.shapes.iter().find(same) else {
             left_out.push(format!(
-                "{} with {} rows, {} bits, group {} is not in the baseline",
-                shape.name, shape.shape[0], shape.bits, shape.group_size
+                "{}, {} bits, group {} is not in the baseline",
+                shape.name, shape.bits, shape.group_size
             ));
             continue;
         };
@@ -94,8 +94,21 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
             };
             for measure in Measure::ALL {
                 let (o, n) = (before.of(measure), times.of(measure));
-                let (speed_ratio, interval, outcome) =
-                    decide(&o.samples_s, &n.samples_s, tolerance);
+                let (speed_ratio, interval, outcome) = decide(
+                    &per_unit(then, measure, o),
+                    &per_unit(shape, measure, n),
+                    tolerance,
+                );
+                let mut notes = notes(old, new, &lane.lane, o, n);
+                if then.shape != shape.shape {
+                    notes.push(format!("{} rows, were {}", shape.shape[0], then.shape[0]));
+                }
+                if then.copy_bytes != shape.copy_bytes {
+                    notes.push(format!(
+                        "copies of {} bytes, were {}",
+                        shape.copy_bytes, then.copy_bytes
+                    ));
+                }
                 changes.push(Change {
                     name: shape.name.clone(),
                     lane: lane.lane.clone(),
@@ -103,7 +116,7 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
                     speed_ratio,
                     interval,
                     outcome,
-                    notes: notes(old, new, &lane.lane, o, n),
+                    notes,
                 });
             }
         }
@@ -113,6 +126,15 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
         changes,
         left_out,
     }
+}
+
+/// Seconds per element, or per byte copied: rows may have been cut in one run and not in the other.
+fn per_unit(shape: &ShapeRecord, measure: Measure, speed: &Speed) -> Vec<f64> {
+    let units = match measure {
+        Measure::Copy => shape.copy_bytes,
+        _ => shape.elements,
+    };
+    speed.samples_s.iter().map(|s| s / units as f64).collect()
 }
 
 fn notes(old: &Record, new: &Record, lane: &str, o: &Speed, n: &Speed) -> Vec<String> {

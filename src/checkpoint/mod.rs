@@ -7,6 +7,7 @@ mod config;
 mod guard;
 mod plain;
 mod shard;
+mod shrunk;
 mod stream;
 mod tq;
 mod write;
@@ -15,6 +16,7 @@ pub use config::{CONFIG, Config};
 pub use guard::keep_apart;
 pub use plain::{element_size, to_f32};
 pub use shard::Shard;
+pub use shrunk::report_shrunk_files;
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
@@ -141,6 +143,14 @@ impl Checkpoint {
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Checks that no shard was written to since it was opened.
+    ///
+    /// # Errors
+    /// When one was.
+    pub fn unchanged(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::unchanged)
     }
 
     /// The shard that holds `name`.

@@ -21,9 +21,9 @@ const DEFAULT_ROUNDS: u32 = 4;
 /// Throughput of every lane: kernel and end-to-end times side by side, each beside its device's own copy
 /// bandwidth.
 ///
-/// Without --shape or --tq-model, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed; rows are
-/// cut to half of the memory that is free, and in this default run also to what four rounds get through
-/// within the time limit. Each lane's output is checked before it is timed; a wrong one gets no speed and
+/// Without --shape or --tq-model, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed. Rows are cut
+/// to a power of two where they do not fit half of the free memory, and in this default run also where
+/// four rounds would not end within the time limit: it takes at most about a minute. Each lane's output is checked before it is timed; a wrong one gets no speed and
 /// makes the exit code 1.
 #[derive(clap::Args)]
 pub struct Args {
@@ -203,6 +203,7 @@ fn fit(
     let available = available_memory() / 2;
     let mut rows = plan::rows_in_memory(target.layout, cols, lanes, available, options.copy_bytes);
     if rows < asked {
+        rows = plan::round_rows(rows);
         cut.push(format!(
             "to {rows} rows, which take half of the host's free memory"
         ));
@@ -213,7 +214,7 @@ fn fit(
         let per_row = plan::round_seconds(target.layout, cols, lanes)?;
         let most = plan::rows_in_time(per_row, options.time_limit, DEFAULT_ROUNDS);
         if most < rows {
-            rows = most;
+            rows = plan::round_rows(most);
             cut = vec![format!(
                 "to {rows} rows, so that {DEFAULT_ROUNDS} rounds fit the time limit of {} s",
                 options.time_limit.as_secs_f64()

@@ -2,6 +2,7 @@
 
 use super::{Format, Outcome, sweep};
 use std::path::PathBuf;
+use tq4::Error;
 use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
 use tq4::sweep::merge;
@@ -23,6 +24,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let Some(path) = &args.report {
+        let same = |other: &PathBuf| {
+            let real = |p: &PathBuf| p.canonicalize().ok();
+            real(other).is_some() && real(other) == real(path)
+        };
+        if args.reports.iter().any(same) {
+            return Err(Error::input(
+                "--report is one of the reports to merge",
+                path.display().to_string(),
+                "give it another name",
+            ));
+        }
+    }
     let merged = merge(&args.reports)?;
     if let Some(path) = &args.report {
         write_atomically(path, merged.text.as_bytes())?;

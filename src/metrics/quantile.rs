@@ -195,6 +195,14 @@ impl RelCounts {
             });
     }
 
+    /// Whether the second pass met the values of the first.
+    pub(super) fn settled(&self) -> bool {
+        (0..BUCKETS).all(|b| match self.late.get(usize::from(self.late_of[b])) {
+            Some(table) => table.iter().map(|c| c.load(Relaxed)).sum::<u64>() == self.counts[b],
+            None => true,
+        })
+    }
+
     pub(super) fn max(&self) -> f64 {
         if self.nan {
             f64::NAN

@@ -87,10 +87,16 @@ impl Accumulator {
         self.rels.refine(lhs, rhs);
     }
 
+    /// After the second pass: whether it met the values of the first. It does not where a lane gives other
+    /// values each time.
+    pub fn settled(&self) -> bool {
+        self.rels.settled()
+    }
+
     /// The metrics.
     ///
     /// # Panics
-    /// When there was no element, or a second pass that is needed was not made.
+    /// When there was no element, or [`Accumulator::settled`] says no.
     pub fn finish(&self) -> Metrics {
         let elements = self.sums.elements();
         assert!(elements > 0, "there is something to compare");

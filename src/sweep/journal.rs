@@ -41,6 +41,8 @@ impl Contents {
         }
         let text = std::fs::read(path).map_err(|e| Error::io("read the report", path, &e))?;
         let mut contents: Option<Self> = None;
+        // What is still to come, TQ4 tensors and others.
+        let mut open: [BTreeSet<String>; 2] = Default::default();
         let mut at = 0u64;
         for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
             if line.last() != Some(&b'\n') {
@@ -57,8 +59,13 @@ impl Contents {
             let record: Record = serde_json::from_slice(line)
                 .map_err(|e| bad(format!("not a record of a sweep: {e}")))?;
             let line = || String::from_utf8_lossy(line).into_owned();
+            let once = |left: &mut BTreeSet<String>, name: &String| {
+                let what = || format!("tensor {name:?} is there twice, or not one of the sweep's");
+                left.remove(name).then_some(()).ok_or_else(|| bad(what()))
+            };
             match (&mut contents, record) {
                 (None, Record::Header(header)) => {
+                    open = [&header.tensors, &header.plain].map(|n| n.iter().cloned().collect());
                     contents = Some(Self {
                         header: *header,
                         tensors: Vec::new(),
@@ -69,10 +76,12 @@ impl Contents {
                 }
                 (None, _) => return Err(bad("no header found".into())),
                 (Some(c), Record::Tensor(t)) if c.summary.is_none() => {
+                    once(&mut open[0], &t.tensor_base)?;
                     c.tensors.push((*t, line()));
                     c.keep = at;
                 }
                 (Some(c), Record::Plain(p)) if c.summary.is_none() => {
+                    once(&mut open[1], &p.name)?;
                     c.plain.push((p, line()));
                     c.keep = at;
                 }

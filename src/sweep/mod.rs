@@ -5,10 +5,12 @@
 //! appends them to a file from which a later run goes on; [`merge()`] makes one report of the partitions'.
 
 mod journal;
+mod lanes;
 mod merge;
 mod pipeline;
 mod plain;
 mod plan;
+mod read;
 pub mod record;
 mod summary;
 mod table;

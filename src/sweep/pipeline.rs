@@ -1,143 +1,19 @@
 //! The three stages of a sweep, each in a thread of its own: reading strips, running the lanes on them,
 //! comparing. Queues between them are bounded, and so is what is in memory.
 
+use super::lanes::{Bench, LaneRun, Outputs};
 use super::plan::{Plan, Tensor};
+use super::read::{Sample, Strip, read, sample, strips};
 use super::record::{Record, RowsDiagnosis, TensorRecord};
-use super::tensor::{Sample, State, WorstStrip, strips};
+use super::tensor::{State, WorstStrip};
 use super::{Event, plain};
-use crate::backend::{self, Cost, OutMut};
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::fault;
-use crate::lane::{self, Lane};
-use crate::metrics::{Accumulator, Values};
-use crate::reference;
-use crate::report::LaneReport;
-use crate::tensor::TqTensor;
-use half::bf16;
-use std::ops::Range;
+use crate::lane::Lane;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 
 /// Strips that wait between two stages.
 const QUEUE: usize = 1;
-/// Elements of the sample that foretells a tensor's quantiles, and the pieces that it is taken in.
-const SAMPLE: usize = 1 << 20;
-const SAMPLE_PIECES: usize = 64;
-
-/// What became of a lane in one strip.
-pub(super) enum LaneRun {
-    /// It computed.
-    Ran(Vec<bf16>, Cost),
-    /// It broke.
-    Broke(Problem),
-    /// It is not there, is the reference, or broke earlier.
-    Idle,
-}
-
-/// The lanes, shared by the stages: the second pass and the diagnosis run them again.
-pub(super) struct Bench<'l> {
-    lanes: Mutex<&'l mut [Lane]>,
-    /// Every lane as it is reported before it runs.
-    pub reports: Vec<LaneReport>,
-    ready: Vec<bool>,
-}
-
-impl<'l> Bench<'l> {
-    fn new(lanes: &'l mut [Lane]) -> Self {
-        Self {
-            reports: lanes.iter().map(Lane::report).collect(),
-            ready: lanes
-                .iter()
-                .map(|l| matches!(l.state(), lane::State::Ready(_)) && !l.is_reference())
-                .collect(),
-            lanes: Mutex::new(lanes),
-        }
-    }
-
-    /// Indices of the kernel lanes that can run.
-    pub(super) fn kernels(&self) -> impl Iterator<Item = usize> {
-        (0..self.ready.len()).filter(|&i| self.ready[i])
-    }
-
-    /// Runs one kernel lane.
-    fn run_one(&self, i: usize, tensor: &TqTensor<'_>) -> LaneRun {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane::State::Ready(backend) = lanes[i].state_mut() else {
-            return LaneRun::Idle;
-        };
-        // Poisoned, so that what a lane leaves unwritten fails the gates.
-        let mut out = vec![bf16::from_bits(backend::POISON_BF16); tensor.elements()];
-        match backend.dequantize(tensor, OutMut::Bf16(&mut out)) {
-            Ok(cost) => LaneRun::Ran(out, cost),
-            Err(e) => LaneRun::Broke(e.problem().clone()),
-        }
-    }
-
-    /// Runs the reference and every kernel lane that is ready and not in `broken`.
-    fn run(&self, strip: Strip<'_>, broken: &[bool]) -> Outputs {
-        let (reference, cost) = {
-            let start = std::time::Instant::now();
-            (reference::dequantize(&strip.tensor), start.elapsed())
-        };
-        let lanes = (0..self.ready.len())
-            .map(|i| {
-                if self.reports[i].name == "reference" {
-                    let cost = Cost {
-                        kernel: Some(cost),
-                        total: cost,
-                        launches: 1,
-                        bytes_copied: 0,
-                        allocations: 0,
-                    };
-                    LaneRun::Ran(Vec::new(), cost)
-                } else if self.ready[i] && !broken[i] {
-                    self.run_one(i, &strip.tensor)
-                } else {
-                    LaneRun::Idle
-                }
-            })
-            .collect();
-        Outputs {
-            index: strip.index,
-            first: strip.first,
-            last: strip.last,
-            rows: strip.rows,
-            source: strip.source,
-            sample: strip.sample,
-            reference,
-            lanes,
-        }
-    }
-}
-
-/// Some rows of a tensor, read.
-struct Strip<'a> {
-    // Index of the tensor in the plan.
-    index: usize,
-    first: bool,
-    last: bool,
-    rows: Range<usize>,
-    tensor: TqTensor<'a>,
-    source: Option<Vec<f32>>,
-    sample: Option<Sample>,
-}
-
-/// Some rows of a tensor, computed by every lane.
-pub(super) struct Outputs {
-    index: usize,
-    /// Whether it is the tensor's first strip.
-    pub first: bool,
-    last: bool,
-    /// Rows in the whole tensor.
-    pub rows: Range<usize>,
-    /// The source's values.
-    pub source: Option<Vec<f32>>,
-    sample: Option<Sample>,
-    /// The reference's values.
-    pub reference: Vec<f32>,
-    /// For every lane.
-    pub lanes: Vec<LaneRun>,
-}
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 type Item<T> = std::result::Result<T, (usize, Error)>;
@@ -202,61 +78,12 @@ fn read_all<'a>(plan: &Plan<'a>, to: &SyncSender<Item<Strip<'a>>>) {
     }
 }
 
-/// Reads some rows and the source's.
-fn read<'a>(
-    plan: &Plan<'a>,
-    tensor: &Tensor,
-    rows: Range<usize>,
-) -> Result<(TqTensor<'a>, Option<Vec<f32>>)> {
-    let model = plan.model;
-    let strip = model.rows(&tensor.base, rows.clone()).map_err(|e| {
-        let p = e.problem();
-        let counted = if rows.start > 0 {
-            format!("{} (rows counted from row {})", p.place, rows.start)
-        } else {
-            p.place.clone()
-        };
-        Error::input(&p.what, counted, &p.help)
-    })?;
-    // Every page is touched here, so that the later stages do not wait for the disk.
-    let touched = strip.packed().iter().step_by(4096).fold(0, |a, b| a ^ b);
-    std::hint::black_box(touched);
-    let source = plan
-        .source
-        .map(|source| source.rows_f32(&format!("{}.weight", tensor.base), tensor.shape, rows));
-    Ok((strip, source.transpose()?))
-}
-
-/// Some rows from all over a tensor; `None` when one of them is bad input, which reading the strip it is
-/// in will say.
-fn sample(plan: &Plan<'_>, tensor: &Tensor) -> Option<Sample> {
-    let (n, cols) = (tensor.rows.len(), tensor.shape[1]);
-    let each = (SAMPLE / SAMPLE_PIECES / cols).clamp(1, n);
-    let pieces = (SAMPLE / (each * cols)).clamp(2, SAMPLE_PIECES);
-    let mut sample = Sample {
-        source: plan.source.map(|_| Accumulator::new("", "")),
-        rounding: Accumulator::new("", ""),
-    };
-    for piece in 0..pieces {
-        let at = tensor.rows.start + piece * (n - each) / (pieces - 1);
-        let (strip, source) = read(plan, tensor, at..at + each).ok()?;
-        let values = reference::dequantize(&strip);
-        let rounded: Vec<bf16> = values.iter().map(|v| bf16::from_f32(*v)).collect();
-        let values = Values::F32(&values);
-        sample.rounding.push(Values::Bf16(&rounded), values);
-        if let (Some(acc), Some(source)) = (&mut sample.source, &source) {
-            acc.push(values, Values::F32(source));
-        }
-    }
-    Some(sample)
-}
-
 fn compute_all<'a>(
     bench: &Bench<'_>,
     from: Receiver<Item<Strip<'a>>>,
     to: &SyncSender<Item<Outputs>>,
 ) {
-    let mut broken = vec![false; bench.ready.len()];
+    let mut broken = vec![false; bench.reports.len()];
     for item in from {
         let item = item.map(|strip| {
             if strip.first {
@@ -329,7 +156,7 @@ fn finish(
         if last.first {
             state.refine(last);
         } else {
-            let mut broken = vec![false; bench.ready.len()];
+            let mut broken = vec![false; bench.reports.len()];
             for rows in strips(tensor.rows.clone(), tensor.shape[1]) {
                 let strip = match read(plan, tensor, rows.clone()) {
                     Err(e) => return state.bad(e.problem()),
@@ -349,6 +176,9 @@ fn finish(
                 }
                 state.refine(&outputs);
             }
+        }
+        if let Err(problem) = state.settle() {
+            return state.bad(&problem);
         }
     }
     let worst = std::mem::take(&mut state.worst);

@@ -1,31 +1,15 @@
 //! One TQ4 tensor, strip by strip: metrics, decision, record.
 
-use super::pipeline::{Bench, LaneRun, Outputs};
+use super::lanes::{Bench, LaneRun, Outputs};
 use super::plan::Tensor;
+use super::read::Sample;
 use super::record::{TensorError, TensorRecord};
 use crate::control::Control;
 use crate::error::Problem;
-use crate::metrics::{Accumulator, BLOCK, Values};
+use crate::metrics::{Accumulator, Values};
 use crate::report::{LaneReport, Status};
 use crate::validate::{cuda_decision, decisions};
 use std::ops::Range;
-
-/// Elements of a strip; a row that is longer is a strip by itself.
-pub(super) const STRIP: usize = 1 << 22;
-
-/// Strips of whole rows that cover `rows`; of whole blocks of the sums where a strip holds enough rows,
-/// which leaves no block to be summed in two goes.
-pub(super) fn strips(rows: Range<usize>, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (STRIP / cols).max(1);
-    let align = BLOCK >> cols.trailing_zeros().min(BLOCK.trailing_zeros());
-    let step = if most >= align {
-        most - most % align
-    } else {
-        most
-    };
-    let end = rows.end;
-    rows.step_by(step).map(move |at| at..(at + step).min(end))
-}
 
 /// Where the values of a comparison's side come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +45,6 @@ struct Pair {
 pub(super) struct WorstStrip {
     unequal: u64,
     pub rows: Range<usize>,
-}
-
-/// A sample of a tensor that foretells where its quantiles lie.
-pub(super) struct Sample {
-    /// The reference against the source.
-    pub source: Option<Accumulator>,
-    /// The rounded reference against the reference.
-    pub rounding: Accumulator,
 }
 
 /// The state of the tensor that is being compared.
@@ -214,6 +190,27 @@ impl<'p> State<'p> {
         }
     }
 
+    /// After the second pass: a lane that gave other values than in the first has no figures either.
+    pub(super) fn settle(&mut self) -> Result<(), Problem> {
+        let what = "a second run of the same rows gave other values";
+        while let Some(pair) = self.pairs.iter().find(|p| !p.acc.settled()) {
+            let Side::Kernel(lane) = pair.lhs else {
+                return Err(Problem {
+                    what: what.into(),
+                    place: self.tensor.base.clone(),
+                    help: "a model that is being written cannot be validated".into(),
+                });
+            };
+            let problem = Problem {
+                what: what.into(),
+                place: self.lanes[lane].name.clone(),
+                help: "the device or its memory is not reliable, or the kernel has a race".into(),
+            };
+            self.broke(lane, &problem);
+        }
+        Ok(())
+    }
+
     /// The record, without a diagnosis.
     pub(super) fn finish(self) -> TensorRecord {
         let metrics: Vec<_> = self.pairs.iter().map(|p| p.acc.finish()).collect();
@@ -264,27 +261,5 @@ fn blank(tensor: &Tensor) -> TensorRecord {
         diagnosis: Vec::new(),
         lanes: Vec::new(),
         error: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn strips_cover_the_rows_in_bounded_pieces(
-            start in 0usize..5000, count in 1usize..300_000, groups in 1usize..2000,
-        ) {
-            let (cols, rows) = (groups * 32, start..start + count);
-            let mut next = rows.start;
-            for strip in strips(rows.clone(), cols) {
-                prop_assert_eq!(strip.start, next);
-                prop_assert!(!strip.is_empty() && strip.len() * cols <= STRIP.max(cols));
-                next = strip.end;
-            }
-            prop_assert_eq!(next, rows.end);
-        }
     }
 }

@@ -95,7 +95,7 @@ impl Gpu {
             allocations: 0,
             poison,
         };
-        gpu.choose_variant(text, adapter.get_info().subgroup_min_size, subgroups)?;
+        gpu.choose_variant(text, least_subgroup(&adapter.get_info()), subgroups)?;
         Ok(gpu)
     }
 
@@ -339,6 +339,15 @@ impl Gpu {
         drop(view);
         timer.read().unmap();
         elapsed
+    }
+}
+
+/// Least invocations in a subgroup. For Metal wgpu has the range of all devices, 4 to 64; Apple's have 32.
+fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
+    if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") {
+        32
+    } else {
+        info.subgroup_min_size
     }
 }
 
