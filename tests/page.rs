@@ -315,6 +315,47 @@ fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
         tensors += 1;
     }
     assert_eq!(tensors, 3);
+    let (model, source) = (dir.path().join("demo/tq4"), dir.path().join("demo/source"));
+    let out = cli::tq4(&[
+        "validate",
+        "--all",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--source-model",
+        source.to_str().unwrap(),
+        "--lanes",
+        "reference",
+        "--format",
+        "markdown",
+    ]);
+    let markdown = cli::stdout(&out);
+    // No kernel lane ran, and that is not called a pass.
+    assert!(
+        markdown.starts_with("\u{25cb} not run: no kernel lane ran"),
+        "{markdown}"
+    );
+    // The page's table and the Markdown's in the same order, with the same figures.
+    let rows = document
+        .descendants()
+        .filter(|n| n.has_tag_name("tr") && n.attribute("data-tensor").is_some());
+    let lines: Vec<String> = rows
+        .map(|row| {
+            let (_, shown) = page::figure(row, "rmse_over_rhs_rms").unwrap();
+            format!(
+                "| {} | NOT RUN | {shown} |",
+                row.attribute("data-tensor").unwrap()
+            )
+        })
+        .collect();
+    let at: Vec<usize> = lines
+        .iter()
+        .map(|l| {
+            markdown
+                .find(l.as_str())
+                .unwrap_or_else(|| panic!("{l} in {markdown}"))
+        })
+        .collect();
+    assert!(at.is_sorted(), "{markdown}");
 
     let text = read("bench");
     let document = page::parse(&text);

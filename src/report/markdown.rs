@@ -1,7 +1,7 @@
 //! The report for a pull request or a job summary: verdicts first, then a narrow table for each tensor,
 //! the rest folded away.
 
-use super::html::lane_outcome;
+use super::html::{lane_outcome, outcome, worst_first};
 use super::table::lane_device;
 use super::view::{Figure, rows as tensor_rows, shape_line};
 use super::{LaneReport, Report, TensorReport};
@@ -88,7 +88,8 @@ pub fn sweep_markdown(
     plain: &[PlainRecord],
     summary: &Summary,
 ) -> String {
-    let mut text = String::new();
+    let (ended, why) = outcome(summary);
+    let mut text = format!("{} {}: {why}\n\n", ended.mark, ended.word);
     for l in &summary.lanes {
         let (passed, reason) = lane_outcome(l, summary.tensors);
         let _ = writeln!(
@@ -103,11 +104,7 @@ pub fn sweep_markdown(
     for line in totals(header, summary) {
         let _ = writeln!(text, "- {}", plain_text(&line));
     }
-    let order: Vec<&TensorRecord> = summary
-        .worst_first
-        .iter()
-        .filter_map(|n| tensors.iter().find(|t| t.tensor_base == *n))
-        .collect();
+    let order = worst_first(header, tensors);
     let table_of = |tensors: &[&TensorRecord]| {
         let rows: Vec<Vec<String>> = tensors
             .iter()

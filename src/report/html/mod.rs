@@ -12,8 +12,8 @@ mod tensor;
 
 pub use bench::bench_page;
 pub use compare::compare_page;
-pub(crate) use sweep::lane_outcome;
 pub use sweep::sweep_page;
+pub(crate) use sweep::{lane_outcome, outcome, worst_first};
 
 use crate::error::printable;
 use crate::picture::Picture;

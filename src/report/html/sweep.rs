@@ -27,16 +27,7 @@ pub fn sweep_page(
     plain: &[PlainRecord],
     summary: &Summary,
 ) -> String {
-    let mut marks: Vec<(usize, Mark)> = tensors
-        .iter()
-        .enumerate()
-        .map(|(i, t)| {
-            let mut mark = Mark::new(&report(header, t), None);
-            mark.bad_input = t.error.is_some();
-            (i, mark)
-        })
-        .collect();
-    marks.sort_by(|(_, a), (_, b)| Mark::worse(a, b));
+    let mut marks = marks(header, tensors);
     let failed = marks.iter().filter(|(_, m)| m.badness().0 > 0).count();
     let sections = failed.clamp(PASSED_SECTIONS, SECTIONS).min(marks.len());
     for (i, mark) in &mut marks[..sections] {
@@ -91,8 +82,32 @@ pub fn sweep_page(
     page.render().expect("writing to memory")
 }
 
+/// The marks of all tensors, the worst first, each with its number.
+fn marks(header: &Header, tensors: &[TensorRecord]) -> Vec<(usize, Mark)> {
+    let mut marks: Vec<(usize, Mark)> = tensors
+        .iter()
+        .map(|t| {
+            let mut mark = Mark::new(&report(header, t), None);
+            mark.bad_input = t.error.is_some();
+            mark
+        })
+        .enumerate()
+        .collect();
+    marks.sort_by(|(_, a), (_, b)| Mark::worse(a, b));
+    marks
+}
+
+/// The tensors as the page has them: failed ones, then by the error against the source.
+pub(crate) fn worst_first<'t>(
+    header: &Header,
+    tensors: &'t [TensorRecord],
+) -> Vec<&'t TensorRecord> {
+    let marks = marks(header, tensors);
+    marks.into_iter().map(|(i, _)| &tensors[i]).collect()
+}
+
 /// How the sweep ended.
-fn outcome(s: &Summary) -> (Verdict, &'static str) {
+pub(crate) fn outcome(s: &Summary) -> (Verdict, &'static str) {
     match s.outcome {
         SweepOutcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
             (Verdict::of(None), "no kernel lane ran")
