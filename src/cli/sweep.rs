@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use super::{Format, Outcome, print};
+use std::io::Write;
 use std::path::Path;
 use tq4::error::Result;
 use tq4::lane::{self, Choice};
@@ -38,11 +39,11 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
         finished = summary.is_some();
         plan.header = header.clone();
         plan.without(&contents.tensor_names(), &contents.plain_names());
-        eprintln!(
+        tell(&format!(
             "resuming: {} tensors are done, {} are left",
             contents.tensors.len() + contents.plain.len(),
             plan.tensors.len() + plan.plain.len()
-        );
+        ));
         tensors = contents.tensors.into_iter().map(|(t, _)| t).collect();
         plain = contents.plain.into_iter().map(|(p, _)| p).collect();
     }
@@ -84,6 +85,11 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
     show(&plan.header, &tensors, &plain, &summary, output.format)
 }
 
+/// A line on stderr, which may be closed.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Prints the summary; the outcome is that of the sweep.
 pub fn show(
     header: &Header,
@@ -105,7 +111,9 @@ pub fn show(
         print(&text(header, tensors, plain, summary, style))?;
     }
     for lane in summary.missing_lanes(header) {
-        eprintln!("error: lane {lane} is required and did not run on every tensor");
+        tell(&format!(
+            "error: lane {lane} is required and did not run on every tensor"
+        ));
     }
     Ok(match summary.outcome {
         SweepOutcome::Passed => Outcome::Passed,
