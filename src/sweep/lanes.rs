@@ -72,8 +72,7 @@ impl<'l> Bench<'l> {
                     let cost = Cost {
                         kernel: Some(cost),
                         total: cost,
-                        launches: 1,
-                        bytes_copied: 0,
+                        ..Default::default()
                     };
                     LaneRun::Ran(Vec::new(), cost)
                 } else if self.ready[i] && !broken[i] {
