@@ -30,7 +30,6 @@ enum Command {
     Demo(demo::Args),
     /// Validate tensors of a TQ4 model on every lane
     Validate(validate::Args),
-    /// Time every lane side by side, each beside its device's copy bandwidth
     Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
