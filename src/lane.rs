@@ -90,6 +90,11 @@ impl Lane {
         &mut self.state
     }
 
+    /// What it is made of, to keep.
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
     /// Name in the report's metrics.
     pub fn metric_name(&self) -> String {
         metric_name(&self.name, matches!(self.state, State::Recorded(_)))

@@ -1,7 +1,7 @@
 //! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 //!
 //! Data flows one way: [`checkpoint`] -> [`lane`]s -> [`metrics`] -> [`gate`]s -> [`report`].
-//! [`validate`] does the whole of it for one tensor:
+//! [`validate`] does the whole of it for one tensor, [`sweep`] for every tensor of a checkpoint:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -29,6 +29,8 @@ pub mod backend;
 pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
+mod control;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;
@@ -37,10 +39,12 @@ pub mod gate;
 pub mod lane;
 pub mod metrics;
 pub mod oracle;
+pub mod picture;
 pub mod recording;
 pub mod reference;
 pub mod report;
 pub mod selftest;
+pub mod sweep;
 pub mod synthetic;
 pub mod tensor;
 pub mod validate;

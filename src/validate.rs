@@ -19,14 +19,13 @@
 //! ```
 
 use crate::backend::{self, OutMut};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::gate::{self, Decision};
 use crate::lane::{Lane, State};
 use crate::metrics::{Metrics, Values, compare};
-use crate::report::{
-    CodebookComparison, FwhtBugControl, LaneReport, Outputs, Status, TensorReport, Tool,
-};
+use crate::report::{CodebookComparison, LaneReport, Outputs, Status, TensorReport, Tool};
 use crate::tensor::TqTensor;
 use half::bf16;
 use std::collections::HashMap;
@@ -166,15 +165,16 @@ pub fn validate(
     step("metrics");
     let metrics = all_metrics(&outcome, input, lanes);
     let decisions = decisions(&metrics, &outcome.report.lanes);
-    outcome.report.decision = decisions
-        .iter()
-        .find(|d| d.lane == "cuda")
-        .map_or_else(|| "cuda_dequant_not_run".to_owned(), |d| d.decision.clone());
+    outcome.report.decision = cuda_decision(&decisions);
     outcome.report.fwht_bug_control = lanes
         .iter()
         .find(|l| l.name() == "cuda")
         .and_then(|l| outcome.values(l, input))
-        .map(|cuda| fwht_bug_control(cuda, &outcome.reference, tensor.layout().group_size()));
+        .map(|cuda| {
+            let mut control = Control::default();
+            control.push(cuda, &outcome.reference, tensor.layout().group_size());
+            control.finish()
+        });
     step("diagnosis");
     outcome.report.diagnosis = lanes
         .iter()
@@ -275,7 +275,16 @@ fn all_metrics(outcome: &Outcome, input: &Input<'_>, lanes: &[Lane]) -> Vec<Metr
     metrics
 }
 
-fn decisions(metrics: &[Metrics], lanes: &[LaneReport]) -> Vec<Decision> {
+/// The outcome for CUDA.
+pub(crate) fn cuda_decision(decisions: &[Decision]) -> String {
+    decisions
+        .iter()
+        .find(|d| d.lane == "cuda")
+        .map_or_else(|| "cuda_dequant_not_run".to_owned(), |d| d.decision.clone())
+}
+
+/// The decision for every kernel lane, CUDA first.
+pub(crate) fn decisions(metrics: &[Metrics], lanes: &[LaneReport]) -> Vec<Decision> {
     let mut decisions: Vec<Decision> = lanes
         .iter()
         .filter(|l| l.name != "reference")
@@ -301,36 +310,4 @@ fn decisions(metrics: &[Metrics], lanes: &[LaneReport]) -> Vec<Decision> {
     // The decision for CUDA comes first, whatever the order of the lanes.
     decisions.sort_by_key(|d| d.lane != "cuda");
     decisions
-}
-
-/// The published control. The emulated bug computes upper minus lower: every element with an odd
-/// number of one bits in its index within the group has the other sign, exactly.
-fn fwht_bug_control(cuda: Values<'_>, reference: &[f32], group_size: usize) -> FwhtBugControl {
-    let bug: Vec<f32> = reference
-        .iter()
-        .enumerate()
-        .map(|(i, v)| {
-            if (i % group_size).count_ones() % 2 == 1 {
-                -v
-            } else {
-                *v
-            }
-        })
-        .collect();
-    let bug_bf16: Vec<bf16> = bug.iter().map(|v| bf16::from_f32(*v)).collect();
-    let against = |rhs| compare("", cuda, "", rhs);
-    let good = against(Values::F32(reference));
-    let (bug, bug_bf16) = (against(Values::F32(&bug)), against(Values::Bf16(&bug_bf16)));
-    FwhtBugControl {
-        cuda_vs_good_python_max_abs: good.max_abs,
-        cuda_vs_good_python_rmse: good.rmse,
-        cuda_vs_bug_emulation_max_abs: bug.max_abs,
-        cuda_vs_bug_emulation_rmse: bug.rmse,
-        cuda_vs_bug_emulation_bf16_max_abs: bug_bf16.max_abs,
-        cuda_vs_bug_emulation_bf16_rmse: bug_bf16.rmse,
-        interpretation: "The CUDA lane against the reference, and against the reference with the \
-                         upper lane of every FWHT butterfly negated. A correct kernel is near the \
-                         first and far from the second."
-            .into(),
-    }
 }

@@ -797,3 +797,75 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         "{results:?}"
     );
 }
+
+/// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
+fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
+    let (full, _) = standin()?;
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_tq4"))
+        .args(["demo", "--format", "json", "--require", "cuda", "--dir"])
+        .arg(dir.path())
+        .env("LD_LIBRARY_PATH", full)
+        .env("TQ4_STANDIN_FAIL", fault)
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{fault}: {e}: {}", String::from_utf8_lossy(&out.stderr)));
+    Some((out.status.code(), report))
+}
+
+fn lane<'a>(tensor: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    let lanes = tensor["lanes"].as_array().unwrap();
+    lanes.iter().find(|l| l["name"] == name).unwrap()
+}
+
+#[test]
+fn the_command_decides_from_the_lane_and_calls_it_emulated() {
+    let Some((code, report)) = demo("") else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(
+        report["decision"],
+        "cuda_dequant_matches_reference_with_bf16_rounding"
+    );
+    for tensor in report["tensors"].as_array().unwrap() {
+        let cuda = lane(tensor, "cuda");
+        assert_eq!(
+            (&cuda["status"], &cuda["software"], &cuda["device"]),
+            (
+                &"ran".into(),
+                &true.into(),
+                &"tq4 stand-in (emulated)".into()
+            )
+        );
+        assert!(tensor["fwht_bug_control"].is_object());
+    }
+}
+
+#[test]
+fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
+    for (fault, code, status) in [
+        ("cuLaunchKernel:719", 2, "failed"),
+        ("cuMemAlloc_v2:2", 2, "failed"),
+        ("cuModuleLoadDataEx:222", 3, "unavailable"),
+        ("cuDeviceGetCount:0", 3, "unavailable"),
+    ] {
+        let Some((exit, report)) = demo(fault) else {
+            return;
+        };
+        assert_eq!(exit, Some(code), "{fault}: {report}");
+        assert_eq!(report["decision"], "cuda_dequant_not_run", "{fault}");
+        for tensor in report["tensors"].as_array().unwrap() {
+            let cuda = lane(tensor, "cuda");
+            assert_eq!(cuda["status"], status, "{fault}: {cuda}");
+            assert!(cuda["reason"].as_str().unwrap().len() > 10, "{fault}");
+            assert_eq!(lane(tensor, "reference")["status"], "ran");
+            let against_source = &tensor["metrics"][0];
+            assert_eq!(against_source["lhs"], "reference_dequant");
+            for d in tensor["decisions"].as_array().unwrap() {
+                assert_ne!(d["passed"], false, "{fault}: {d}");
+            }
+        }
+    }
+}

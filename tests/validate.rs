@@ -180,7 +180,8 @@ fn markdown_is_made_of_markdown_tables() {
     let out = validate(
         dir.path(),
         &[
-            "--all",
+            "--tensor-base",
+            "*",
             "--format",
             "markdown",
             "--source-model",

@@ -23,16 +23,31 @@ impl Cpu {
         Self {
             device: Device {
                 lane: "reference".into(),
-                device: format!("CPU, {} threads", rayon::current_num_threads()),
+                device: device(),
                 driver: format!("tq4 {}", env!("CARGO_PKG_VERSION")),
                 api: "CPU".into(),
                 software: false,
                 kernel_variant: String::new(),
-                kernel_checksum: checksum(include_bytes!("../reference/scalar.rs")),
+                kernel_checksum: checksum(
+                    concat!(
+                        include_str!("../reference/scalar.rs"),
+                        include_str!("../reference/avx2.rs")
+                    )
+                    .as_bytes(),
+                ),
             },
             sets: Vec::new(),
             copy: [Vec::new(), Vec::new()],
         }
+    }
+}
+
+/// Threads, and the instruction set used beyond the architecture's own: `CPU, 2 threads, AVX2`.
+fn device() -> String {
+    let threads = rayon::current_num_threads();
+    match reference::Simd::active().name() {
+        Some(simd) => format!("CPU, {threads} threads, {simd}"),
+        None => format!("CPU, {threads} threads"),
     }
 }
 

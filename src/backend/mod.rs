@@ -7,7 +7,7 @@ pub mod wgpu;
 use crate::error::{Error, Result};
 use crate::tensor::TqTensor;
 use half::bf16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// BF16 bit pattern that every output is filled with before a launch: a NaN that no lane computes, so
@@ -18,7 +18,7 @@ pub const POISON_BF16: u16 = 0xFFA5;
 pub const POISON_F32: u32 = 0xFFA5_FFA5;
 
 /// Who computes, and with what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Name of the lane: `reference`, `wgpu` or `cuda`, with `:INDEX` when there are several.
     pub lane: String,

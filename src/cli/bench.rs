@@ -11,6 +11,7 @@ use tq4::bench::{self, Host, Record, SCHEMA, baseline, plan};
 use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::{self, Lane};
+use tq4::report::html::bench_page;
 use tq4::report::{Status, Style, Tool};
 use tq4::tensor::{Layout, TqTensor};
 
@@ -63,6 +64,9 @@ pub struct Args {
     /// Write the tables here as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write a page with charts here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Compare with the record of an earlier run: faster, slower, same or not decidable
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -262,6 +266,9 @@ fn write(args: &Args, record: &Record) -> Result<()> {
     }
     if let Some(path) = &args.markdown {
         write_atomically(path, bench::text(record, Style::Markdown).as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        write_atomically(path, bench_page(record).as_bytes())?;
     }
     Ok(())
 }

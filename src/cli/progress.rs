@@ -16,9 +16,20 @@ pub struct Progress {
 impl Progress {
     /// A bar over `steps` steps.
     pub fn new(steps: usize) -> Self {
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {wide_msg}")
-            .expect("the template is constant");
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::hidden())
+        Self::with(steps as u64, "{bar:24} {pos}/{len} {elapsed} {wide_msg}")
+    }
+
+    /// A bar over `total` bytes, with the rate and the time left.
+    pub fn bytes(total: u64) -> Self {
+        Self::with(
+            total,
+            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left {wide_msg}",
+        )
+    }
+
+    fn with(total: u64, template: &str) -> Self {
+        let style = ProgressStyle::with_template(template).expect("the template is constant");
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
             .with_style(style);
         Self {
             bar,
@@ -37,6 +48,12 @@ impl Progress {
     pub fn step(&mut self) {
         self.show();
         self.bar.inc(1);
+    }
+
+    /// So many bytes more are done.
+    pub fn advance(&mut self, bytes: u64) {
+        self.show();
+        self.bar.inc(bytes);
     }
 
     fn show(&mut self) {

@@ -1,13 +1,16 @@
 //! `tq4 validate`: the main job.
 
+use super::pictures::Pictures;
 use super::run::Run;
-use super::{Format, Outcome};
+use super::{Format, Outcome, sweep};
 use std::path::PathBuf;
 use tq4::Error;
 use tq4::checkpoint::{Checkpoint, TqModel};
 use tq4::error::Result;
 use tq4::lane::{self, Choice};
 use tq4::recording::Recording;
+use tq4::sweep::record::{LaneOptions, Partition, Rows};
+use tq4::sweep::{Options, Plan};
 
 /// Lanes that can be named.
 const LANES: [&str; 3] = ["reference", "cuda", "wgpu"];
@@ -23,7 +26,8 @@ pub struct Args {
     /// Tensor name without `.weight`, or a glob; may be repeated
     #[arg(long, value_name = "NAME")]
     tensor_base: Vec<String>,
-    /// Every TQ4 tensor of the model
+    /// Every TQ4 tensor of the model; with --source-model also every tensor that is not quantised, byte
+    /// for byte. Prints a line for each, the worst first
     #[arg(long, conflicts_with = "tensor_base")]
     all: bool,
     /// First row
@@ -43,12 +47,24 @@ pub struct Args {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Write the JSON report here
+    /// Write the report here: NAME.jsonl for a line per tensor as it is done, else JSON at the end
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Go on with the --report NAME.jsonl of an earlier run; starts it when it is not there
+    #[arg(long)]
+    resume: bool,
+    /// Validate one of N parts of the tensors, of about the same bytes each; see `tq4 merge`
+    #[arg(long, value_name = "I/N")]
+    partition: Option<String>,
     /// Write the 128 worst elements of each tensor here, as CSV
     #[arg(long, value_name = "FILE")]
     top_errors: Option<PathBuf>,
+    /// Write a page with pictures here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draw each comparison in the terminal: error in BF16 steps, and by row and group
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Which lanes to run.
@@ -110,7 +126,63 @@ impl LaneArgs {
     }
 }
 
+impl Args {
+    fn partition(&self) -> Result<Partition> {
+        self.partition
+            .as_deref()
+            .map_or(Ok(Partition::WHOLE), str::parse)
+    }
+
+    /// Whether this is a sweep: a report of lines, or all tensors with nothing that takes whole outputs.
+    fn sweeps(&self) -> Result<Option<sweep::Output<'_>>> {
+        let lines = self
+            .report
+            .as_deref()
+            .is_some_and(|p| p.extension().is_some_and(|e| e == "jsonl"));
+        let whole = [
+            ("--recording", !self.recording.is_empty()),
+            ("--record", self.record.is_some()),
+            ("--top-errors", self.top_errors.is_some()),
+            ("-v", self.verbose),
+        ];
+        let whole = whole.iter().find(|(_, given)| *given);
+        if let (true, Some((option, _))) = (lines, whole) {
+            return Err(Error::input(
+                format!("{option} does not go with a report of lines"),
+                "--report",
+                "choose the tensors with --tensor-base, and a --report NAME.json",
+            ));
+        }
+        if self.resume && !lines {
+            return Err(Error::input(
+                "no report of lines to go on with",
+                "--resume",
+                "give --report NAME.jsonl",
+            ));
+        }
+        let table = self.report.is_none() && self.format != Format::Json && whole.is_none();
+        if lines || (self.all && table) {
+            return Ok(Some(sweep::Output {
+                report: self.report.as_deref(),
+                resume: self.resume,
+                format: self.format,
+                html: self.html.as_deref(),
+            }));
+        }
+        if self.partition.is_some() {
+            return Err(Error::input(
+                "a partition has a report of lines",
+                "--partition",
+                "give --report NAME.jsonl",
+            ));
+        }
+        Ok(None)
+    }
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
+    args.partition()?;
+    args.sweeps()?;
     let choice = args.lanes.choice()?;
     let recordings = args
         .recording
@@ -169,6 +241,24 @@ pub fn run(args: &Args) -> Result<Outcome> {
     for base in &bases {
         model.info(base)?;
     }
+    if let Some(output) = args.sweeps()? {
+        let options = Options {
+            lanes: LaneOptions {
+                lanes: choice.lanes.clone(),
+                require: args.lanes.require.clone(),
+                adapter: choice.adapter.clone(),
+                cuda_device: choice.cuda_device,
+                nvrtc: choice.nvrtc,
+            },
+            rows: Rows {
+                start: args.row_start,
+                count: args.row_count,
+            },
+            partition: args.partition()?,
+        };
+        let plan = Plan::new(&model, source.as_ref(), &bases, &options)?;
+        return sweep::execute(plan, &choice, &output);
+    }
     let mut lanes = lane::open(&choice, recordings)?;
     Run {
         model: &model,
@@ -181,6 +271,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         report: args.report.as_deref(),
         top_errors: args.top_errors.as_deref(),
         record: args.record.as_deref(),
+        pictures: Pictures {
+            page: args.html.as_deref(),
+            verbose: args.verbose,
+        },
     }
     .execute(&mut lanes)
 }

@@ -1,18 +1,22 @@
 //! Metrics of one lane against another.
 //!
 //! Differences and relative errors are f32, as NumPy has them in the published report; sums are f64.
-//! The result does not depend on the number of threads: sums are taken over fixed blocks and added in
-//! order, and the quantiles are exact.
+//! The result does not depend on the number of threads, nor on the pieces in which the values come:
+//! sums are taken over fixed blocks and added in order, and the quantiles are exact.
 
 mod quantile;
+mod stream;
+mod sums;
 
 use half::bf16;
-use quantile::RelCounts;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+pub use stream::Accumulator;
+pub use sums::BlockSums;
 
 /// Elements per block of the parallel sums. Part of the result: another size adds in another order.
-const BLOCK: usize = 1 << 16;
+pub(crate) const BLOCK: usize = 1 << 16;
 
 /// A lane's values, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +27,18 @@ pub enum Values<'a> {
     F32(&'a [f32]),
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    /// Some elements.
+    ///
+    /// # Panics
+    /// When the range reaches outside.
+    pub fn slice(&self, range: Range<usize>) -> Values<'a> {
+        match self {
+            Self::Bf16(v) => Self::Bf16(&v[range]),
+            Self::F32(v) => Self::F32(&v[range]),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
@@ -65,43 +80,68 @@ pub struct Metrics {
     /// Elements compared.
     pub elements: u64,
     /// Largest `|lhs - rhs|`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub max_abs: f64,
     /// Mean `|lhs - rhs|`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_abs: f64,
     /// Root mean square of `lhs - rhs`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rmse: f64,
     /// Root mean square of `rhs`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rhs_rms: f64,
     /// `rmse / max(rhs_rms, 1e-12)`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rmse_over_rhs_rms: f64,
     /// Largest `rel = |lhs - rhs| / max(|rhs|, 1e-6)`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub max_rel: f64,
     /// Mean of `rel`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_rel: f64,
     /// Quantile 0.5 of `rel`, linear interpolation at `q * (n - 1)`; the others likewise.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p50: f64,
     /// Quantile 0.9 of `rel`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p90: f64,
     /// Quantile 0.95 of `rel`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p95: f64,
     /// Quantile 0.99 of `rel`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p99: f64,
     /// Quantile 0.999 of `rel`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p999: f64,
     /// Mean of the elements with `rel >= rel_p99`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub top1pct_rel_mean: f64,
     /// Largest of the elements with `rel >= rel_p99`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub top1pct_rel_max: f64,
     /// Elements whose BF16 values are equal; +0 equals -0.
     pub bit_equal: u64,
     /// Largest distance in BF16 steps, both sides rounded to BF16; a NaN on one side is 65535.
     pub max_ulp: u32,
     /// Mean of `lhs - rhs`, over `max(rhs_rms, 1e-12)`.
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_signed: f64,
     /// Cosine of the angle between the two.
+    #[serde(deserialize_with = "null_is_nan")]
     pub cosine: f64,
     /// Elements that are NaN in `lhs` and not in `rhs`.
     pub nan: u64,
+}
+
+/// Reads a figure that JSON has as null, because it is not finite, as NaN.
+pub(crate) fn null_is_nan<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + From<f32>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_else(|| T::from(f32::NAN)))
 }
 
 /// Distance in BF16 steps: 0 for equal values (+0 and -0 are equal), 65535 where one side is NaN.
@@ -126,107 +166,54 @@ pub fn rel(lhs: f32, rhs: f32) -> f32 {
     (lhs - rhs).abs() / rhs.abs().max(1e-6)
 }
 
-#[derive(Default, Clone, Copy)]
-struct Sums {
-    abs: f64,
-    square: f64,
-    signed: f64,
-    lhs_square: f64,
-    rhs_square: f64,
-    dot: f64,
-    max_abs: f32,
-    max_ulp: u32,
-    bit_equal: u64,
-    nan: u64,
-    spoilt: bool,
+/// An element of either form.
+trait Element: Copy + Sync {
+    fn single(self) -> f32;
+    fn rounded(self) -> bf16;
 }
 
-impl Sums {
-    fn of(lhs: Values<'_>, rhs: Values<'_>, range: std::ops::Range<usize>) -> Self {
-        let mut s = Self::default();
-        for i in range {
-            let (l, r) = (lhs.get(i), rhs.get(i));
-            let diff = l - r;
-            let steps = bf16_steps(lhs.bf16(i), rhs.bf16(i));
-            s.bit_equal += u64::from(steps == 0);
-            s.max_ulp = s.max_ulp.max(steps);
-            s.nan += u64::from(l.is_nan() && !r.is_nan());
-            s.spoilt |= diff.is_nan();
-            s.max_abs = s.max_abs.max(diff.abs());
-            let (d, l, r) = (f64::from(diff), f64::from(l), f64::from(r));
-            s.abs += d.abs();
-            s.square += d * d;
-            s.signed += d;
-            s.lhs_square += l * l;
-            s.rhs_square += r * r;
-            s.dot += l * r;
-        }
-        s
+impl Element for f32 {
+    fn single(self) -> f32 {
+        self
     }
-
-    fn add(self, b: Self) -> Self {
-        Self {
-            abs: self.abs + b.abs,
-            square: self.square + b.square,
-            signed: self.signed + b.signed,
-            lhs_square: self.lhs_square + b.lhs_square,
-            rhs_square: self.rhs_square + b.rhs_square,
-            dot: self.dot + b.dot,
-            max_abs: self.max_abs.max(b.max_abs),
-            max_ulp: self.max_ulp.max(b.max_ulp),
-            bit_equal: self.bit_equal + b.bit_equal,
-            nan: self.nan + b.nan,
-            spoilt: self.spoilt | b.spoilt,
-        }
+    fn rounded(self) -> bf16 {
+        bf16::from_f32(self)
     }
 }
+
+impl Element for bf16 {
+    fn single(self) -> f32 {
+        self.to_f32()
+    }
+    fn rounded(self) -> bf16 {
+        self
+    }
+}
+
+/// Calls a function of two slices with the slices that two [`Values`] hold, whatever their forms.
+macro_rules! typed {
+    ($lhs:expr, $rhs:expr, |$l:ident, $r:ident| $body:expr) => {
+        match ($lhs, $rhs) {
+            (Values::Bf16($l), Values::Bf16($r)) => $body,
+            (Values::Bf16($l), Values::F32($r)) => $body,
+            (Values::F32($l), Values::Bf16($r)) => $body,
+            (Values::F32($l), Values::F32($r)) => $body,
+        }
+    };
+}
+use typed;
 
 /// Compares `lhs` with `rhs`.
 ///
 /// # Panics
 /// When the two differ in length or hold no element.
 pub fn compare(lhs_name: &str, lhs: Values<'_>, rhs_name: &str, rhs: Values<'_>) -> Metrics {
-    assert_eq!(lhs.len(), rhs.len(), "compared lanes have the same shape");
-    assert!(!lhs.is_empty(), "there is something to compare");
-    let n = lhs.len();
-    let blocks = n.div_ceil(BLOCK);
-    let range = |b: usize| b * BLOCK..((b + 1) * BLOCK).min(n);
-    // Collected, then added in order: the same sum whatever the number of threads.
-    let sums: Vec<Sums> = (0..blocks)
-        .into_par_iter()
-        .map(|b| Sums::of(lhs, rhs, range(b)))
-        .collect();
-    let s = sums.into_iter().fold(Sums::default(), Sums::add);
-    let rels = RelCounts::of(lhs, rhs);
-
-    let count = n as f64;
-    let rmse = (s.square / count).sqrt();
-    let rhs_rms = (s.rhs_square / count).sqrt();
-    let [p50, p90, p95, p99, p999] = rels.quantiles([0.5, 0.9, 0.95, 0.99, 0.999], lhs, rhs);
-    Metrics {
-        lhs: lhs_name.into(),
-        rhs: rhs_name.into(),
-        elements: n as u64,
-        max_abs: if s.spoilt { f64::NAN } else { s.max_abs.into() },
-        mean_abs: s.abs / count,
-        rmse,
-        rhs_rms,
-        rmse_over_rhs_rms: rmse / rhs_rms.max(1e-12),
-        max_rel: rels.max(),
-        mean_rel: rels.mean(),
-        rel_p50: p50,
-        rel_p90: p90,
-        rel_p95: p95,
-        rel_p99: p99,
-        rel_p999: p999,
-        top1pct_rel_mean: rels.mean_from(p99, lhs, rhs),
-        top1pct_rel_max: rels.max(),
-        bit_equal: s.bit_equal,
-        max_ulp: s.max_ulp,
-        mean_signed: s.signed / count / rhs_rms.max(1e-12),
-        cosine: s.dot / (s.lhs_square.sqrt() * s.rhs_square.sqrt()),
-        nan: s.nan,
+    let mut all = Accumulator::new(lhs_name, rhs_name);
+    all.push(lhs, rhs);
+    if all.second_pass() {
+        all.refine(lhs, rhs);
     }
+    all.finish()
 }
 
 #[cfg(test)]
@@ -260,6 +247,75 @@ mod tests {
             let mean = r.iter().map(|v| f64::from(*v)).sum::<f64>() / r.len() as f64;
             prop_assert!((m.mean_rel - mean).abs() <= 1e-9 * mean);
             prop_assert_eq!(m.max_rel, f64::from(r[r.len() - 1]));
+        }
+    }
+
+    /// Values with every kind of relative error: rounding, scale-free noise, zeros, a few far off.
+    fn noisy(n: usize, spread: f32) -> (Vec<bf16>, Vec<f32>) {
+        let mut rng = crate::synthetic::Rng::new(n as u64);
+        (0..n)
+            .map(|i| {
+                let r = rng.normal() * 0.02;
+                let l = match i % 1000 {
+                    0 => -r,
+                    1 => 0.0,
+                    _ => r * (1.0 + spread * rng.normal()),
+                };
+                (bf16::from_f32(l), if i % 777 == 0 { 0.0 } else { r })
+            })
+            .unzip()
+    }
+
+    /// The same figures whatever the pieces, with tables expected from a sample or not at all.
+    fn in_pieces(
+        lhs: Values<'_>,
+        rhs: Values<'_>,
+        piece: usize,
+        sampled: Option<usize>,
+    ) -> (Metrics, bool) {
+        let mut acc = Accumulator::new("a", "b");
+        if let Some(n) = sampled {
+            let mut sample = Accumulator::new("a", "b");
+            sample.push(lhs.slice(0..n), rhs.slice(0..n));
+            acc.expect(&sample);
+        }
+        let pieces = || {
+            (0..lhs.len())
+                .step_by(piece)
+                .map(|at| at..(at + piece).min(lhs.len()))
+        };
+        for p in pieces() {
+            acc.push(lhs.slice(p.clone()), rhs.slice(p));
+        }
+        let second = acc.second_pass();
+        if second {
+            for p in pieces() {
+                acc.refine(lhs.slice(p.clone()), rhs.slice(p));
+            }
+        }
+        (acc.finish(), second)
+    }
+
+    #[test]
+    fn pieces_give_the_figures_of_the_whole() {
+        for spread in [0.0, 1e-3, 0.1] {
+            let (l, r) = noisy(5 * BLOCK + 4321, spread);
+            let (lhs, rhs) = (Values::Bf16(&l), Values::F32(&r));
+            let whole = compare("a", lhs, "b", rhs);
+            for piece in [1 << 20, BLOCK, BLOCK + 32, 3 * BLOCK - 96, 7777] {
+                for sampled in [None, Some(1000), Some(3 * BLOCK)] {
+                    assert_eq!(
+                        in_pieces(lhs, rhs, piece, sampled).0,
+                        whole,
+                        "{piece} {sampled:?}"
+                    );
+                }
+            }
+            assert!(in_pieces(lhs, rhs, BLOCK, None).1, "nothing was expected");
+            assert!(
+                !in_pieces(lhs, rhs, BLOCK, Some(3 * BLOCK)).1,
+                "a large sample foretells it"
+            );
         }
     }
 

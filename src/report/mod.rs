@@ -1,10 +1,16 @@
 //! The report: one record type, one exporter per format.
 
 mod csv;
+pub mod html;
+mod markdown;
 mod table;
+mod terminal;
+mod view;
 
 pub use self::csv::{Outputs, top_errors};
-pub use table::{Style, lanes_table, table, tensor_table};
+pub use markdown::{markdown, sweep_markdown};
+pub use table::{Style, lanes_table, metrics_table, table, tensor_table};
+pub use terminal::picture_text;
 
 use crate::codebook::Codebook;
 use crate::fault::Diagnosis;
@@ -16,16 +22,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FwhtBugControl {
     /// Largest difference from the reference, f32.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_good_python_max_abs: f64,
     /// Root mean square difference from the reference.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_good_python_rmse: f64,
     /// Largest difference from the emulated bug, f32.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_max_abs: f64,
     /// Root mean square difference from the emulated bug.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_rmse: f64,
     /// Largest difference from the emulated bug rounded to BF16.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_bf16_max_abs: f64,
     /// Root mean square difference from the emulated bug rounded to BF16.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_bf16_rmse: f64,
     /// What to make of it.
     pub interpretation: String,
@@ -232,8 +244,8 @@ impl Report {
         text
     }
 
-    /// The decision in one line, with the reason: CUDA first, then every other kernel lane.
-    pub fn decision_line(&self) -> String {
+    /// For every kernel lane the worst decision over all tensors, with the reason; CUDA first.
+    pub fn worst_decisions(&self) -> Vec<(&Decision, String)> {
         let mut lanes: Vec<&str> = Vec::new();
         for d in self.tensors().iter().flat_map(|t| &t.decisions) {
             if !lanes.contains(&d.lane.as_str()) {
@@ -241,7 +253,7 @@ impl Report {
             }
         }
         let total = self.tensors().len();
-        let parts: Vec<String> = lanes
+        lanes
             .iter()
             .map(|lane| {
                 let all: Vec<(&str, &Decision)> = self
@@ -260,19 +272,24 @@ impl Report {
                     (None, Some(first)) => *first,
                     (None, None) => all[0],
                 };
-                if total == 1 || d.passed.is_none() {
-                    format!("{} ({})", d.decision, d.reason)
+                let reason = if total == 1 || d.passed.is_none() {
+                    d.reason.clone()
                 } else if failed.is_empty() {
-                    format!("{} ({total} of {total} tensors)", d.decision)
+                    format!("{total} of {total} tensors")
                 } else {
-                    format!(
-                        "{} ({} of {total} tensors; {base}: {})",
-                        d.decision,
-                        failed.len(),
-                        d.reason
-                    )
-                }
+                    format!("{} of {total} tensors; {base}: {}", failed.len(), d.reason)
+                };
+                (d, reason)
             })
+            .collect()
+    }
+
+    /// The decision in one line, with the reason: CUDA first, then every other kernel lane.
+    pub fn decision_line(&self) -> String {
+        let parts: Vec<String> = self
+            .worst_decisions()
+            .iter()
+            .map(|(d, reason)| format!("{} ({reason})", d.decision))
             .collect();
         format!("decision: {}", parts.join("; "))
     }
