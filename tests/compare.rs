@@ -8,6 +8,8 @@ mod lane;
 use cli::{Model, seed_case, stderr, stdout, tq4};
 use half::bf16;
 use lane::not_run;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use safetensors::Dtype;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,8 @@ use std::process::Output;
 use tq4::backend::{Backend, Cost, Device, OutMut, cpu::Cpu};
 use tq4::checkpoint::{Config, TqModel, write_tq_model};
 use tq4::codebook::Codebook;
-use tq4::recording::{Kind, Selected, record};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::recording::{Kind, RecordingFile, Selected, Side, compare_pair, record};
+use tq4::synthetic::{self, Scales};
 use tq4::tensor::{Layout, TqTensor};
 
 const BASE: &str = "synthetic";
@@ -24,7 +26,8 @@ const BASE: &str = "synthetic";
 /// A model of one tensor, `[64, 1024]` in groups of 128: 512 groups.
 fn model(dir: &Path) -> PathBuf {
     let layout = Layout::new(4, 128).unwrap();
-    let tensor = synthetic::tensor(&mut Rng::new(3), layout, 64, 1024, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::tensor(&mut synthetic::Rng::new(3), layout, 64, 1024, Scales::Usual).unwrap();
     let codebook = std::sync::Arc::new(Codebook::lloyd_max(4, 128));
     let path = dir.join("model");
     write_tq_model(&path, &Config { layout, codebook }, &[tensor]).unwrap();
@@ -484,6 +487,42 @@ fn nothing_is_written_over_what_is_read() {
         stderr(&out)
     );
     assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn no_damage_makes_the_reader_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let good = [Kind::Full, Kind::Digest]
+        .map(|kind| std::fs::read(recorded(&model, "cuda", kind, right)).unwrap());
+    let path = dir.path().join("damaged.safetensors");
+    let strategy = (
+        0..2usize,
+        prop::collection::vec((0..1500usize, any::<u8>()), 1..4),
+        prop::option::of(0..2000usize),
+    );
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
+    runner
+        .run(&strategy, |(which, flips, cut)| {
+            let mut bytes = good[which].clone();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.unwrap_or(bytes.len()));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = RecordingFile::open(&path) {
+                // What opens can be read whole, and equals itself.
+                for entry in &file.identity().tensors {
+                    let cut = file.cut(&entry.tensor_base);
+                    let (mut a, mut b) = (Side::File(&file), Side::File(&file));
+                    let same = compare_pair(entry, cut, ("a", &mut a), ("b", &mut b)).unwrap();
+                    prop_assert_eq!(same.metrics.bit_equal, same.metrics.elements);
+                }
+                prop_assert_eq!(file.identity().difference(file.identity()), None);
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

@@ -78,13 +78,9 @@ impl Case {
         tq4(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Runs under a limit on the length of a file, `signal` or not when it is reached.
+    /// Runs under a limit on the length of a file.
     fn run_limited(&self, out: &Path, blocks: u64, signal: bool) -> Output {
-        let ignore = if signal { "" } else { "trap '' XFSZ; " };
-        Command::new("sh")
-            .arg("-c")
-            .arg(format!("{ignore}ulimit -f {blocks}; exec \"$0\" \"$@\""))
-            .arg(env!("CARGO_BIN_EXE_tq4"))
+        limited(blocks, signal)
             .args(self.args(out))
             .output()
             .unwrap()
@@ -134,6 +130,18 @@ impl Case {
     }
 }
 
+/// `tq4` under a limit on the length of a file, in units of 512 bytes: what writes beyond it is killed by
+/// a signal, or gets an error.
+fn limited(blocks: u64, signal: bool) -> Command {
+    let ignore = if signal { "" } else { "trap '' XFSZ; " };
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("{ignore}ulimit -f {blocks}; exec \"$0\" \"$@\""))
+        .arg(env!("CARGO_BIN_EXE_tq4"));
+    command
+}
+
 #[test]
 fn killed_at_random_moments_it_goes_on() {
     for (seed, case) in Case::both().into_iter().enumerate() {
@@ -178,9 +186,39 @@ fn killed_in_the_last_shard_it_keeps_the_others() {
         assert_eq!(killed.status.code(), None, "{}", stderr(&killed));
         assert_eq!(case.whole_files_only(&out), 3);
         let error = TqModel::open(&out).unwrap_err().to_string();
-        assert!(error.contains("no model.safetensors.index.json"), "{error}");
+        assert!(error.contains("is not finished"), "{error}");
         assert_eq!(case.goes_on(&out), 3);
     }
+}
+
+#[test]
+fn a_recording_is_whole_or_not_there() {
+    let case = Case::new("dequantize");
+    let out = case.path("recording.safetensors");
+    let args = ["record", "--all", "--lane", "reference", "--tq-model"];
+    let paths = [case.input(), "--output".into(), out.clone()];
+    for (signal, left) in [(true, 1), (false, 0)] {
+        let limited = limited(16, signal)
+            .args(args)
+            .args(&paths)
+            .output()
+            .unwrap();
+        assert!(!limited.status.success());
+        assert!(!out.exists());
+        let parts = source::names(case.dir.path());
+        let parts = parts.iter().filter(|n| n.ends_with(".tq4-part")).count();
+        assert_eq!(
+            parts, left,
+            "what a killed process leaves, the next one takes away"
+        );
+    }
+    let whole = limited(1 << 20, true)
+        .args(args)
+        .args(&paths)
+        .output()
+        .unwrap();
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    assert!(out.exists());
 }
 
 #[test]

@@ -66,6 +66,13 @@ impl Checkpoint {
                 "name the directory that holds *.safetensors",
             ));
         }
+        if dir.join(JOURNAL).exists() {
+            return Err(Error::input(
+                "the conversion that writes this model is not finished",
+                place,
+                "give its command again: it goes on where it stopped",
+            ));
+        }
         let index = dir.join(INDEX);
         if index.exists() {
             return Self::from_index(dir, &index);

@@ -1,7 +1,7 @@
 //! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
 
 use super::device::DeviceArgs;
-use super::transfer::{Transfer, size};
+use super::transfer::{Transfer, json, size};
 use super::{Format, Outcome, print};
 use std::path::PathBuf;
 use tq4::convert::{self, Dequantized};
@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     match outcome? {
         convert::Outcome::Done(done) => {
             print(&match args.format {
-                Format::Json => serde_json::to_string_pretty(&done).expect("plain data") + "\n",
+                Format::Json => json(&args.tq_model, &args.output, &done),
                 Format::Table | Format::Markdown => text(&done),
             })?;
             Ok(Outcome::Passed)

@@ -1,6 +1,6 @@
 //! `tq4 quantize`: a TQ4 model from a source model.
 
-use super::transfer::{Transfer, size};
+use super::transfer::{Transfer, json, size};
 use super::{Format, Outcome, print};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -64,9 +64,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     drop(bar);
     let style = match args.format {
         Format::Json => {
-            let mut text = serde_json::to_string_pretty(&done).expect("plain data");
-            text.push('\n');
-            print(&text)?;
+            print(&json(&args.source_model, &args.output, &done))?;
             return Ok(Outcome::Passed);
         }
         Format::Table => Style::Terminal,

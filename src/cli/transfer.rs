@@ -1,8 +1,11 @@
 //! A progress bar over bytes, with rate and time left.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::path::Path;
 use tq4::convert::Event;
 use tq4::error::printable;
+use tq4::report::Tool;
 
 /// A bar on stderr. It draws only on a terminal.
 pub struct Transfer {
@@ -26,6 +29,11 @@ impl Transfer {
     pub fn on(&self, event: Event<'_>) {
         match event {
             Event::Total(bytes) => self.bar.set_length(bytes),
+            Event::Checking(file) => {
+                self.bar.tick();
+                self.bar
+                    .set_message(format!("checking {}", printable(file)));
+            }
             Event::Tensor(name) => self.bar.set_message(printable(name)),
             Event::Bytes(bytes) => self.bar.inc(bytes),
         }
@@ -36,6 +44,27 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// The JSON report of a conversion: what was asked for, then what was done.
+#[derive(Serialize)]
+struct Converted<'a, T> {
+    input: &'a Path,
+    output: &'a Path,
+    #[serde(flatten)]
+    done: &'a T,
+    tool: Tool,
+}
+
+/// [`Converted`] as text.
+pub fn json<T: Serialize>(input: &Path, output: &Path, done: &T) -> String {
+    let report = Converted {
+        input,
+        output,
+        done,
+        tool: Tool::this(),
+    };
+    serde_json::to_string_pretty(&report).expect("plain data") + "\n"
 }
 
 /// A size with its unit, for people.

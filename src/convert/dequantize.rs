@@ -106,7 +106,7 @@ pub fn dequantize(
         "lane": device.lane,
         "kernel_checksum": device.kernel_checksum,
     });
-    let mut job: Job<Vec<Restored>> = Job::open(out, &[tq], identity)?;
+    let mut job: Job<Vec<Restored>> = Job::open(out, &[tq], identity, on)?;
     let size = |name: &str| {
         let shard = checkpoint.shard_of(name);
         let info = shard.and_then(|s| s.info(name));

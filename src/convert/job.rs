@@ -4,6 +4,7 @@
 //! finished shard with its length and SHA-256. The line is on the disk before the shard gets its name,
 //! so a shard that is there and matches its line is whole. The journal is removed last.
 
+use super::Event;
 use crate::checkpoint::{
     JOURNAL, StreamWriter, Sum, keep_apart, remove_if_there, sync_directory, temporary,
 };
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A line of the journal.
 #[derive(Serialize, Deserialize)]
@@ -53,7 +54,12 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     /// # Errors
     /// When `dir` is one of `inputs` (by whatever path), holds other files or another conversion, or
     /// another process is at work in it.
-    pub fn open(dir: &Path, inputs: &[&Path], identity: serde_json::Value) -> Result<Self> {
+    pub fn open(
+        dir: &Path,
+        inputs: &[&Path],
+        identity: serde_json::Value,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
         let place = dir.display().to_string();
         keep_apart(dir, inputs)?;
         let there = dir.exists();
@@ -131,7 +137,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                         job.done.push(done);
                     }
                 }
-                job.keep_whole();
+                job.keep_whole(on);
             }
             Some(_) => {
                 // What is there is not this job's to remove.
@@ -147,9 +153,15 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     }
 
     /// Forgets shards that are not there or are not as their line says.
-    fn keep_whole(&mut self) {
+    fn keep_whole(&mut self, on: &mut dyn FnMut(Event<'_>)) {
         let dir = &self.dir;
         self.done.retain(|d| {
+            on(Event::Checking(&d.file));
+            // A journal is a file like any other: it may not lead out of the directory.
+            let mut parts = Path::new(&d.file).components();
+            if !parts.all(|c| matches!(c, Component::Normal(_))) {
+                return false;
+            }
             let path = dir.join(&d.file);
             std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == d.sum.bytes)
                 && Sum::of(&path).is_ok_and(|sum| sum == d.sum)
@@ -275,4 +287,37 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> (Vec<Line<T>>, u64) {
         end += line.len();
     }
     (lines, end as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_torn_journal_gives_its_whole_lines(
+            files in prop::collection::vec(".*", 0..5),
+            keep in 0.0f64..=1.0,
+        ) {
+            let mut text = serde_json::to_vec(&Line::<u8>::Job(serde_json::json!({"a": 1}))).unwrap();
+            text.push(b'\n');
+            let mut ends = vec![text.len()];
+            for file in &files {
+                let sum = Sum { bytes: 1, sha256: "ab".into() };
+                let line = Line::Shard(Done { file: file.clone(), sum, of: 7u8 });
+                text.extend(serde_json::to_vec(&line).unwrap());
+                text.push(b'\n');
+                ends.push(text.len());
+            }
+            let torn = &text[..(keep * text.len() as f64) as usize];
+            let (lines, end) = parse::<u8>(torn);
+            let whole = ends.iter().filter(|e| **e <= torn.len()).count();
+            prop_assert_eq!(lines.len(), whole);
+            prop_assert_eq!(end as usize, whole.checked_sub(1).map_or(0, |i| ends[i]));
+            for (line, file) in lines.iter().skip(1).zip(&files) {
+                prop_assert!(matches!(line, Line::Shard(d) if d.file == *file && d.of == 7));
+            }
+        }
+    }
 }

@@ -4,6 +4,24 @@
 //! Both go shard by shard and strip by strip: memory does not grow with the model, nor with a tensor.
 //! Both write to a new directory that is whole only when they are done; stopped at any moment, they
 //! leave nothing, or shards that the same call goes on from.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use tq4::convert::{Options, SignSeed, quantize};
+//! use tq4::tensor::Layout;
+//!
+//! let options = Options {
+//!     layout: Layout::new(4, 128)?,
+//!     sign_seed: SignSeed::Name,
+//!     include: Vec::new(),
+//!     exclude: Vec::new(),
+//! };
+//! let done = quantize(Path::new("Qwen3.5-9B"), Path::new("Qwen3.5-9B-TQ4"), &options, &mut |_| ())?;
+//! for weight in &done.weights {
+//!     println!("{} {:.5}", weight.tensor_base, weight.rmse_ratio);
+//! }
+//! # Ok::<(), tq4::Error>(())
+//! ```
 
 mod dequantize;
 mod job;
@@ -26,6 +44,8 @@ const STRIP: usize = 1 << 22;
 pub enum Event<'a> {
     /// Input bytes that there are.
     Total(u64),
+    /// This shard of an earlier run is being checked.
+    Checking(&'a str),
     /// This tensor is being worked on.
     Tensor(&'a str),
     /// So many input bytes more are done.

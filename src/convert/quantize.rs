@@ -110,7 +110,7 @@ pub fn quantize(
         "sign_seed": format!("{:?}", options.sign_seed),
         "weights": plan.chosen.keys().collect::<Vec<_>>(),
     });
-    let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity)?;
+    let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity, on)?;
     let codebook = Arc::new(Codebook::lloyd_max(
         options.layout.bits(),
         options.layout.group_size(),

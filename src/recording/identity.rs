@@ -116,7 +116,6 @@ pub struct TensorSum {
 
 impl TensorSum {
     /// Of no rows yet.
-    #[expect(clippy::new_without_default, reason = "a sum of nothing is of no use")]
     pub fn new() -> Self {
         Self {
             packed: Sha256::new(),

@@ -37,7 +37,12 @@ impl Figure {
     pub fn of(key: &str, value: f64) -> Self {
         Self {
             key: key.into(),
-            text: short(value),
+            // Counts are whole numbers, in gates as well.
+            text: if value.fract() == 0.0 && value.abs() < 1e9 {
+                format!("{value:.0}")
+            } else {
+                short(value)
+            },
             full: serde_json::json!(value).to_string(),
         }
     }

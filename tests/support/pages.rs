@@ -54,7 +54,9 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
         0,
     );
     let (dump, right) = (path("bug.json"), path("right.safetensors"));
-    write_bug(Path::new(&tq), Path::new(&dump));
+    write_bug(Path::new(&tq), Path::new(&dump), None);
+    let nan = path("nan.json");
+    write_bug(Path::new(&tq), Path::new(&nan), Some(70));
     run(
         &[
             "validate",
@@ -68,6 +70,8 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
             "reference",
             "--recording",
             &format!("cuda={dump}"),
+            "--recording",
+            &format!("mine={nan}"),
             "--html",
             &path("failure.html"),
         ],
@@ -118,8 +122,8 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
     ["demo", "sweep", "failure", "pairs", "compare", "bench"]
 }
 
-/// A recording with the sign bug and one NaN.
-fn write_bug(model: &Path, to: &Path) {
+/// A recording with the sign bug, and NaN in place of one element.
+fn write_bug(model: &Path, to: &Path, nan: Option<usize>) {
     let model = tq4::checkpoint::TqModel::open(model).unwrap();
     let rows = model.info(BASE).unwrap().shape[0];
     let tensor = model.rows(BASE, 0..rows).unwrap();
@@ -129,7 +133,7 @@ fn write_bug(model: &Path, to: &Path) {
     let values: Vec<Option<f32>> = out
         .iter()
         .enumerate()
-        .map(|(i, v)| (i != 70).then_some(v.to_f32()))
+        .map(|(i, v)| (Some(i) != nan).then_some(v.to_f32()))
         .collect();
     let json = serde_json::json!({
         "tensor_base": BASE, "row_start": 0, "shape": [rows, tensor.cols()], "values": values,

@@ -175,7 +175,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         .ratios
         .iter()
         .map(|r| Bar {
-            label: format!("{} in {}, {}", r.lhs, r.rhs, words(r.measure)),
+            label: format!("{} over {}, {}", r.lhs, r.rhs, words(r.measure)),
             value: r.speed_ratio,
             interval: r.interval.map(|[low, high]| (low, high)),
         })
@@ -207,7 +207,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                 None,
             ),
             chart(
-                "Speed of one lane in another's",
+                "Speed of one lane over another's",
                 "over 1: the first is faster; both timed in the same rounds",
                 ratios,
                 Some(1.0),

@@ -51,6 +51,7 @@ fn bars_on(area: &Area<'_>, rows: &[Bar], reference: Option<f64>) -> Drawn {
     let n = rows.len() as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_left(18)
         .margin_right(24)
         .x_label_area_size(26)
         .build_cartesian_2d(0.0..high, n..0.0)?;
@@ -111,7 +112,9 @@ fn sizes_on(area: &Area<'_>, series: &[Series]) -> Drawn {
     let points = || series.iter().flat_map(|s| &s.points);
     let (low, high) = points().fold((f64::MAX, 1.0f64), |(l, h), p| (l.min(p.0), h.max(p.0)));
     let x = (low.min(high).log2().floor(), high.log2().ceil() + 0.01);
-    let top = points().map(|p| p.1).fold(0.0, f64::max).max(1e-9) * 1.15;
+    // Room above the lines for the key.
+    let room = 1.1 + 0.1 * series.len() as f64;
+    let top = points().map(|p| p.1).fold(0.0, f64::max).max(1e-9) * room;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_top(12)

@@ -56,6 +56,9 @@ pub fn compare_page(
             view
         })
         .collect();
+    let mut overview = Overview::new(marks.into_iter().map(|(_, m)| m).collect());
+    overview.height = "rmse ratio of the two outputs that are furthest apart";
+    overview.ratio = "rmse ratio of the first output against the second";
     let page = TensorsPage {
         shell: Shell::new(
             "tq4 compare",
@@ -79,9 +82,9 @@ pub fn compare_page(
             .collect(),
         machines: machines(lanes),
         lanes: lanes.iter().map(LaneView::new).collect(),
-        without_section: marks.len() - views.len(),
+        without_section: together.len() - views.len(),
         without_pictures: 0,
-        overview: Some(Overview::new(marks.into_iter().map(|(_, m)| m).collect())),
+        overview: Some(overview),
         tensors: views,
         plain: Vec::new(),
     };

@@ -136,7 +136,7 @@ fn map_on(
         .build_cartesian_2d(0.0..total, rows.1..rows.0)?;
     let whole = |v: &f64| {
         if (v - v.round()).abs() < 1e-6 {
-            format!("{v:.0}")
+            format!("{:.0}", v.round() + 0.0)
         } else {
             String::new()
         }

@@ -26,6 +26,8 @@ use tensor::TensorView;
 
 /// Tensors whose pictures a page holds: the worst. It bounds the page's size.
 pub const PICTURES: usize = 8;
+/// Bytes of drawings after which no further tensor is drawn: many lanes make large pictures.
+const PICTURE_BYTES: usize = 1_500_000;
 /// Tensors whose figures a page holds: the worst. The others are in the overview.
 const SECTIONS: usize = 40;
 /// Sections where fewer tensors failed: the figures of some that passed are worth a look.
@@ -103,7 +105,7 @@ fn tensors_page(
         let marks: Vec<Mark> = all.iter().map(|t| Mark::new(t, None)).collect();
         order.sort_by(|a, b| Mark::worse(&marks[*a], &marks[*b]));
     }
-    let mut masks = 0;
+    let (mut masks, mut drawn) = (0, 0);
     let tensors: Vec<TensorView> = order
         .iter()
         .take(SECTIONS)
@@ -112,8 +114,11 @@ fn tensors_page(
             let picture = pictures
                 .iter()
                 .copied()
-                .find(|p| p.base == t.tensor_base && p.row_start == t.row_start);
-            TensorView::new(*i, t, picture, &mut masks)
+                .find(|p| p.base == t.tensor_base && p.row_start == t.row_start)
+                .filter(|_| drawn < PICTURE_BYTES);
+            let view = TensorView::new(*i, t, picture, &mut masks);
+            drawn += view.drawn();
+            view
         })
         .collect();
     let overview = (all.len() > 1).then(|| {

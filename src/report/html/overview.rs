@@ -151,6 +151,8 @@ pub struct Overview {
     pub lanes: Vec<(String, [usize; 3])>,
     /// What the marks' height is.
     pub height: &'static str,
+    /// What a lane's ratio is.
+    pub ratio: &'static str,
     /// Tensors whose height is not a number or that have none.
     pub without_height: usize,
     /// Projection and chart.
@@ -188,8 +190,14 @@ impl Overview {
             } else {
                 "rmse ratio of the worst lane against the reference"
             },
+            ratio: "rmse ratio of the lane against the reference",
             without_height: marks.iter().filter(|m| !finite(m)).count(),
-            panels: panels(&marks),
+            // One mark alone says nothing that the table does not.
+            panels: if marks.len() > 1 {
+                panels(&marks)
+            } else {
+                Vec::new()
+            },
             source,
             rows: marks
                 .iter()
@@ -280,7 +288,8 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
             ticks: (9, 4),
             x_tick: &|v| {
                 if (v - v.round()).abs() < 1e-6 {
-                    format!("{v:.0}")
+                    // Not -0.
+                    format!("{:.0}", v.round() + 0.0)
                 } else {
                     String::new()
                 }

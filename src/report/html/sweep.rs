@@ -94,6 +94,9 @@ pub fn sweep_page(
 /// How the sweep ended.
 fn outcome(s: &Summary) -> (Verdict, &'static str) {
     match s.outcome {
+        SweepOutcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
+            (Verdict::of(None), "no kernel lane ran")
+        }
         SweepOutcome::Passed => (Verdict::of(Some(true)), "every lane that ran passed"),
         SweepOutcome::Failed => (
             Verdict::of(Some(false)),

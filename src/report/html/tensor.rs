@@ -99,6 +99,14 @@ impl TensorView {
         }
     }
 
+    /// Bytes of its drawings.
+    pub fn drawn(&self) -> usize {
+        let faults = self.diagnosis.iter().flat_map(|d| &d.charts);
+        let lanes = self.pictured.iter().flat_map(|p| &p.charts);
+        let charts = faults.chain(lanes).chain(&self.codes);
+        charts.map(|c| c.svg.len()).sum()
+    }
+
     /// The section for `report`, drawn from `picture` where there is one. `masks` counts the masks of
     /// the page, whose ids must differ.
     pub fn new(
