@@ -9,6 +9,7 @@ mod cuda;
 use cli::{stderr, stdout, tq4};
 use serde_json::Value;
 use std::path::Path;
+use tq4::bench::plan;
 
 // ---------------------------------------------------------------------------------------------------
 // The command
@@ -221,6 +222,21 @@ fn tensors_of_a_model_are_timed_under_their_names() {
         .collect();
     assert_eq!(names, ["a.gate_proj", "a.up_proj"]);
     assert_eq!(record["shapes"][0]["shape"], serde_json::json!([6, 256]));
+}
+
+#[test]
+fn help_says_what_runs_when_nothing_is_asked_for() {
+    let out = tq4(&["bench", "--help"]);
+    let text = stdout(&out);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    for shape in plan::DEFAULT_SHAPES {
+        assert!(
+            text.contains(&format!("{}x{}", shape[0], shape[1])),
+            "{text}"
+        );
+    }
+    assert!(text.contains("within 1 % of it [default: 10]"), "{text}");
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn every_path_gives_the_scalar_values_in_a_large_tensor() {
     for layout in lane::layouts() {
         let mut rng = Rng::new(5);
         let cols = layout.group_size() * 17;
-        let rows = 3 * 65536 / cols | 1;
+        let rows = (3 * 65536 / cols) | 1;
         let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
         assert_eq!(t.groups() % 2, 1);
         check(&t).unwrap();

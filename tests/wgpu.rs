@@ -419,6 +419,10 @@ fn every_mutation_of_the_shader_is_caught() {
             "{what}: the shader no longer has {from:?}"
         );
         let mutated = SHADER.replace(from, to);
+        let untried = variants(&a)
+            .iter()
+            .all(|s| variant(&mutated, *s) == variant(SHADER, *s));
+        assert!(!untried || !a.subgroups, "{what}: no variant has it");
         for subgroups in variants(&a) {
             if variant(&mutated, subgroups) == variant(SHADER, subgroups) {
                 continue;

@@ -31,7 +31,9 @@ impl Cpu {
                 kernel_checksum: checksum(
                     concat!(
                         include_str!("../reference/scalar.rs"),
-                        include_str!("../reference/avx2.rs")
+                        include_str!("../reference/avx2/mod.rs"),
+                        include_str!("../reference/avx2/lookup.rs"),
+                        include_str!("../reference/avx2/finish.rs"),
                     )
                     .as_bytes(),
                 ),

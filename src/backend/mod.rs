@@ -1,7 +1,9 @@
 //! Lanes that compute: one trait, three implementations.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod cuda;
+#[cfg(feature = "gpu")]
 pub mod wgpu;
 
 use crate::error::{Error, Result};
@@ -197,6 +199,7 @@ pub fn checksum(text: &[u8]) -> String {
 }
 
 /// A failure inside a lane, with its name.
+#[cfg(feature = "gpu")]
 pub(crate) fn broke(lane: &str, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
 }

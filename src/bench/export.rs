@@ -30,9 +30,9 @@ pub fn text(record: &Record, style: Style) -> String {
 
 const LEGEND: &str = "\
 cold: the kernel after a copy that leaves nothing of it in the caches; warm: again on the same memory;
-end to end: upload, kernel, download, by the wall. Times are milliseconds, medians with the median absolute
-deviation. Gelem/s, GB/s (least bytes over time) and % of copy are those of the cold kernel; copy GB/s: the
-device's own copy bandwidth, bytes read and written.
+end to end: upload, kernel, download, by the wall. Times are milliseconds, the median and the median
+absolute deviation. Gelem/s, GB/s (least bytes over time) and % of copy are those of the cold kernel;
+copy GB/s: the device's own copy bandwidth, bytes read and written.
 ";
 
 fn gap(style: Style) -> &'static str {

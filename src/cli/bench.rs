@@ -15,16 +15,16 @@ use tq4::report::html::bench_page;
 use tq4::report::{Status, Style, Tool};
 use tq4::tensor::{Layout, TqTensor};
 
-/// Rounds that the shapes of the default run are cut for.
-const DEFAULT_ROUNDS: u32 = 4;
+/// Rounds that the shapes of the default run are cut for: fewer give no interval.
+const DEFAULT_ROUNDS: u32 = 6;
 
-/// Throughput of every lane: kernel and end-to-end times side by side, each beside its device's own copy
-/// bandwidth.
+/// Time every lane side by side, each beside its device's copy bandwidth
 ///
 /// Without --shape or --tq-model, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed. Rows are cut
-/// to a power of two where they do not fit half of the free memory, and in this default run also where
-/// four rounds would not end within the time limit: it takes at most about a minute. Each lane's output is checked before it is timed; a wrong one gets no speed and
-/// makes the exit code 1.
+/// to a power of two where they do not fit half of the free memory, and in this default run also where six
+/// rounds would not end within the time limit: it takes about a minute at most.
+///
+/// Each lane's output is checked before it is timed. A wrong one gets no speed, and the exit code is 1.
 #[derive(clap::Args)]
 pub struct Args {
     /// Shape to time, with synthetic codes; may be repeated

@@ -43,7 +43,6 @@ enum Command {
     Validate(validate::Args),
     /// Merge the reports of the partitions of a sweep into one
     Merge(merge::Args),
-    /// Time every lane side by side, each beside its device's copy bandwidth
     Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),

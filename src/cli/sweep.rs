@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use super::{Format, Outcome, print};
+use std::io::Write;
 use std::path::Path;
 use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
@@ -41,11 +42,11 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
         finished = summary.is_some();
         plan.header = header.clone();
         plan.without(&contents.tensor_names(), &contents.plain_names());
-        eprintln!(
+        tell(&format!(
             "resuming: {} tensors are done, {} are left",
             contents.tensors.len() + contents.plain.len(),
             plan.tensors.len() + plan.plain.len()
-        );
+        ));
         tensors = contents.tensors.into_iter().map(|(t, _)| t).collect();
         plain = contents.plain.into_iter().map(|(p, _)| p).collect();
     }
@@ -94,6 +95,11 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
     )
 }
 
+/// A line on stderr, which may be closed.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Prints the summary and writes the page; the outcome is that of the sweep.
 pub fn show(
     header: &Header,
@@ -116,7 +122,9 @@ pub fn show(
         Format::Markdown => sweep_markdown(header, tensors, plain, summary),
     })?;
     for lane in summary.missing_lanes(header) {
-        eprintln!("error: lane {lane} is required and did not run on every tensor");
+        tell(&format!(
+            "error: lane {lane} is required and did not run on every tensor"
+        ));
     }
     Ok(match summary.outcome {
         SweepOutcome::Passed => Outcome::Passed,

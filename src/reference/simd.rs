@@ -19,6 +19,9 @@ enum Path {
     Avx2,
 }
 
+/// Decodes groups from the given one on and returns how many.
+pub(super) type Decoder<'a, T> = Box<dyn Fn(usize, &mut [T]) -> usize + Sync + 'a>;
+
 impl Simd {
     /// The scalar text, as the compiler makes it for any machine of this architecture.
     pub const OFF: Self = Self(Path::Scalar);
@@ -55,7 +58,7 @@ impl Simd {
     pub(super) fn decoder<'a, T: Pod + Sync + Neg<Output = T>>(
         self,
         tensor: &'a TqTensor<'a>,
-    ) -> Box<dyn Fn(usize, &mut [T]) -> usize + Sync + 'a> {
+    ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),
             #[cfg(target_arch = "x86_64")]

@@ -113,12 +113,16 @@ fn compare_all(
         State::new(tensor, bench, sample, group_size, plan.source.is_some())
     };
     let mut open: Option<State<'_>> = None;
+    // Work done on the open tensor.
+    let mut done = 0;
     for item in from {
         let strip = match item {
             Ok(strip) => strip,
             Err((index, e)) => {
                 let state = open.take().unwrap_or_else(|| start(index, None));
+                let left = 2 * state.tensor.elements() - std::mem::take(&mut done);
                 let record = state.bad(e.problem());
+                sink(Event::Bytes(left))?;
                 sink(Event::Done(Record::Tensor(Box::new(record))))?;
                 continue;
             }
@@ -131,9 +135,11 @@ fn compare_all(
             }
         };
         state.push(&strip);
-        let elements = strip.rows.len() * state.tensor.shape[1];
-        sink(Event::Bytes(2 * elements as u64))?;
+        let bytes = 2 * (strip.rows.len() * state.tensor.shape[1]) as u64;
+        done += bytes;
+        sink(Event::Bytes(bytes))?;
         if strip.last {
+            done = 0;
             let record = finish(plan, bench, state, &strip);
             sink(Event::Done(Record::Tensor(Box::new(record))))?;
         } else {

@@ -1,12 +1,15 @@
-//! Names and globs of the command line, one a line, against a model with awkward names.
+//! What the command line takes apart: names and globs, one a line, against a model with awkward names;
+//! each line as a partition and as a shape besides.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
+use tq4::bench::plan::parse_shape;
 use tq4::checkpoint::{Config, TqModel, write_tq_model};
 use tq4::codebook::Codebook;
 use tq4::encode::quantize;
+use tq4::sweep::record::Partition;
 use tq4::tensor::Layout;
 
 fn model() -> &'static TqModel {
@@ -31,5 +34,14 @@ fuzz_target!(|text: &str| {
     match model().select(&patterns) {
         Ok(bases) => assert!(bases.iter().all(|b| model().info(b).is_ok())),
         Err(e) => drop(e.to_string()),
+    }
+    for line in &patterns {
+        if let Ok(p) = line.parse::<Partition>() {
+            assert!(p.index >= 1 && p.index <= p.count);
+        }
+        let layout = Layout::new(4, 128).unwrap();
+        if let Ok([rows, cols]) = parse_shape(line, layout) {
+            assert!(rows.checked_mul(cols).is_some() && cols % 128 == 0);
+        }
     }
 });

@@ -1,6 +1,6 @@
 //! A sweep needs no more memory for a large model than for a small one.
 //!
-//! `TQ4_MEMORY_GIB=4 cargo test --release --test memory -- --nocapture` does it with a model of 4 GiB of
+//! `TQ4_MEMORY_GIB=4 cargo test --release --test sweep_memory -- --nocapture` does it with a model of 4 GiB of
 //! BF16 weights, whose two forms take 5.1 GiB in the temporary directory while it runs; `TQ4_LANES`
 //! chooses the lanes.
 #![cfg(target_os = "linux")]

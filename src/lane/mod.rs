@@ -1,8 +1,12 @@
 //! Lanes: what computes or has computed, or is not there.
 
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_gpu.rs"]
+mod gpu;
+
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::{self, Cuda};
-use crate::backend::wgpu::{self, Wgpu};
 use crate::backend::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::recording::Recording;
@@ -178,68 +182,18 @@ pub fn open(choice: &Choice, recordings: Vec<Recording>) -> Result<Vec<Lane>> {
     let replaced = |name: &str| recordings.iter().any(|r| r.name == name);
     if !replaced("cuda") {
         lanes.push(if wanted("cuda") {
-            let options = cuda::Options {
-                device: choice.cuda_device,
-                nvrtc: choice.nvrtc,
-                ..Default::default()
-            };
-            match Cuda::open(&options, "cuda") {
-                Ok(lane) => Lane::new(Box::new(lane)),
-                Err(e @ Error::Input(_)) => return Err(e),
-                Err(e) => Lane::absent("cuda", &e),
-            }
+            gpu::open_cuda(choice)?
         } else {
             Lane::skipped("cuda")
         });
     }
     if !replaced("wgpu") {
         if wanted("wgpu") {
-            open_wgpu(choice, &mut lanes)?;
+            gpu::open_wgpu(choice, &mut lanes)?;
         } else {
             lanes.push(Lane::skipped("wgpu"));
         }
     }
     lanes.extend(recordings.into_iter().map(Lane::recorded));
     Ok(lanes)
-}
-
-fn open_wgpu(choice: &Choice, lanes: &mut Vec<Lane>) -> Result<()> {
-    let mut open_one = |adapter: wgpu::Select, subgroups, name: &str| {
-        let options = wgpu::Options {
-            adapter,
-            subgroups,
-            ..Default::default()
-        };
-        match Wgpu::open(&options, name) {
-            Ok(lane) => lanes.push(Lane::new(Box::new(lane))),
-            Err(e @ Error::Input(_)) => return Err(e),
-            Err(e) => lanes.push(Lane::absent(name, &e)),
-        }
-        Ok(())
-    };
-    let mut open = |adapter: wgpu::Select, name: &str| {
-        open_one(adapter.clone(), choice.subgroups, name)?;
-        if choice.both_variants {
-            open_one(adapter, Some(false), &format!("{name}:workgroup"))?;
-        }
-        Ok(())
-    };
-    match choice.adapter.as_deref() {
-        None => open(wgpu::Select::Auto, "wgpu"),
-        Some("all") => {
-            let adapters = wgpu::list();
-            if adapters.len() < 2 {
-                return open(wgpu::Select::Auto, "wgpu");
-            }
-            for a in adapters {
-                open(wgpu::Select::Index(a.index), &format!("wgpu:{}", a.index))?;
-            }
-            Ok(())
-        }
-        Some(text) => open(
-            text.parse()
-                .map_or_else(|_| wgpu::Select::Name(text.to_owned()), wgpu::Select::Index),
-            "wgpu",
-        ),
-    }
 }
