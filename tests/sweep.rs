@@ -62,6 +62,7 @@ fn device(lane: &str) -> Device {
         driver: String::new(),
         api: String::new(),
         software: true,
+        kernel_variant: String::new(),
         kernel_checksum: String::new(),
     }
 }
