@@ -2,8 +2,13 @@
 //
 // The same text as kernels/tq4_dequant.cu and src/reference/scalar.rs. One invocation holds eight
 // consecutive elements of a group in registers; N / 8 invocations make a group, a workgroup of 128
-// holds 1024 / N groups. Butterflies of stride 1, 2 and 4 stay in registers, the others go through
-// workgroup memory, one barrier each. Groups are numbered flat, row by row, from the chunk's first.
+// holds 1024 / N groups. Butterflies of stride 1, 2 and 4 stay in registers. The others are between
+// invocations: through workgroup memory, one barrier each, or, in the variant for adapters with
+// subgroups, by shuffles where REACH allows. Groups are numbered flat, row by row, from the chunk's
+// first.
+//
+// Two variants of one text: lines between //#if SUBGROUPS and //#else or //#endif belong to the one with
+// subgroups, those between //#else and //#endif to the other (src/backend/wgpu/shader.rs).
 //
 // Least bytes moved per element: STORED_BITS / 8 of codes, 2 / N of scales, 2 of BF16.
 
@@ -11,6 +16,12 @@ override N: u32 = 128u;              // elements per group
 override STORED_BITS: u32 = 4u;      // bits per stored code: 4 or 2
 override INV_SQRT_N: f32 = 0.088388346;
 override OUT_F32: bool = false;      // f32 before rounding in place of BF16
+//#if SUBGROUPS
+// Runs of REACH invocations, from a multiple of REACH on, are neighbours in one subgroup.
+override REACH: u32 = 2u;
+//#else
+const REACH: u32 = 1u;
+//#endif
 
 struct Params {
     groups: u32,            // groups in this chunk
@@ -31,8 +42,11 @@ const INVOCATIONS: u32 = 128u;
 const HALF: u32 = 256u;
 var<workgroup> exchange: array<vec4<f32>, 512>;
 
+// The centroids: lookups differ from invocation to invocation, which uniform memory serves one by one.
+var<workgroup> table: array<f32, 16>;
+
 fn centroid(code: u32) -> f32 {
-    return params.centroids[code >> 2u][code & 3u];
+    return table[code];
 }
 
 fn centroids_of(codes: u32) -> vec4<f32> {
@@ -46,7 +60,7 @@ fn centroids_of(codes: u32) -> vec4<f32> {
 }
 
 // By integers: unpack2x16float may flush f16 subnormals, and scales have them.
-fn f16_to_f32(half: u32) -> f32 {
+fn decode_f16(half: u32) -> f32 {
     let exponent = (half >> 10u) & 31u;
     let mantissa = half & 1023u;
     if exponent == 0u {
@@ -56,18 +70,24 @@ fn f16_to_f32(half: u32) -> f32 {
 }
 
 // Nearest, ties to even. Values are finite: scales and centroids are checked when a model is read.
-fn bf16_bits(value: f32) -> u32 {
+fn round_bf16(value: f32) -> u32 {
     let bits = bitcast<u32>(value);
     return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
 }
 
 fn bf16_pairs(lo: vec4<f32>, hi: vec4<f32>) -> vec4<u32> {
     return vec4<u32>(
-        bf16_bits(lo.x) | (bf16_bits(lo.y) << 16u),
-        bf16_bits(lo.z) | (bf16_bits(lo.w) << 16u),
-        bf16_bits(hi.x) | (bf16_bits(hi.y) << 16u),
-        bf16_bits(hi.z) | (bf16_bits(hi.w) << 16u),
+        round_bf16(lo.x) | (round_bf16(lo.y) << 16u),
+        round_bf16(lo.z) | (round_bf16(lo.w) << 16u),
+        round_bf16(hi.x) | (round_bf16(hi.y) << 16u),
+        round_bf16(hi.z) | (round_bf16(hi.w) << 16u),
     );
+}
+
+// Lower gets a + b, upper a - b: lower minus upper. A product with 1 or -1 is exact, so that a compiler
+// may fuse it into the add and change nothing.
+fn butterfly(mine: vec4<f32>, other: vec4<f32>, upper: bool) -> vec4<f32> {
+    return other + mine * select(1.0, -1.0, upper);
 }
 
 fn signs_of(word: u32) -> vec4<f32> {
@@ -80,14 +100,19 @@ fn tq4_dequant(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if lane < 16u {
+        table[lane] = params.centroids[lane >> 2u][lane & 3u];
+    }
+    workgroupBarrier();
+
     let lanes_per_group = N / 8u;
     let workgroup_index = workgroup.y * params.workgroups_x + workgroup.x;
     let workgroup_group = workgroup_index * (8u * INVOCATIONS / N);
     // Invocations past the last group work on it again and store nothing: they must meet the barriers.
     let last = params.groups - 1u;
 
-    // 1. unpack. Each invocation decodes its neighbour's eight codes and hands the products over in
-    // workgroup memory: no compiler can then fuse the multiply of step 3 into the adds of step 4.
+    // 1. unpack. Each invocation decodes its neighbour's eight codes and hands the products over: no
+    // compiler can then fuse the multiply of step 3 into the adds of step 4.
     let neighbour = lane ^ 1u;
     let decoded = min(workgroup_group + neighbour / lanes_per_group, last);
     let eight = decoded * lanes_per_group + neighbour % lanes_per_group;
@@ -103,14 +128,21 @@ fn tq4_dequant(
     let c_hi = centroids_of(codes >> (4u * STORED_BITS));
 
     // 3. scale (one f32 rounding)
-    let scale = f16_to_f32((scales[decoded >> 1u] >> (16u * (decoded & 1u))) & 0xffffu);
-    exchange[neighbour] = c_lo * scale;
-    exchange[INVOCATIONS + neighbour] = c_hi * scale;
+    let scale = decode_f16((scales[decoded >> 1u] >> (16u * (decoded & 1u))) & 0xffffu);
+    var lo = c_lo * scale;
+    var hi = c_hi * scale;
+//#if SUBGROUPS
+    lo = subgroupShuffleXor(lo, 1u);
+    hi = subgroupShuffleXor(hi, 1u);
+//#else
+    exchange[neighbour] = lo;
+    exchange[INVOCATIONS + neighbour] = hi;
     workgroupBarrier();
+    lo = exchange[lane];
+    hi = exchange[INVOCATIONS + lane];
+//#endif
 
-    // 4. inverse FWHT: butterflies (lower a + b, upper a - b), 1/sqrt(n), sign
-    var lo = exchange[lane];
-    var hi = exchange[INVOCATIONS + lane];
+    // 4. inverse FWHT: butterflies, division by sqrt(n), sign
     lo = vec4<f32>(lo.x + lo.y, lo.x - lo.y, lo.z + lo.w, lo.z - lo.w);
     hi = vec4<f32>(hi.x + hi.y, hi.x - hi.y, hi.z + hi.w, hi.z - hi.w);
     lo = vec4<f32>(lo.x + lo.z, lo.y + lo.w, lo.x - lo.z, lo.y - lo.w);
@@ -118,22 +150,24 @@ fn tq4_dequant(
     let a = lo;
     lo = a + hi;
     hi = a - hi;
+//#if SUBGROUPS
+    for (var stride = 1u; stride < min(REACH, lanes_per_group); stride <<= 1u) {
+        let upper = (lane & stride) != 0u;
+        lo = butterfly(lo, subgroupShuffleXor(lo, stride), upper);
+        hi = butterfly(hi, subgroupShuffleXor(hi, stride), upper);
+    }
+//#endif
     var half = HALF;
-    for (var stride = 1u; stride < lanes_per_group; stride <<= 1u) {
+    for (var stride = REACH; stride < lanes_per_group; stride <<= 1u) {
+        let upper = (lane & stride) != 0u;
         exchange[half + lane] = lo;
         exchange[half + INVOCATIONS + lane] = hi;
         workgroupBarrier();
-        let other_lo = exchange[half + (lane ^ stride)];
-        let other_hi = exchange[half + INVOCATIONS + (lane ^ stride)];
-        if (lane & stride) == 0u {
-            lo = lo + other_lo;
-            hi = hi + other_hi;
-        } else {
-            lo = other_lo - lo;
-            hi = other_hi - hi;
-        }
+        lo = butterfly(lo, exchange[half + (lane ^ stride)], upper);
+        hi = butterfly(hi, exchange[half + INVOCATIONS + (lane ^ stride)], upper);
         half ^= HALF;
     }
+    // Division as a multiplication.
     let group = workgroup_group + lane / lanes_per_group;
     let lane_in_group = lane % lanes_per_group;
     let column_group = (params.first_group + min(group, last)) % params.groups_per_row;

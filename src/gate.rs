@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_RMSE_RATIO: f64 = 0.005;
 /// Largest distance from the rounded reference, in BF16 steps.
 pub const MAX_STEPS: u32 = 1;
-/// Smallest share of elements that equal the rounded reference.
+/// Smallest share of elements that equal the rounded reference; one element may always differ, since
+/// the last-bit rule of a GPU lane can strike in a tensor of any size.
 pub const MIN_EQUAL: f64 = 0.999;
 
 /// One rule with what was measured.
@@ -52,7 +53,9 @@ pub fn gates(m: &Metrics) -> Vec<Gate> {
         // Written so that a NaN fails.
         passed: value <= limit,
     };
-    let equal = m.bit_equal as f64 / m.elements as f64;
+    let share = |n: u64| n as f64 / m.elements as f64;
+    let equal = share(m.bit_equal);
+    let min_equal = MIN_EQUAL.min(share(m.elements - 1));
     vec![
         at_most("no_nan", m.nan as f64, 0.0),
         at_most("rmse_ratio", m.rmse_over_rhs_rms, MAX_RMSE_RATIO),
@@ -61,8 +64,8 @@ pub fn gates(m: &Metrics) -> Vec<Gate> {
             name: "bit_equal".into(),
             value: equal,
             must_be: ">=".into(),
-            limit: MIN_EQUAL,
-            passed: equal >= MIN_EQUAL,
+            limit: min_equal,
+            passed: equal >= min_equal,
         },
     ]
 }
@@ -176,6 +179,16 @@ mod tests {
         let by_name = |n: &str| d.gates.iter().find(|g| g.name == n).unwrap().passed;
         assert!(by_name("rmse_ratio"));
         assert!(!by_name("bit_equal"));
+    }
+
+    #[test]
+    fn one_last_bit_in_a_small_tensor_passes_and_two_fail() {
+        let r = &reference()[..32];
+        let mut got: Vec<bf16> = r.iter().map(|v| bf16::from_f32(*v)).collect();
+        for (i, passes) in [(3, true), (9, false)] {
+            got[i] = bf16::from_bits(got[i].to_bits() + 1);
+            assert_eq!(verdict(&got, r).passed, Some(passes), "{i}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum State {
     /// It can compute.
     Ready(Box<dyn Backend>),
     /// Its output was read from a file.
-    Recorded(Recording),
+    Recorded(Box<Recording>),
     /// It is not there: status, reason and what would bring it.
     Absent(Status, String, String),
 }
@@ -45,7 +45,7 @@ impl Lane {
     pub fn recorded(recording: Recording) -> Self {
         Self {
             name: recording.name.clone(),
-            state: State::Recorded(recording),
+            state: State::Recorded(Box::new(recording)),
         }
     }
 
@@ -90,6 +90,11 @@ impl Lane {
         &mut self.state
     }
 
+    /// What it is made of, to keep.
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
     /// Name in the report's metrics.
     pub fn metric_name(&self) -> String {
         metric_name(&self.name, matches!(self.state, State::Recorded(_)))
@@ -106,6 +111,7 @@ impl Lane {
             driver: None,
             api: None,
             software: None,
+            kernel_variant: None,
             kernel_checksum: None,
             seconds: None,
             kernel_seconds: None,
@@ -115,6 +121,7 @@ impl Lane {
             report.driver = Some(d.driver.clone());
             report.api = Some(d.api.clone());
             report.software = Some(d.software);
+            report.kernel_variant = Some(d.kernel_variant.clone()).filter(|v| !v.is_empty());
             report.kernel_checksum = Some(d.kernel_checksum.clone());
         };
         match &self.state {
@@ -154,6 +161,10 @@ pub struct Choice {
     pub cuda_device: usize,
     /// Compile the CUDA kernel for the device's own architecture.
     pub nvrtc: bool,
+    /// The shader's variant: with subgroups, through workgroup memory, or the one that suits the adapter.
+    pub subgroups: Option<bool>,
+    /// The variant through workgroup memory as a lane of its own besides, `NAME:workgroup`.
+    pub both_variants: bool,
 }
 
 /// Opens the reference, then every kernel lane that was asked for; `recordings` named after a lane
@@ -193,15 +204,23 @@ pub fn open(choice: &Choice, recordings: Vec<Recording>) -> Result<Vec<Lane>> {
 }
 
 fn open_wgpu(choice: &Choice, lanes: &mut Vec<Lane>) -> Result<()> {
-    let mut open = |adapter: wgpu::Select, name: &str| {
+    let mut open_one = |adapter: wgpu::Select, subgroups, name: &str| {
         let options = wgpu::Options {
             adapter,
+            subgroups,
             ..Default::default()
         };
         match Wgpu::open(&options, name) {
             Ok(lane) => lanes.push(Lane::new(Box::new(lane))),
             Err(e @ Error::Input(_)) => return Err(e),
             Err(e) => lanes.push(Lane::absent(name, &e)),
+        }
+        Ok(())
+    };
+    let mut open = |adapter: wgpu::Select, name: &str| {
+        open_one(adapter.clone(), choice.subgroups, name)?;
+        if choice.both_variants {
+            open_one(adapter, Some(false), &format!("{name}:workgroup"))?;
         }
         Ok(())
     };

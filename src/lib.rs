@@ -26,9 +26,11 @@
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
 mod control;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;
@@ -37,6 +39,7 @@ pub mod gate;
 pub mod lane;
 pub mod metrics;
 pub mod oracle;
+pub mod picture;
 pub mod recording;
 pub mod reference;
 pub mod report;

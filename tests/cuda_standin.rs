@@ -47,11 +47,36 @@ fn decode(cuda: &mut Cuda, tensor: &TqTensor<'_>) -> Result<String, Error> {
     reference::dequantize_bf16_into(tensor, &mut expected);
     compare(&out, &expected);
     Ok(format!(
-        "launches {} bytes {} timed {}",
+        "launches {} bytes {} allocations {} timed {}",
         cost.launches,
         cost.bytes_copied,
+        cost.allocations,
         cost.kernel.is_some()
     ))
+}
+
+/// The pieces of work that a benchmark times, each set's result compared; how many runs the device timed.
+fn bench(cuda: &mut Cuda, tensor: &TqTensor<'_>) -> Result<String, Error> {
+    let mut expected = vec![half::bf16::ZERO; tensor.elements()];
+    reference::dequantize_bf16_into(tensor, &mut expected);
+    let timing = cuda.timing().expect("the lane can be timed");
+    assert_eq!(timing.clock(), "CUDA events");
+    timing.load(tensor, 2, 4096)?;
+    let mut out = vec![half::bf16::ZERO; tensor.elements()];
+    let mut timed = 0;
+    for set in [0, 1] {
+        timing.read(set, &mut out)?;
+        let poison = tq4::backend::POISON_BF16;
+        assert!(out.iter().all(|v| v.to_bits() == poison), "set {set}");
+        let time = timing.kernel(set)?;
+        assert!(time.device.is_none_or(|d| d <= time.wall), "{time:?}");
+        timed += u32::from(time.device.is_some());
+        timing.read(set, &mut out)?;
+        compare(&out, &expected);
+    }
+    timed += u32::from(timing.copy()?.device.is_some());
+    timing.unload();
+    Ok(format!("timed {timed} of 3"))
 }
 
 fn compare(got: &[half::bf16], expected: &[half::bf16]) {
@@ -131,7 +156,12 @@ fn child() {
     let t = tensor(4, 128, 37, 2);
     // Twice: what failed once may work the next time, and must then be right.
     for _ in 0..2 {
-        match decode(&mut cuda, &t) {
+        let result = if case == "bench" {
+            bench(&mut cuda, &t)
+        } else {
+            decode(&mut cuda, &t)
+        };
+        match result {
             Ok(text) => println!("outcome: {text}"),
             Err(e) => println!("outcome: {}", show(&e)),
         }
@@ -255,9 +285,10 @@ fn a_tensor_that_fits_is_one_launch() {
     };
     // Codes, scales at 256-byte steps with signs and centroids before them, and the output.
     let bytes = 256 + 256 + 256 + 37 * 128 + 37 * 256 * 2;
+    // Inputs and output, on the device and page-locked; kept for the second call.
     assert_eq!(
         results,
-        [format!("launches 1 bytes {bytes} timed true").as_str(); 2]
+        [4, 0].map(|made| format!("launches 1 bytes {bytes} allocations {made} timed true"))
     );
 }
 
@@ -278,7 +309,12 @@ fn large_tensors_go_through_two_streams_in_tiles() {
         assert_eq!(results.len(), 2);
         let launches: u32 = results[0].split(' ').nth(1).unwrap().parse().unwrap();
         assert!(launches > 3 && launches < 37, "{results:?}");
-        assert_eq!(results[0], results[1]);
+        // Two slots of four.
+        assert_eq!(
+            results[0].replace("allocations 8", "allocations 0"),
+            results[1]
+        );
+        assert_ne!(results[0], results[1]);
         let log = std::fs::read_to_string(log).unwrap();
         let count = |symbol: &str| log.lines().filter(|l| *l == symbol).count();
         // Two slots, kept for the second call.
@@ -591,6 +627,74 @@ fn every_failure_of_the_driver_is_a_clean_error() {
     }
 }
 
+/// A failure of each call that timing makes, after which the next attempt works.
+const TIMING_FAULTS: &[&str] = &[
+    "cuModuleGetFunction:500:1",
+    "cuMemGetInfo_v2:1:1",
+    "cuMemAlloc_v2:2:1",
+    "cuMemAlloc_v2:2:4",
+    "cuMemAlloc_v2:2:6",
+    "cuMemHostAlloc:2:1",
+    "cuEventCreate:2:2",
+    "cuStreamCreate:2:1",
+    "cuMemcpyHtoDAsync_v2:1:2",
+    "cuMemsetD32Async:1:4",
+    "cuStreamSynchronize:719:1",
+    "cuEventRecord:1:1",
+    "cuEventRecord:1:2",
+    "cuLaunchKernel:719:2",
+    "cuMemcpyDtoHAsync_v2:1:1",
+    "cuMemcpyDtoDAsync_v2:1:1",
+    "cuEventElapsedTime:1:1",
+];
+
+#[test]
+fn timing_runs_and_every_failure_in_it_is_a_clean_error() {
+    let Some((full, _)) = standin() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_LOG", log.to_str().unwrap())]);
+    assert_eq!(results, ["timed 3 of 3"; 2]);
+    let log = std::fs::read_to_string(log).unwrap();
+    let count = |symbol: &str| log.lines().filter(|l| *l == symbol).count();
+    // Twice: two sets of input and output and two buffers to copy between, one page-locked buffer, one
+    // upload a set, one fill an output and copy buffer, one launch a set, one copy, two reads a set.
+    for (symbol, calls) in [
+        ("cuMemAlloc_v2", 6),
+        ("cuMemHostAlloc", 1),
+        ("cuMemcpyHtoDAsync_v2", 2),
+        ("cuMemsetD32Async", 4),
+        ("cuLaunchKernel", 2),
+        ("cuMemcpyDtoDAsync_v2", 1),
+        ("cuMemcpyDtoHAsync_v2", 4),
+        ("cuEventRecord", 6),
+        ("cuMemFree_v2", 6),
+    ] {
+        assert_eq!(count(symbol), 2 * calls, "{symbol}");
+    }
+    for fault in TIMING_FAULTS {
+        let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_FAIL", fault)]);
+        let call = fault.split(':').next().unwrap().trim_end_matches("_v2");
+        assert!(
+            results[0].starts_with(&format!("Backend: {call} failed: ")),
+            "{fault}: {results:?}"
+        );
+        assert_eq!(results[1], "timed 3 of 3", "{fault}");
+    }
+    // 1000 bytes are nothing; time that stands still is no time.
+    let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_FREE", "1000")]);
+    assert!(
+        results[0].contains("bytes of device memory are needed at once, 1000 are free"),
+        "{results:?}"
+    );
+    for elapsed in ["0", "-1", "nan"] {
+        let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_ELAPSED", elapsed)]);
+        assert_eq!(results, ["timed 0 of 3"; 2], "{elapsed}");
+    }
+}
+
 #[test]
 fn failures_of_listing_are_clean_errors() {
     for (fault, text) in [
@@ -692,4 +796,76 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         results[0].starts_with("Backend: nvrtcCompileProgram failed"),
         "{results:?}"
     );
+}
+
+/// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
+fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
+    let (full, _) = standin()?;
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_tq4"))
+        .args(["demo", "--format", "json", "--require", "cuda", "--dir"])
+        .arg(dir.path())
+        .env("LD_LIBRARY_PATH", full)
+        .env("TQ4_STANDIN_FAIL", fault)
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{fault}: {e}: {}", String::from_utf8_lossy(&out.stderr)));
+    Some((out.status.code(), report))
+}
+
+fn lane<'a>(tensor: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    let lanes = tensor["lanes"].as_array().unwrap();
+    lanes.iter().find(|l| l["name"] == name).unwrap()
+}
+
+#[test]
+fn the_command_decides_from_the_lane_and_calls_it_emulated() {
+    let Some((code, report)) = demo("") else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(
+        report["decision"],
+        "cuda_dequant_matches_reference_with_bf16_rounding"
+    );
+    for tensor in report["tensors"].as_array().unwrap() {
+        let cuda = lane(tensor, "cuda");
+        assert_eq!(
+            (&cuda["status"], &cuda["software"], &cuda["device"]),
+            (
+                &"ran".into(),
+                &true.into(),
+                &"tq4 stand-in (emulated)".into()
+            )
+        );
+        assert!(tensor["fwht_bug_control"].is_object());
+    }
+}
+
+#[test]
+fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
+    for (fault, code, status) in [
+        ("cuLaunchKernel:719", 2, "failed"),
+        ("cuMemAlloc_v2:2", 2, "failed"),
+        ("cuModuleLoadDataEx:222", 3, "unavailable"),
+        ("cuDeviceGetCount:0", 3, "unavailable"),
+    ] {
+        let Some((exit, report)) = demo(fault) else {
+            return;
+        };
+        assert_eq!(exit, Some(code), "{fault}: {report}");
+        assert_eq!(report["decision"], "cuda_dequant_not_run", "{fault}");
+        for tensor in report["tensors"].as_array().unwrap() {
+            let cuda = lane(tensor, "cuda");
+            assert_eq!(cuda["status"], status, "{fault}: {cuda}");
+            assert!(cuda["reason"].as_str().unwrap().len() > 10, "{fault}");
+            assert_eq!(lane(tensor, "reference")["status"], "ran");
+            let against_source = &tensor["metrics"][0];
+            assert_eq!(against_source["lhs"], "reference_dequant");
+            for d in tensor["decisions"].as_array().unwrap() {
+                assert_ne!(d["passed"], false, "{fault}: {d}");
+            }
+        }
+    }
 }

@@ -173,6 +173,7 @@ fn our_own_form_comes_back_as_it_was_written() {
         driver: "1.2".into(),
         api: "CUDA".into(),
         software: false,
+        kernel_variant: "PTX 8.0".into(),
         kernel_checksum: "0123456789abcdef".into(),
     };
     let path = dir.path().join("rec.safetensors");
@@ -245,7 +246,14 @@ fn what_record_writes_is_read_back_as_the_same_lane() {
             .unwrap()
             .clone()
     };
-    for key in ["device", "driver", "api", "software", "kernel_checksum"] {
+    for key in [
+        "device",
+        "driver",
+        "api",
+        "software",
+        "kernel_variant",
+        "kernel_checksum",
+    ] {
         assert_eq!(lane(&recorded)[key], lane(&live)[key], "{key}");
     }
     assert_eq!(lane(&recorded)["status"], "recorded");

@@ -5,8 +5,9 @@ mod cli;
 
 use cli::{seed_case, stdout, tq4};
 use serde_json::Value;
+use std::path::Path;
 
-fn json(path: &std::path::Path) -> Value {
+fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -85,20 +86,10 @@ fn published_cuda_output_matches_with_every_published_figure() {
     }
 }
 
-#[test]
-fn the_published_sign_bug_fails_with_its_published_ratio() {
-    let Some(seed) = seed_case() else { return };
+/// Validates `values` as a stand-in for the CUDA lane, in place of those of the published dump.
+fn verdict(seed: &Path, values: impl Iterator<Item = f32>) -> Value {
     let mut dump = json(&seed.join("arle-cuda-dequant.json"));
-    for (i, v) in dump["values"]
-        .as_array_mut()
-        .unwrap()
-        .iter_mut()
-        .enumerate()
-    {
-        if (i % 128).count_ones() % 2 == 1 {
-            *v = (-v.as_f64().unwrap()).into();
-        }
-    }
+    dump["values"] = values.map(f64::from).collect();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("broken.json");
     std::fs::write(&file, dump.to_string()).unwrap();
@@ -116,11 +107,48 @@ fn the_published_sign_bug_fails_with_its_published_ratio() {
     assert_eq!(out.status.code(), Some(1));
     let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert_eq!(report["decision"], "cuda_dequant_differs_from_reference");
+    report
+}
+
+#[test]
+fn the_published_sign_bug_fails_with_its_published_ratio_and_is_named() {
+    let Some(seed) = seed_case() else { return };
+    let dump = json(&seed.join("arle-cuda-dequant.json"));
+    let values = dump["values"].as_array().unwrap();
+    let flipped = values.iter().enumerate().map(|(i, v)| {
+        let v = v.as_f64().unwrap() as f32;
+        if (i % 128).count_ones() % 2 == 1 {
+            -v
+        } else {
+            v
+        }
+    });
+    let report = verdict(&seed, flipped);
     let ratio = report["metrics"][0]["rmse_over_rhs_rms"].as_f64().unwrap();
     assert!((ratio - 1.40933).abs() < 1e-4, "{ratio}");
     let diagnosis = &report["diagnosis"][0];
+    assert_eq!(diagnosis["faults"][0]["name"], "fwht_upper_lane_sign");
+    // All but the four elements that the last-bit rule moves.
+    assert_eq!(diagnosis["reproduced"], 32764, "{diagnosis}");
+}
+
+#[test]
+fn a_truncating_kernel_passes_the_published_gate_and_is_named() {
+    let Some(seed) = seed_case() else { return };
+    let model = tq4::checkpoint::TqModel::open(&seed.join("tq-model")).unwrap();
+    let base = model.bases().next().unwrap().to_owned();
+    let reference = tq4::reference::dequantize(&model.rows(&base, 0..8).unwrap());
+    let truncated = reference
+        .iter()
+        .map(|v| f32::from_bits(v.to_bits() & 0xFFFF_0000));
+    let report = verdict(&seed, truncated);
+    let gates = report["decisions"][0]["gates"].as_array().unwrap();
+    let passed = |name: &str| gates.iter().find(|g| g["name"] == name).unwrap()["passed"].clone();
     assert_eq!(
-        diagnosis["faults"][0]["name"], "fwht_upper_lane_sign",
-        "{diagnosis}"
+        (passed("rmse_ratio"), passed("bit_equal")),
+        (true.into(), false.into())
     );
+    let diagnosis = &report["diagnosis"][0];
+    assert_eq!(diagnosis["faults"][0]["name"], "bf16_truncation");
+    assert_eq!(diagnosis["reproduced"], 32768, "{diagnosis}");
 }

@@ -7,7 +7,7 @@ pub mod wgpu;
 use crate::error::{Error, Result};
 use crate::tensor::TqTensor;
 use half::bf16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// BF16 bit pattern that every output is filled with before a launch: a NaN that no lane computes, so
@@ -18,7 +18,7 @@ pub const POISON_BF16: u16 = 0xFFA5;
 pub const POISON_F32: u32 = 0xFFA5_FFA5;
 
 /// Who computes, and with what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Name of the lane: `reference`, `wgpu` or `cuda`, with `:INDEX` when there are several.
     pub lane: String,
@@ -30,6 +30,9 @@ pub struct Device {
     pub api: String,
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
+    /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
+    /// `workgroup memory`, `PTX 8.0` or `NVRTC, compute_90`.
+    pub kernel_variant: String,
     /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
     pub kernel_checksum: String,
 }
@@ -93,6 +96,18 @@ pub struct Cost {
     pub launches: u32,
     /// Bytes sent to the device and read back from it.
     pub bytes_copied: u64,
+    /// Buffers allocated, on the device and page-locked on the host; none where those of an earlier call
+    /// are large enough.
+    pub allocations: u32,
+}
+
+/// How long one piece of work took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// By the device's own timestamps; `None` when there are none, or they tie or run backwards.
+    pub device: Option<Duration>,
+    /// By the wall, from the moment the work was handed over until it was done.
+    pub wall: Duration,
 }
 
 /// A lane that computes.
@@ -108,6 +123,56 @@ pub trait Backend: Send {
     /// # Panics
     /// When `out` does not hold `rows * cols` elements.
     fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost>;
+
+    /// The lane's pieces of work one by one, to time them; `None` for a lane that cannot be taken apart.
+    fn timing(&mut self) -> Option<&mut dyn Timing> {
+        None
+    }
+}
+
+/// A lane's pieces of work: a tensor is loaded, then its kernel runs again and again on memory that stays
+/// where it is. Nothing here poisons a result that was computed.
+pub trait Timing {
+    /// What [`Timed::device`] comes from: `CUDA events`, `wgpu timestamp queries`, or `wall` for a lane
+    /// whose device has no clock of its own.
+    fn clock(&self) -> &'static str;
+
+    /// Puts `tensor` on the device `sets` times, each with a poisoned BF16 result, and two buffers of
+    /// `copy_bytes` for [`Timing::copy`]. What was loaded before goes.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails, most often for want of memory; nothing is then loaded.
+    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()>;
+
+    /// Runs the kernel on one set.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    ///
+    /// # Panics
+    /// When there is no such set.
+    fn kernel(&mut self, set: usize) -> Result<Timed>;
+
+    /// Copies `copy_bytes` from one buffer of the device to another: `2 * copy_bytes` are moved.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    fn copy(&mut self) -> Result<Timed>;
+
+    /// Reads the result of one set.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    fn read(&mut self, set: usize, out: &mut [bf16]) -> Result<()>;
+
+    /// [`Backend::dequantize`] to BF16 without the poison, which only a check needs.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost>;
+
+    /// Gives back what [`Timing::load`] took.
+    fn unload(&mut self);
 }
 
 /// [`Backend::dequantize`] into new memory, BF16.

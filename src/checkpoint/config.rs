@@ -1,6 +1,6 @@
 //! `turboquant_config.json`.
 
-use super::read_json;
+use super::{JOURNAL, read_json};
 use crate::codebook::Codebook;
 use crate::error::{Error, Result};
 use crate::tensor::Layout;
@@ -38,6 +38,13 @@ impl Config {
     /// `2^bits` long.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
+        if !path.exists() && dir.join(JOURNAL).exists() {
+            return Err(Error::input(
+                "the conversion that writes this model is not finished",
+                dir.display().to_string(),
+                "give its command again: it goes on where it stopped",
+            ));
+        }
         if !path.exists() {
             return Err(Error::input(
                 format!("no {CONFIG} found"),

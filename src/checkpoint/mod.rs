@@ -4,19 +4,25 @@
 //! directory, and nothing is read that a header did not declare.
 
 mod config;
+mod guard;
+mod plain;
 mod shard;
+mod shrunk;
+mod stream;
 mod tq;
 mod write;
 
-pub use config::Config;
+pub use config::{CONFIG, Config};
+pub use guard::keep_apart;
+pub use plain::{element_size, to_f32};
 pub use shard::Shard;
+pub use shrunk::report_shrunk_files;
+pub use stream::{Planned, StreamWriter, Sum};
+pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
-pub(crate) use write::write_safetensors;
 pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
 
 use crate::error::{Error, Result};
-use half::{bf16, f16};
-use safetensors::Dtype;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,6 +32,9 @@ use std::path::{Component, Path, PathBuf};
 pub const INDEX: &str = "model.safetensors.index.json";
 /// Name of the only file of an unsharded one.
 pub const SINGLE: &str = "model.safetensors";
+
+/// Name of the journal in a directory that a conversion is writing.
+pub const JOURNAL: &str = ".tq4-unfinished.jsonl";
 
 /// Longest index or config that is read, in bytes.
 const MAX_JSON: u64 = 256 << 20;
@@ -136,6 +145,14 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Checks that no shard was written to since it was opened.
+    ///
+    /// # Errors
+    /// When one was.
+    pub fn unchanged(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::unchanged)
+    }
+
     /// The shard that holds `name`.
     pub fn shard_of(&self, name: &str) -> Option<&Shard> {
         Some(&self.shards[*self.tensors.get(name)?])
@@ -166,32 +183,31 @@ impl Checkpoint {
             ));
         }
         let data = shard.data(name).expect("the map names this shard");
-        let size = match info.dtype {
-            Dtype::BF16 | Dtype::F16 => 2,
-            Dtype::F32 => 4,
-            other => {
-                return Err(Error::input(
-                    format!("dtype {other:?} found, expected BF16, F16 or F32"),
-                    place,
-                    "name a source model with plain weights",
-                ));
-            }
+        let Some(size) = element_size(info.dtype) else {
+            return Err(Error::input(
+                format!("dtype {:?} found, expected BF16, F16 or F32", info.dtype),
+                place,
+                "name a source model with plain weights",
+            ));
         };
+        let mut values = vec![0.0; rows.len() * shape[1]];
         let data = &data[rows.start * shape[1] * size..rows.end * shape[1] * size];
-        let pair = |b: &[u8]| [b[0], b[1]];
-        Ok(match info.dtype {
-            Dtype::BF16 => data
-                .chunks_exact(2)
-                .map(|b| bf16::from_le_bytes(pair(b)).to_f32())
-                .collect(),
-            Dtype::F16 => data
-                .chunks_exact(2)
-                .map(|b| f16::from_le_bytes(pair(b)).to_f32())
-                .collect(),
-            _ => data
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
+        to_f32(info.dtype, data, &mut values);
+        Ok(values)
+    }
+
+    /// Every shard with its path below the directory and the names that the checkpoint takes from it,
+    /// in name order.
+    pub fn shards(&self) -> impl Iterator<Item = (String, &Shard, Vec<&str>)> {
+        self.shards.iter().enumerate().map(|(i, shard)| {
+            let file = shard.path().strip_prefix(&self.dir).unwrap_or(shard.path());
+            let names = self
+                .tensors
+                .iter()
+                .filter(|(_, s)| **s == i)
+                .map(|(n, _)| n.as_str())
+                .collect();
+            (file.to_string_lossy().into_owned(), shard, names)
         })
     }
 }

@@ -1,20 +1,24 @@
 //! One safetensors file, mapped.
 
+use super::shrunk::Watch;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::{Metadata as Header, TensorInfo};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 
 /// A mapped safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
+    file: File,
+    as_opened: Metadata,
+    _watch: Watch,
     map: Mmap,
     data_start: usize,
-    metadata: Metadata,
+    header: Header,
 }
 
 impl Shard {
@@ -33,11 +37,13 @@ impl Shard {
             return Err(bad("the file is empty".into(), "copy it again"));
         }
         let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
+        // The file that was opened, which may be another than the one asked about above.
+        let meta = file.metadata().map_err(|e| Error::io("open", path, &e))?;
         // SAFETY: the map is read only. A file that another process shrinks while it is mapped
-        // raises SIGBUS, as with every mapped checkpoint; contents that change give other numbers,
-        // never an invalid value, since all views are of plain bytes.
+        // raises SIGBUS (see `shrunk`); contents that change give other numbers, never an invalid
+        // value, since all views are of plain bytes.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, &e))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+        let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|e| {
             bad(
                 format!("not a whole safetensors file of {} bytes: {e}", map.len()),
                 "copy the file again; it is truncated, damaged or of another format",
@@ -45,10 +51,32 @@ impl Shard {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            data_start: header + 8,
+            _watch: Watch::new(&map, path),
+            file,
+            as_opened: meta,
+            data_start: header_len + 8,
             map,
-            metadata,
+            header,
         })
+    }
+
+    /// Checks that the file is still the one that was opened, as far as its length and time tell. One
+    /// that was deleted or replaced is: its bytes stay mapped.
+    ///
+    /// # Errors
+    /// When it was written to.
+    pub fn unchanged(&self) -> Result<()> {
+        let now = self.file.metadata();
+        let now = now.map_err(|e| Error::io("look at", &self.path, &e))?;
+        let then = &self.as_opened;
+        if now.len() == then.len() && now.modified().ok() == then.modified().ok() {
+            return Ok(());
+        }
+        Err(Error::input(
+            "the file was changed while it was read",
+            self.path.display().to_string(),
+            "leave a model alone while it is read, and run again",
+        ))
     }
 
     /// Path of the file.
@@ -58,12 +86,12 @@ impl Shard {
 
     /// Names of the tensors in it, in file order.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.metadata.offset_keys().into_iter()
+        self.header.offset_keys().into_iter()
     }
 
     /// Dtype, shape and place of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.metadata.info(name)
+        self.header.info(name)
     }
 
     /// A tensor's bytes, little-endian.
@@ -74,6 +102,6 @@ impl Shard {
 
     /// The file's free-form metadata.
     pub fn metadata(&self) -> HashMap<String, String> {
-        self.metadata.metadata().clone().unwrap_or_default()
+        self.header.metadata().clone().unwrap_or_default()
     }
 }

@@ -59,7 +59,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Serialises tensors as safetensors and writes them atomically.
-pub(crate) fn write_safetensors(
+fn write_safetensors(
     path: &Path,
     tensors: &[(String, TensorView<'_>)],
     metadata: Option<HashMap<String, String>>,

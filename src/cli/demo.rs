@@ -1,5 +1,6 @@
 //! `tq4 demo`: a synthetic model, written and validated.
 
+use super::pictures::Pictures;
 use super::run::Run;
 use super::validate::LaneArgs;
 use super::{Format, Outcome, print};
@@ -39,6 +40,9 @@ pub struct Args {
     /// Write the JSON report here
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Write a page with pictures here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
@@ -86,6 +90,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         report: args.report.as_deref(),
         top_errors: None,
         record: None,
+        pictures: Pictures {
+            page: args.html.as_deref(),
+            verbose: false,
+        },
     }
     .execute(&mut lanes)
 }

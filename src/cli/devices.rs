@@ -1,7 +1,7 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
 use super::{Outcome, print};
-use tq4::backend::{cuda, wgpu};
+use tq4::backend::{Backend, cuda, wgpu};
 use tq4::error::{Result, printable};
 use tq4::report::{Style, table};
 
@@ -39,7 +39,28 @@ fn wgpu_adapters() -> String {
                 "workgroup memory",
                 format!("{} KiB", a.workgroup_memory >> 10),
             ),
-            ("subgroups", yes(a.subgroups).into()),
+            (
+                "subgroups",
+                match a.subgroup_sizes {
+                    _ if !a.subgroups => "no".into(),
+                    [least, most] if least == most => format!("yes, {least} invocations"),
+                    [least, most] => format!("yes, {least} to {most} invocations"),
+                },
+            ),
+            (
+                "kernel variant",
+                wgpu::Wgpu::open(
+                    &wgpu::Options {
+                        adapter: wgpu::Select::Index(a.index),
+                        ..Default::default()
+                    },
+                    "wgpu",
+                )
+                .map_or_else(
+                    |e| e.problem().what.clone(),
+                    |lane| lane.device().kernel_variant.clone(),
+                ),
+            ),
             ("timestamps", yes(a.timestamps).into()),
         ] {
             t.add_row([key.to_owned(), printable(&value)]);

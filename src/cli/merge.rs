@@ -18,6 +18,9 @@ pub struct Args {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// Write a page with every tensor here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
@@ -44,5 +47,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
         &merged.plain,
         &merged.summary,
         args.format,
+        args.html.as_deref(),
     )
 }

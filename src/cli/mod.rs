@@ -1,12 +1,22 @@
 //! The command line: arguments in, exit code out; each command wires library parts together.
 
+mod bench;
+mod compare;
+mod completions;
 mod demo;
+mod dequantize;
+mod device;
 mod devices;
 mod merge;
+mod pair_text;
+mod pictures;
 mod progress;
+mod quantize;
+mod record;
 mod run;
 mod selftest;
 mod sweep;
+mod transfer;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -33,10 +43,24 @@ enum Command {
     Validate(validate::Args),
     /// Merge the reports of the partitions of a sweep into one
     Merge(merge::Args),
+    /// Time every lane side by side, each beside its device's copy bandwidth
+    Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
     Selftest(selftest::Args),
+    /// Make a TQ4 model from a source model
+    Quantize(quantize::Args),
+    /// Write a TQ4 model back as a plain BF16 model
+    Dequantize(dequantize::Args),
+    /// Save a lane's output, or a digest of it, to compare it elsewhere
+    Record(record::Args),
+    /// Compare recordings made on different machines, or one with a lane here
+    Compare(compare::Args),
+    /// Print the completions for a shell
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(completions::ManArgs),
 }
 
 /// Form of what goes to stdout.
@@ -62,8 +86,15 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Dequantize(args) => dequantize::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,

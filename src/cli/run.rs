@@ -1,13 +1,16 @@
 //! What `demo` and `validate` share: tensors through lanes, then out.
 
+use super::pictures::{Gathered, Pictures};
 use super::progress::Progress;
 use super::{Format, Outcome, print};
 use std::path::Path;
 use tq4::checkpoint::{Checkpoint, TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::Lane;
-use tq4::report::{LaneReport, Report, Status, Style, lanes_table, tensor_table, top_errors};
-use tq4::sweep::dir_name;
+use tq4::report::{
+    LaneReport, Report, Status, Style, html, lanes_table, markdown, tensor_table, top_errors,
+};
+pub use tq4::sweep::dir_name;
 use tq4::validate::{Input, Source, validate};
 use tq4::{Error, recording};
 
@@ -23,6 +26,7 @@ pub struct Run<'a> {
     pub report: Option<&'a Path>,
     pub top_errors: Option<&'a Path>,
     pub record: Option<&'a Path>,
+    pub pictures: Pictures<'a>,
 }
 
 impl Run<'_> {
@@ -31,6 +35,7 @@ impl Run<'_> {
         let mut progress = Progress::new(self.bases.len() * (lanes.len() + 2));
         let mut reports = Vec::new();
         let mut csv = Vec::new();
+        let mut pictures = self.pictures.gather();
         for base in self.bases {
             let rows = self.model.info(base)?.shape[0];
             let end = match self.row_count {
@@ -68,6 +73,7 @@ impl Run<'_> {
             if let Some(dir) = self.record {
                 self.record(dir, &input, lanes, &outcome.outputs)?;
             }
+            pictures.add(&outcome, &input, lanes);
             reports.push(outcome.report);
         }
         progress.finish();
@@ -78,7 +84,8 @@ impl Run<'_> {
         if let Some(path) = self.top_errors {
             write_atomically(path, &csv)?;
         }
-        self.print(&report)?;
+        pictures.write_page(&report, &summary(&report), html::page)?;
+        self.print(&report, &pictures)?;
         self.outcome(&report)
     }
 
@@ -110,18 +117,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn print(&self, report: &Report) -> Result<()> {
-        let style = match self.format {
+    fn print(&self, report: &Report, pictures: &Gathered<'_>) -> Result<()> {
+        match self.format {
             Format::Json => return print(&report.to_json()),
-            Format::Table => Style::Terminal,
-            Format::Markdown => Style::Markdown,
-        };
+            Format::Markdown => return print(&markdown(report, &summary(report))),
+            Format::Table => {}
+        }
         let mut text = String::new();
         for tensor in report.tensors() {
-            text += &tensor_table(tensor, style);
+            text += &tensor_table(tensor, Style::Terminal);
+            text += &pictures.text(tensor);
             text.push('\n');
         }
-        text += &lanes_table(&summary(report), style);
+        text += &lanes_table(&summary(report), Style::Terminal);
         text += &report.decision_line();
         text.push('\n');
         print(&text)

@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use super::{Outcome, print};
+use std::collections::BTreeSet;
 use tq4::error::Result;
 use tq4::report::{Style, table};
 use tq4::selftest::{self, Row};
@@ -33,45 +34,45 @@ pub fn run(args: &Args) -> Result<Outcome> {
     })
 }
 
+fn join(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
 fn text(result: &selftest::Selftest) -> String {
-    let mut names: Vec<&str> = result.rows.iter().map(|r| r.fault.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut t = table(
-        Style::Terminal,
-        &["fault", "tensors", "caught by", "named", "same function as"],
-    );
+    let names: BTreeSet<&str> = result.rows.iter().map(|r| r.fault.as_str()).collect();
+    let mut t = table(Style::Terminal, &["fault", "tensors", "caught by", "named"]);
+    let mut same = String::new();
     for name in names {
         let rows: Vec<&Row> = result.rows.iter().filter(|r| r.fault == name).collect();
-        let unique = |values: Vec<&str>| {
-            let mut v = values;
-            v.sort_unstable();
-            v.dedup();
-            v.join(", ")
-        };
-        let caught = unique(
-            rows.iter()
-                .map(|r| r.caught_by.as_deref().unwrap_or("NOT CAUGHT"))
-                .collect(),
-        );
+        let caught: BTreeSet<&str> = rows
+            .iter()
+            .map(|r| r.caught_by.as_deref().unwrap_or("NOT CAUGHT"))
+            .collect();
         let named = rows.iter().filter(|r| r.passed()).count();
-        let same = unique(
-            rows.iter()
-                .filter(|r| r.passed())
-                .flat_map(|r| r.named_as.iter().map(String::as_str).filter(|n| *n != name))
-                .collect(),
-        );
+        let others: BTreeSet<&str> = rows
+            .iter()
+            .filter(|r| r.passed())
+            .flat_map(|r| r.named_as.iter().map(String::as_str).filter(|n| *n != name))
+            .collect();
+        if !others.is_empty() {
+            same += &format!("\n  {name}: {}", join(&others));
+        }
         t.add_row([
             name.to_owned(),
             rows.len().to_string(),
-            caught,
+            join(&caught),
             format!(
                 "{named}/{}{}",
                 rows.len(),
                 if named == rows.len() { "" } else { " FAIL" }
             ),
-            same,
         ]);
+    }
+    if !same.is_empty() {
+        same.insert_str(
+            0,
+            "\nthe same function on some of the tensors, named together:",
+        );
     }
     let all = result.rows.len();
     let caught = result.rows.iter().filter(|r| r.caught_by.is_some()).count();
@@ -85,7 +86,7 @@ fn text(result: &selftest::Selftest) -> String {
         )
     };
     format!(
-        "{t}{untested}\nselftest: {}: {caught} of {all} caught, {named} of {all} named, {} false alarms on {} correct outputs\n",
+        "{t}{same}{untested}\nselftest: {}: {caught} of {all} caught, {named} of {all} named, {} false alarms on {} correct outputs\n",
         if result.passed() { "pass" } else { "FAIL" },
         result.false_alarms,
         result.correct

@@ -4,9 +4,11 @@ use super::progress::Progress;
 use super::{Format, Outcome, print};
 use std::io::Write;
 use std::path::Path;
+use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
 use tq4::lane::{self, Choice};
-use tq4::report::Style;
+use tq4::report::html::sweep_page;
+use tq4::report::{Style, sweep_markdown};
 use tq4::sweep::record::{Header, PlainRecord, Summary, SweepOutcome, TensorRecord};
 use tq4::sweep::{Contents, Event, Journal, Plan, Record, summarise, text};
 
@@ -15,6 +17,7 @@ pub struct Output<'a> {
     pub report: Option<&'a Path>,
     pub resume: bool,
     pub format: Format,
+    pub html: Option<&'a Path>,
 }
 
 /// Runs the plan, or what an earlier run left of it.
@@ -82,7 +85,14 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
     if let (Some(journal), false) = (&mut journal, finished) {
         journal.append(&Record::Summary(Box::new(summary.clone())))?;
     }
-    show(&plan.header, &tensors, &plain, &summary, output.format)
+    show(
+        &plan.header,
+        &tensors,
+        &plain,
+        &summary,
+        output.format,
+        output.html,
+    )
 }
 
 /// A line on stderr, which may be closed.
@@ -90,26 +100,27 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints the summary; the outcome is that of the sweep.
+/// Prints the summary and writes the page; the outcome is that of the sweep.
 pub fn show(
     header: &Header,
     tensors: &[TensorRecord],
     plain: &[PlainRecord],
     summary: &Summary,
     format: Format,
+    page: Option<&Path>,
 ) -> Result<Outcome> {
-    let style = match format {
+    if let Some(path) = page {
+        let text = sweep_page(header, tensors, plain, summary);
+        write_atomically(path, text.as_bytes())?;
+    }
+    print(&match format {
         Format::Json => {
             let json = serde_json::to_string_pretty(summary).expect("plain data");
-            print(&format!("{json}\n"))?;
-            None
+            format!("{json}\n")
         }
-        Format::Table => Some(Style::Terminal),
-        Format::Markdown => Some(Style::Markdown),
-    };
-    if let Some(style) = style {
-        print(&text(header, tensors, plain, summary, style))?;
-    }
+        Format::Table => text(header, tensors, plain, summary, Style::Terminal),
+        Format::Markdown => sweep_markdown(header, tensors, plain, summary),
+    })?;
     for lane in summary.missing_lanes(header) {
         tell(&format!(
             "error: lane {lane} is required and did not run on every tensor"

@@ -1,5 +1,6 @@
 //! `tq4 validate`: the main job.
 
+use super::pictures::Pictures;
 use super::run::Run;
 use super::{Format, Outcome, sweep};
 use std::path::PathBuf;
@@ -58,6 +59,12 @@ pub struct Args {
     /// Write the 128 worst elements of each tensor here, as CSV
     #[arg(long, value_name = "FILE")]
     top_errors: Option<PathBuf>,
+    /// Write a page with pictures here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draw each comparison in the terminal: error in BF16 steps, and by row and group
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Which lanes to run.
@@ -78,6 +85,18 @@ pub struct LaneArgs {
     /// Compile the CUDA kernel for the device's own architecture, with NVRTC
     #[arg(long)]
     nvrtc: bool,
+    /// Variant of the wgpu shader: with subgroups, through workgroup memory, or both, as two lanes; with
+    /// subgroups where the adapter has them when left out
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    shader_variant: Option<ShaderVariant>,
+}
+
+/// Variants of the wgpu shader.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ShaderVariant {
+    Subgroup,
+    Workgroup,
+    Both,
 }
 
 impl LaneArgs {
@@ -97,6 +116,12 @@ impl LaneArgs {
             adapter: self.adapter.clone(),
             cuda_device: self.cuda_device,
             nvrtc: self.nvrtc,
+            subgroups: match self.shader_variant {
+                Some(ShaderVariant::Subgroup) => Some(true),
+                Some(ShaderVariant::Workgroup) => Some(false),
+                Some(ShaderVariant::Both) | None => None,
+            },
+            both_variants: self.shader_variant == Some(ShaderVariant::Both),
         })
     }
 }
@@ -118,6 +143,7 @@ impl Args {
             ("--recording", !self.recording.is_empty()),
             ("--record", self.record.is_some()),
             ("--top-errors", self.top_errors.is_some()),
+            ("-v", self.verbose),
         ];
         let whole = whole.iter().find(|(_, given)| *given);
         if let (true, Some((option, _))) = (lines, whole) {
@@ -140,6 +166,7 @@ impl Args {
                 report: self.report.as_deref(),
                 resume: self.resume,
                 format: self.format,
+                html: self.html.as_deref(),
             }));
         }
         if self.partition.is_some() {
@@ -244,6 +271,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         report: args.report.as_deref(),
         top_errors: args.top_errors.as_deref(),
         record: args.record.as_deref(),
+        pictures: Pictures {
+            page: args.html.as_deref(),
+            verbose: args.verbose,
+        },
     }
     .execute(&mut lanes)
 }

@@ -2,10 +2,15 @@
 
 mod catalogue;
 mod diagnose;
+mod diagnosis;
+mod fit;
 mod pipeline;
+mod survey;
 
-pub use catalogue::Fault;
-pub use diagnose::{Diagnosis, Named, Worst, diagnose};
+pub use catalogue::{Fault, Fill, Neighbour};
+pub use diagnose::diagnose;
+pub use diagnosis::{Diagnosis, Named, Place, Worst};
+pub use survey::Signature;
 
 use crate::tensor::TqTensor;
 use half::bf16;

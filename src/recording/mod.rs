@@ -1,22 +1,29 @@
 //! Recordings: a lane's output saved to a file, to be compared later or on another machine.
 //!
 //! Two forms are read: the JSON that the published dump tool writes, and this project's own, a
-//! safetensors file with the output as `values` and everything that identifies it as metadata.
+//! safetensors file whose metadata say what was computed, from what, by whom and with what.
+
+mod compare;
+mod digest;
+mod file;
+mod header;
+mod identity;
+mod record;
+
+pub use compare::{Blocks, Comparison, Place, Side, compare_pair};
+pub use digest::{Cut, Digest};
+pub use file::RecordingFile;
+pub use header::Kind;
+pub use identity::{Entry, Identity, model_checksum, tensor_checksum};
+pub use record::{Selected, check_model, record, write};
 
 use crate::backend::Device;
-use crate::checkpoint::{Shard, read_json, write_safetensors};
 use crate::error::{Error, Result};
 use crate::metrics::Values;
 use crate::tensor::TqTensor;
 use half::bf16;
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
-
-const FORMAT: &str = "tq4-recording-1";
 
 /// What a recording holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,49 +55,49 @@ struct Dump {
     #[serde(default)]
     row_start: usize,
     shape: Vec<usize>,
+    bits: Option<u32>,
+    group_size: Option<usize>,
     // Python writes a NaN as `NaN`, which is not JSON; other writers write null.
     values: Vec<Option<f32>>,
 }
 
 impl Recording {
-    /// Reads a recording in either form and calls it `name`.
+    /// Reads a recording of one tensor in either form and calls it `name`.
     ///
     /// # Errors
-    /// When the file is neither form, or its shape does not fit its values.
+    /// When the file is neither form, its shape does not fit its values, it is a digest or holds
+    /// several tensors.
     pub fn read(name: &str, path: &Path) -> Result<Self> {
-        let place = path.display().to_string();
-        let mut head = Vec::new();
-        let meta =
-            std::fs::metadata(path).map_err(|e| Error::io("read the recording", path, &e))?;
-        if !meta.is_file() {
-            return Err(Error::input(
-                "not a regular file",
-                place,
-                "name a recording",
-            ));
+        let file = RecordingFile::open(path)?;
+        let tensors = &file.identity().tensors;
+        match tensors.as_slice() {
+            [one] => file.recording(name, &one.tensor_base),
+            _ => Err(Error::input(
+                format!(
+                    "the recording holds {} tensors, expected one",
+                    tensors.len()
+                ),
+                path.display().to_string(),
+                "tq4 compare takes it",
+            )),
         }
-        std::fs::File::open(path)
-            .and_then(|f| f.take(9).read_to_end(&mut head))
-            .map_err(|e| Error::io("read the recording", path, &e))?;
-        let recording = if head.get(8) == Some(&b'{') && head[7] == 0 {
-            Self::from_safetensors(name, path)?
-        } else {
-            Self::from_dump(name, read_json(path)?)
-                .map_err(|e| Error::input(&e.problem().what, &place, &e.problem().help))?
-        };
-        let expected = recording.shape[0].checked_mul(recording.shape[1]);
-        if expected != Some(recording.values().len()) || expected == Some(0) {
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let expected = self.shape[0].checked_mul(self.shape[1]);
+        let end = self.row_start.checked_add(self.shape[0]);
+        if expected != Some(self.values().len()) || expected == Some(0) || end.is_none() {
             return Err(Error::input(
                 format!(
                     "{} values found for shape {:?}",
-                    recording.values().len(),
-                    recording.shape
+                    self.values().len(),
+                    self.shape
                 ),
-                place,
+                path.display().to_string(),
                 "the recording is damaged; record it again",
             ));
         }
-        Ok(recording)
+        Ok(())
     }
 
     fn from_dump(name: &str, dump: Dump) -> Result<Self> {
@@ -119,6 +126,7 @@ impl Recording {
                 driver: String::new(),
                 api: String::new(),
                 software: false,
+                kernel_variant: String::new(),
                 kernel_checksum: String::new(),
             },
             data: if is_bf16 {
@@ -126,63 +134,6 @@ impl Recording {
             } else {
                 Data::F32(values)
             },
-        })
-    }
-
-    fn from_safetensors(name: &str, path: &Path) -> Result<Self> {
-        let bad = |what: &str| {
-            Error::input(
-                what,
-                path.display().to_string(),
-                "write recordings with --record DIR",
-            )
-        };
-        let shard = Shard::open(path)?;
-        let meta = shard.metadata();
-        let text = |key: &str| meta.get(key).cloned().unwrap_or_default();
-        if text("format") != FORMAT {
-            return Err(bad("a safetensors file, but not a tq4 recording"));
-        }
-        let info = shard
-            .info("values")
-            .ok_or_else(|| bad("no tensor \"values\" found"))?;
-        let bytes = shard
-            .data("values")
-            .ok_or_else(|| bad("the file is truncated"))?;
-        let [rows, cols] = info.shape[..] else {
-            return Err(bad("values have another shape than [rows, cols]"));
-        };
-        let data = match info.dtype {
-            Dtype::BF16 => Data::Bf16(
-                bytes
-                    .chunks_exact(2)
-                    .map(|b| bf16::from_le_bytes([b[0], b[1]]))
-                    .collect(),
-            ),
-            Dtype::F32 => Data::F32(
-                bytes
-                    .chunks_exact(4)
-                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                    .collect(),
-            ),
-            _ => return Err(bad("values are neither BF16 nor F32")),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            tensor_base: text("tensor_base"),
-            row_start: text("row_start")
-                .parse()
-                .map_err(|_| bad("row_start is not a number"))?,
-            shape: [rows, cols],
-            device: Device {
-                lane: text("lane"),
-                device: text("device"),
-                driver: text("driver"),
-                api: text("api"),
-                software: text("software") == "true",
-                kernel_checksum: text("kernel_checksum"),
-            },
-            data,
         })
     }
 
@@ -212,44 +163,4 @@ impl Recording {
         }
         None
     }
-}
-
-/// Writes a lane's BF16 output as a recording, with all that identifies it.
-///
-/// # Errors
-/// When `path` cannot be written.
-pub fn write(
-    path: &Path,
-    model: &str,
-    tensor: &TqTensor<'_>,
-    row_start: usize,
-    device: &Device,
-    values: &[bf16],
-) -> Result<()> {
-    let meta: HashMap<String, String> = [
-        ("format", FORMAT.to_owned()),
-        ("tool", format!("tq4 {}", env!("CARGO_PKG_VERSION"))),
-        ("model", model.to_owned()),
-        ("tensor_base", tensor.base().to_owned()),
-        ("row_start", row_start.to_string()),
-        ("row_count", tensor.rows().to_string()),
-        ("bits", tensor.layout().bits().to_string()),
-        ("group_size", tensor.layout().group_size().to_string()),
-        ("lane", device.lane.clone()),
-        ("device", device.device.clone()),
-        ("driver", device.driver.clone()),
-        ("api", device.api.clone()),
-        ("software", device.software.to_string()),
-        ("kernel_checksum", device.kernel_checksum.clone()),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_owned(), v))
-    .collect();
-    let view = TensorView::new(
-        Dtype::BF16,
-        vec![tensor.rows(), tensor.cols()],
-        bytemuck::cast_slice(values),
-    )
-    .map_err(|e| Error::input(e.to_string(), path.display().to_string(), ""))?;
-    write_safetensors(path, &[("values".to_owned(), view)], Some(meta))
 }

@@ -1,10 +1,16 @@
 //! The report: one record type, one exporter per format.
 
 mod csv;
+pub mod html;
+mod markdown;
 mod table;
+mod terminal;
+mod view;
 
 pub use self::csv::{Outputs, top_errors};
-pub use table::{Style, lanes_table, table, tensor_table};
+pub use markdown::{markdown, sweep_markdown};
+pub use table::{Style, lanes_table, metrics_table, table, tensor_table};
+pub use terminal::picture_text;
 
 use crate::codebook::Codebook;
 use crate::fault::Diagnosis;
@@ -108,6 +114,9 @@ pub struct LaneReport {
     pub api: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,
+    /// Which form of the kernel runs; null where a lane has one only.
+    #[serde(default)]
+    pub kernel_variant: Option<String>,
     /// First 16 hex digits of the SHA-256 of the kernel.
     pub kernel_checksum: Option<String>,
     /// Seconds by the wall for upload, kernel and download.
@@ -235,8 +244,8 @@ impl Report {
         text
     }
 
-    /// The decision in one line, with the reason: CUDA first, then every other kernel lane.
-    pub fn decision_line(&self) -> String {
+    /// For every kernel lane the worst decision over all tensors, with the reason; CUDA first.
+    pub fn worst_decisions(&self) -> Vec<(&Decision, String)> {
         let mut lanes: Vec<&str> = Vec::new();
         for d in self.tensors().iter().flat_map(|t| &t.decisions) {
             if !lanes.contains(&d.lane.as_str()) {
@@ -244,7 +253,7 @@ impl Report {
             }
         }
         let total = self.tensors().len();
-        let parts: Vec<String> = lanes
+        lanes
             .iter()
             .map(|lane| {
                 let all: Vec<(&str, &Decision)> = self
@@ -263,19 +272,24 @@ impl Report {
                     (None, Some(first)) => *first,
                     (None, None) => all[0],
                 };
-                if total == 1 || d.passed.is_none() {
-                    format!("{} ({})", d.decision, d.reason)
+                let reason = if total == 1 || d.passed.is_none() {
+                    d.reason.clone()
                 } else if failed.is_empty() {
-                    format!("{} ({total} of {total} tensors)", d.decision)
+                    format!("{total} of {total} tensors")
                 } else {
-                    format!(
-                        "{} ({} of {total} tensors; {base}: {})",
-                        d.decision,
-                        failed.len(),
-                        d.reason
-                    )
-                }
+                    format!("{} of {total} tensors; {base}: {}", failed.len(), d.reason)
+                };
+                (d, reason)
             })
+            .collect()
+    }
+
+    /// The decision in one line, with the reason: CUDA first, then every other kernel lane.
+    pub fn decision_line(&self) -> String {
+        let parts: Vec<String> = self
+            .worst_decisions()
+            .iter()
+            .map(|(d, reason)| format!("{} ({reason})", d.decision))
             .collect();
         format!("decision: {}", parts.join("; "))
     }

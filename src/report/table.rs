@@ -38,8 +38,8 @@ pub fn table(style: Style, header: &[&str]) -> Table {
     t
 }
 
-/// Three significant digits, short.
-fn short(v: f64) -> String {
+/// Five decimals, or three significant digits where those do not fit.
+pub(super) fn short(v: f64) -> String {
     if v.is_nan() {
         "NaN".into()
     } else if v == 0.0 {
@@ -52,7 +52,7 @@ fn short(v: f64) -> String {
 }
 
 /// Share of equal elements; 100 only when every one is.
-fn percent(m: &Metrics) -> String {
+pub(super) fn percent(m: &Metrics) -> String {
     let p = 100.0 * m.bit_equal as f64 / m.elements as f64;
     if m.bit_equal == m.elements {
         "100".into()
@@ -61,7 +61,8 @@ fn percent(m: &Metrics) -> String {
     }
 }
 
-fn plain(lane: &str) -> &str {
+/// A lane's name without what the published keys add to it.
+pub(super) fn plain(lane: &str) -> &str {
     lane.strip_suffix("_dequant")
         .unwrap_or(if lane == "bf16_source" {
             "source"
@@ -70,8 +71,19 @@ fn plain(lane: &str) -> &str {
         })
 }
 
-/// The comparisons of one tensor: a title line and a table.
-pub fn tensor_table(t: &TensorReport, style: Style) -> String {
+/// A sentence or two, wrapped where a terminal reads it.
+fn paragraph(text: &str, style: Style) -> String {
+    match style {
+        Style::Terminal => textwrap::fill(
+            text,
+            textwrap::Options::new(WIDTH.into()).subsequent_indent("  "),
+        ),
+        Style::Markdown => text.to_owned(),
+    }
+}
+
+/// Comparisons, each with its verdict.
+pub fn metrics_table(rows: &[(&Metrics, &str)], style: Style) -> Table {
     let mut table = table(
         style,
         &[
@@ -89,6 +101,23 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
             c.set_cell_alignment(CellAlignment::Right);
         }
     }
+    for (m, verdict) in rows {
+        table.add_row([
+            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
+            short(m.rmse_over_rhs_rms),
+            short(m.max_abs),
+            short(m.rel_p99),
+            percent(m),
+            m.max_ulp.to_string(),
+            (*verdict).to_owned(),
+        ]);
+    }
+    table
+}
+
+/// The comparisons of one tensor: a title line and a table.
+pub fn tensor_table(t: &TensorReport, style: Style) -> String {
+    let mut rows = Vec::new();
     for m in &t.metrics {
         let verdict = if m.rhs == "reference_dequant" {
             match t
@@ -104,16 +133,9 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
         } else {
             ""
         };
-        table.add_row([
-            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
-            short(m.rmse_over_rhs_rms),
-            short(m.max_abs),
-            short(m.rel_p99),
-            percent(m),
-            m.max_ulp.to_string(),
-            verdict.to_owned(),
-        ]);
+        rows.push((m, verdict));
     }
+    let table = metrics_table(&rows, style);
     let title = format!(
         "{}  rows {}..{}, {} columns, {} bits, group {}",
         printable(&t.tensor_base),
@@ -149,44 +171,53 @@ pub fn tensor_table(t: &TensorReport, style: Style) -> String {
     let diagnosis: String = t
         .diagnosis
         .iter()
-        .map(|d| format!("{gap}{}", printable(&d.summary())))
+        .map(|d| format!("{gap}{}", paragraph(&printable(&d.summary()), style)))
         .collect();
     format!("{title}\n{body}{codebook}{diagnosis}\n")
+}
+
+/// What became of a lane, and its device or why there is none.
+pub(super) fn lane_device(lane: &LaneReport) -> (&'static str, String) {
+    let status = match lane.status {
+        Status::Ran => "ran",
+        Status::Recorded => "recorded",
+        Status::Unavailable => "NOT RUN",
+        Status::Failed => "FAILED",
+        Status::Skipped => "skipped",
+    };
+    let mut device = match (&lane.device, &lane.reason) {
+        (_, Some(reason)) => reason.clone(),
+        (Some(device), None) => device.clone(),
+        (None, None) => String::new(),
+    };
+    if let (Some(api), None) = (&lane.api, &lane.reason)
+        && !api.is_empty()
+        && api != "CPU"
+    {
+        device += &format!(", {api}");
+    }
+    if let (Some(driver), None) = (&lane.driver, &lane.reason)
+        && !driver.is_empty()
+    {
+        device += &format!(", {driver}");
+    }
+    if let (Some(variant), None) = (&lane.kernel_variant, &lane.reason) {
+        device += &format!(", {variant}");
+    }
+    if lane.software == Some(true) {
+        device += ", software";
+    }
+    if let Some(help) = &lane.help {
+        device += &format!("; {help}");
+    }
+    (status, device)
 }
 
 /// Every lane and what became of it.
 pub fn lanes_table(lanes: &[LaneReport], style: Style) -> String {
     let mut table = table(style, &["lane", "status", "device"]);
     for lane in lanes {
-        let status = match lane.status {
-            Status::Ran => "ran",
-            Status::Recorded => "recorded",
-            Status::Unavailable => "NOT RUN",
-            Status::Failed => "FAILED",
-            Status::Skipped => "skipped",
-        };
-        let mut device = match (&lane.device, &lane.reason) {
-            (_, Some(reason)) => reason.clone(),
-            (Some(device), None) => device.clone(),
-            (None, None) => String::new(),
-        };
-        if let (Some(api), None) = (&lane.api, &lane.reason)
-            && !api.is_empty()
-            && api != "CPU"
-        {
-            device += &format!(", {api}");
-        }
-        if let (Some(driver), None) = (&lane.driver, &lane.reason)
-            && !driver.is_empty()
-        {
-            device += &format!(", {driver}");
-        }
-        if lane.software == Some(true) {
-            device += ", software";
-        }
-        if let Some(help) = &lane.help {
-            device += &format!("; {help}");
-        }
+        let (status, device) = lane_device(lane);
         table.add_row([printable(&lane.name), status.to_owned(), printable(&device)]);
     }
     let gap = if style == Style::Markdown {

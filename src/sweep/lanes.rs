@@ -72,6 +72,7 @@ impl<'l> Bench<'l> {
                     let cost = Cost {
                         kernel: Some(cost),
                         total: cost,
+                        launches: 1,
                         ..Default::default()
                     };
                     LaneRun::Ran(Vec::new(), cost)

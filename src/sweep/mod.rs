@@ -22,6 +22,7 @@ pub use plan::{Options, Plan, Tensor, dir_name};
 pub use record::Record;
 pub use summary::summarise;
 pub use table::text;
+pub(crate) use table::{lanes, row, totals};
 
 use crate::error::Result;
 use crate::lane::Lane;

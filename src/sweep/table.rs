@@ -84,7 +84,8 @@ pub fn text(
     out
 }
 
-fn row(t: &TensorRecord) -> Vec<String> {
+/// A tensor's line in the table.
+pub(crate) fn row(t: &TensorRecord) -> Vec<String> {
     let ratio = |m: &Metrics| format!("{:.5}", m.rmse_over_rhs_rms);
     let source = t.metrics.iter().find(|m| m.lhs == "reference_dequant");
     let worst = t
@@ -127,7 +128,7 @@ fn row(t: &TensorRecord) -> Vec<String> {
 }
 
 /// Every lane once, with the worst that became of it.
-fn lanes(tensors: &[TensorRecord]) -> Vec<LaneReport> {
+pub(crate) fn lanes(tensors: &[TensorRecord]) -> Vec<LaneReport> {
     let badness = |s: Status| match s {
         Status::Failed => 3,
         Status::Unavailable => 2,
@@ -147,7 +148,8 @@ fn lanes(tensors: &[TensorRecord]) -> Vec<LaneReport> {
     lanes
 }
 
-fn totals(header: &Header, s: &Summary) -> Vec<String> {
+/// Totals, a line each.
+pub(crate) fn totals(header: &Header, s: &Summary) -> Vec<String> {
     let part = if header.partition.count > 1 {
         format!("partition {}, ", header.partition)
     } else {

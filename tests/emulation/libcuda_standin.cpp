@@ -6,6 +6,7 @@
 // TQ4_STANDIN_FREE=BYTES is the memory of the device; allocations count against it.
 // TQ4_STANDIN_LOG=FILE gets the name of each function that is called, a line each.
 // TQ4_STANDIN_PTX=MAJOR.MINOR is the newest PTX it reads; 8.0 otherwise.
+// TQ4_STANDIN_ELAPSED=MILLISECONDS is what every pair of events is apart, in place of the time that went by.
 // TQ4_STANDIN_CAPABILITY=MAJOR.MINOR is the device's compute capability; 9.0 otherwise.
 //
 // Work runs when it is queued, except downloads: these wait for the stream to be synchronised, so that a
@@ -269,6 +270,14 @@ int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
     return SUCCESS;
 }
 
+int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, Stream *stream) {
+    ENTER_CURRENT(cuMemcpyDtoDAsync_v2);
+    if (!stream || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
+    if (!inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
+    memcpy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, size);
+    return SUCCESS;
+}
+
 int cuMemsetD32Async(u64 at, unsigned value, size_t count, Stream *stream) {
     ENTER_CURRENT(cuMemsetD32Async);
     if (!stream || !inside(device_memory, (uintptr_t)at, count * 4)) return INVALID_VALUE;
@@ -324,6 +333,7 @@ int cuEventElapsedTime(float *out, Event *start, Event *end) {
     ENTER_CURRENT(cuEventElapsedTime);
     if (!start->recorded || !end->recorded) return INVALID_VALUE;
     *out = std::chrono::duration<float, std::milli>(end->at - start->at).count();
+    if (const char *elapsed = getenv("TQ4_STANDIN_ELAPSED")) *out = strtof(elapsed, nullptr);
     return SUCCESS;
 }
 

@@ -67,6 +67,7 @@ functions! {
     free_host = "cuMemFreeHost"(*mut c_void);
     upload = "cuMemcpyHtoDAsync_v2"(DevicePtr, *const c_void, usize, Handle);
     download = "cuMemcpyDtoHAsync_v2"(*mut c_void, DevicePtr, usize, Handle);
+    copy = "cuMemcpyDtoDAsync_v2"(DevicePtr, DevicePtr, usize, Handle);
     fill = "cuMemsetD32Async"(DevicePtr, c_uint, usize, Handle);
     stream_create = "cuStreamCreate"(*mut Handle, c_uint);
     stream_synchronize = "cuStreamSynchronize"(Handle);

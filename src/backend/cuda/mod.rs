@@ -3,16 +3,20 @@
 //! Nothing but the driver is needed. The kernel's PTX is part of this program.
 
 mod api;
+mod kernel;
 mod memory;
 mod module;
+mod resident;
 mod tiles;
 
-use super::{Backend, Cost, Device, OutMut, checksum};
+use super::{Backend, Cost, Device, OutMut, Timed, Timing, checksum};
 use crate::error::{Error, Result};
-use crate::tensor::TqTensor;
-use api::{Caller, call};
+use crate::tensor::{Layout, TqTensor};
+use api::{Caller, Handle, call};
+use half::bf16;
 use memory::Context;
 use module::{MIN_CAPABILITY, Module};
+use resident::Resident;
 use serde::Serialize;
 use std::ffi::{c_char, c_int};
 
@@ -155,6 +159,7 @@ pub struct Cuda {
     caller: Caller,
     // These go in this order, the context last.
     slots: Vec<tiles::Slot>,
+    resident: Option<Resident>,
     module: Module,
     context: Context,
 }
@@ -212,14 +217,56 @@ impl Cuda {
                 driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
+                kernel_variant: if options.nvrtc && options.ptx.is_none() {
+                    format!("NVRTC, compute_{}{}", capability.0, capability.1)
+                } else {
+                    format!("PTX {}", module::isa(&ptx))
+                },
                 kernel_checksum: checksum(ptx.as_bytes()),
             },
             max_tile_bytes: options.max_tile_bytes,
             caller,
             slots: Vec::new(),
+            resident: None,
             module,
             context,
         })
+    }
+
+    /// The kernel for a layout and a type of output, `bf16` or `f32`.
+    fn entry_point(&self, layout: Layout, out: &str) -> Result<Handle> {
+        self.module.function(&format!(
+            "tq4_dequant_b{}_g{}_{out}",
+            layout.stored_bits(),
+            layout.group_size()
+        ))
+    }
+
+    fn decode(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>, poison: bool) -> Result<Cost> {
+        assert_eq!(out.len(), tensor.elements(), "one output per element");
+        self.context.make_current()?;
+        let kernel = self.entry_point(
+            tensor.layout(),
+            match out {
+                OutMut::Bf16(_) => "bf16",
+                OutMut::F32(_) => "f32",
+            },
+        )?;
+        let mode = tiles::Mode {
+            max_tile: self.max_tile_bytes,
+            poison,
+        };
+        let cost = tiles::run(&self.caller, kernel, &mut self.slots, tensor, out, mode);
+        if cost.is_err() {
+            self.slots.clear();
+        }
+        cost
+    }
+
+    /// What is loaded, with the context current.
+    fn loaded(&mut self) -> Result<&mut Resident> {
+        self.context.make_current()?;
+        Ok(self.resident.as_mut().expect("a tensor is loaded"))
     }
 }
 
@@ -236,30 +283,49 @@ impl Backend for Cuda {
     }
 
     fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
-        assert_eq!(out.len(), tensor.elements(), "one output per element");
+        self.decode(tensor, out, true)
+    }
+
+    fn timing(&mut self) -> Option<&mut dyn Timing> {
+        Some(self)
+    }
+}
+
+impl Timing for Cuda {
+    fn clock(&self) -> &'static str {
+        "CUDA events"
+    }
+
+    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
+        self.unload();
         self.context.make_current()?;
-        let layout = tensor.layout();
-        let kernel = self.module.function(&format!(
-            "tq4_dequant_b{}_g{}_{}",
-            layout.stored_bits(),
-            layout.group_size(),
-            match out {
-                OutMut::Bf16(_) => "bf16",
-                OutMut::F32(_) => "f32",
-            }
-        ))?;
-        let cost = tiles::run(
-            &self.caller,
-            kernel,
-            &mut self.slots,
-            tensor,
-            out,
-            self.max_tile_bytes,
-        );
-        if cost.is_err() {
-            self.slots.clear();
-        }
-        cost
+        let kernel = self.entry_point(tensor.layout(), "bf16")?;
+        let loaded = Resident::load(&self.caller, kernel, tensor, sets, copy_bytes)?;
+        self.resident = Some(loaded);
+        Ok(())
+    }
+
+    fn kernel(&mut self, set: usize) -> Result<Timed> {
+        self.loaded()?.kernel(set)
+    }
+
+    fn copy(&mut self) -> Result<Timed> {
+        self.loaded()?.copy()
+    }
+
+    fn read(&mut self, set: usize, out: &mut [bf16]) -> Result<()> {
+        self.loaded()?.read(set, bytemuck::cast_slice_mut(out))
+    }
+
+    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
+        self.decode(tensor, OutMut::Bf16(out), false)
+    }
+
+    fn unload(&mut self) {
+        // Memory is given back in its own context; where that fails there is nothing left to do.
+        let _ = self.context.make_current();
+        self.resident = None;
+        self.slots.clear();
     }
 }
 

@@ -4,11 +4,11 @@
 //! and empties one while the device copies and computes in the other.
 
 use super::api::{Caller, Handle, call};
+use super::kernel::{Input, MAX_ELEMENTS, launch};
 use super::memory::{DeviceMemory, Event, PinnedMemory, Stream};
 use crate::backend::{Cost, OutMut, POISON_BF16, POISON_F32, broke};
 use crate::error::Result;
 use crate::tensor::TqTensor;
-use std::ffi::c_void;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -17,42 +17,10 @@ use std::time::{Duration, Instant};
 const DEFAULT_TILE: u64 = 256 << 20;
 
 /// Part of the free memory that is left to others: 1 / 8.
-const SPARE: u64 = 8;
-
-/// Threads in a block of the kernel, and elements a thread decodes.
-const BLOCK: u32 = 256;
-const PER_THREAD: usize = 32;
-
-/// Most threads of one launch: the kernel counts them in 32 bits.
-const MAX_THREADS: usize = 1 << 31;
+pub(super) const SPARE: u64 = 8;
 
 // Poison is written as words: it must be the same for both types.
 const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as u32);
-
-/// Where things lie in a tile's input, at multiples of 256 bytes.
-#[derive(Debug, Clone, Copy)]
-struct Input {
-    signs: usize,
-    scales: usize,
-    packed: usize,
-    len: usize,
-}
-
-impl Input {
-    /// Of a tile of `rows` rows.
-    fn new(tensor: &TqTensor<'_>, rows: usize) -> Self {
-        let up = |n: usize| n.next_multiple_of(256);
-        let signs = up(16 * 4);
-        let scales = signs + up(tensor.cols());
-        let packed = scales + up(rows * tensor.groups_per_row() * 2);
-        Self {
-            signs,
-            scales,
-            packed,
-            len: packed + up(rows * tensor.layout().packed_len(tensor.cols())),
-        }
-    }
-}
 
 /// A stream with its memory. Fields drop in this order: the stream is idle by then, see `Drop`.
 #[derive(Debug)]
@@ -69,6 +37,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// What `new` allocates.
+    const ALLOCATIONS: u32 = 4;
+
     fn new(caller: &Caller, input: usize, output: usize) -> Result<Self> {
         Ok(Self {
             device_in: DeviceMemory::new(caller, input)?,
@@ -114,7 +85,7 @@ fn plan(
     let limit = max_tile.unwrap_or(DEFAULT_TILE);
     let bytes =
         |rows: usize| (Input::new(tensor, rows).len + rows * tensor.cols() * out_size) as u64;
-    let most_rows = tensor.rows().min(MAX_THREADS * PER_THREAD / tensor.cols());
+    let most_rows = tensor.rows().min(MAX_ELEMENTS / tensor.cols());
     if bytes(tensor.rows()) <= usable.min(limit) && most_rows == tensor.rows() {
         return Ok((tensor.rows(), 1));
     }
@@ -140,6 +111,15 @@ fn plan(
     Ok((rows, 2))
 }
 
+/// How to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode {
+    /// Most bytes of device memory a tile may take.
+    pub(super) max_tile: Option<u64>,
+    /// Whether outputs are poisoned first.
+    pub(super) poison: bool,
+}
+
 /// Dequantises `tensor` into `out`. `slots` are kept from call to call; the caller drops them when this
 /// fails.
 pub(super) fn run(
@@ -148,26 +128,29 @@ pub(super) fn run(
     slots: &mut Vec<Slot>,
     tensor: &TqTensor<'_>,
     mut out: OutMut<'_>,
-    max_tile: Option<u64>,
+    mode: Mode,
 ) -> Result<Cost> {
-    out.poison();
+    if mode.poison {
+        out.poison();
+    }
     let started = Instant::now();
     let out_size = out.element_size();
     let (mut free, mut total) = (0, 0);
     // SAFETY: both numbers outlive the call, which writes them.
     unsafe { call!(caller, memory_info = "cuMemGetInfo"(&mut free, &mut total))? };
     let held: u64 = slots.iter().map(Slot::device_bytes).sum();
-    let (rows, count) = plan(caller, tensor, out_size, free as u64 + held, max_tile)?;
+    let (rows, count) = plan(caller, tensor, out_size, free as u64 + held, mode.max_tile)?;
     let input = Input::new(tensor, rows);
     let output = rows * tensor.cols() * out_size;
+    let mut cost = Cost::default();
     if slots.len() < count || !slots.iter().all(|s| s.fits(input.len, output)) {
         slots.clear();
         for _ in 0..count {
             slots.push(Slot::new(caller, input.len, output)?);
+            cost.allocations += Slot::ALLOCATIONS;
         }
     }
 
-    let mut cost = Cost::default();
     let mut kernel_ms = Some(0.0f64);
     let row_out = tensor.cols() * out_size;
     let mut finish = |slot: &mut Slot, out: &mut [u8]| -> Result<()> {
@@ -188,7 +171,7 @@ pub(super) fn run(
         let slot = &mut slots[i % count];
         finish(slot, out.bytes_mut())?;
         let tile = first..tensor.rows().min(first + rows);
-        cost.bytes_copied += submit(caller, kernel, slot, tensor, tile, out_size)?;
+        cost.bytes_copied += submit(caller, kernel, slot, tensor, tile, out_size, mode.poison)?;
         cost.launches += 1;
     }
     for slot in slots.iter_mut() {
@@ -207,23 +190,10 @@ fn submit(
     tensor: &TqTensor<'_>,
     tile: Range<usize>,
     out_size: usize,
+    poison: bool,
 ) -> Result<u64> {
     let input = Input::new(tensor, tile.len());
-    let per_row = tensor.groups_per_row();
-    let row_len = tensor.layout().packed_len(tensor.cols());
-    let codes = &tensor.packed()[tile.start * row_len..tile.end * row_len];
-    let scales = &tensor.scales()[tile.start * per_row..tile.end * per_row];
-    let mut centroids = [0f32; 16];
-    centroids[..tensor.layout().levels()].copy_from_slice(tensor.codebook().centroids());
-
-    let host = slot.host_in.bytes();
-    let mut put = |at: usize, bytes: &[u8]| host[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, bytemuck::bytes_of(&centroids));
-    put(input.signs, bytemuck::cast_slice(tensor.signs()));
-    put(input.scales, bytemuck::cast_slice(scales));
-    put(input.packed, codes);
-    let up = input.packed + codes.len();
-
+    let up = input.fill(tensor, tile.clone(), slot.host_in.bytes());
     let elements = tile.len() * tensor.cols();
     let down = elements * out_size;
     let (from, to) = (slot.device_in.ptr, slot.device_out.ptr);
@@ -236,48 +206,27 @@ fn submit(
             caller,
             upload = "cuMemcpyHtoDAsync"(from, slot.host_in.as_ptr(), up, stream)
         )?;
-        call!(
-            caller,
-            fill = "cuMemsetD32Async"(to, POISON_F32, down / 4, stream)
-        )?;
+        if poison {
+            call!(
+                caller,
+                fill = "cuMemsetD32Async"(to, POISON_F32, down / 4, stream)
+            )?;
+        }
     }
-
-    let mut packed = from + input.packed as u64;
-    let mut scales = from + input.scales as u64;
-    let mut signs = from + input.signs as u64;
-    let mut centroids = from;
-    let mut output = to;
-    let mut blocks = (elements / PER_THREAD) as u32;
-    let mut row_blocks = (tensor.cols() / PER_THREAD) as u32;
-    let mut parameters: [*mut c_void; 7] = [
-        (&raw mut packed).cast(),
-        (&raw mut scales).cast(),
-        (&raw mut signs).cast(),
-        (&raw mut centroids).cast(),
-        (&raw mut output).cast(),
-        (&raw mut blocks).cast(),
-        (&raw mut row_blocks).cast(),
-    ];
     slot.start.record(&slot.stream)?;
-    // SAFETY: the parameters are those of the kernel's entry points, in order and in type, and outlive
-    // the call, which copies them. All device addresses are multiples of 256, as the driver's are, and
-    // the kernel stays inside the tile's memory: it reads and writes `blocks` blocks.
+    // SAFETY: the tile was put there above and fits (`Slot::fits`); the memory stays until the stream is
+    // idle, and the driver's addresses are multiples of 256.
     unsafe {
-        call!(
+        let cols = tensor.cols();
+        launch(
             caller,
-            launch = "cuLaunchKernel"(
-                kernel,
-                blocks.div_ceil(BLOCK),
-                1,
-                1,
-                BLOCK,
-                1,
-                1,
-                0,
-                stream,
-                parameters.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
+            kernel,
+            &slot.stream,
+            &input,
+            from,
+            to,
+            elements,
+            cols,
         )?;
     }
     slot.end.record(&slot.stream)?;

@@ -25,6 +25,8 @@ pub struct AdapterInfo {
     pub workgroup_memory: u32,
     /// Whether it has subgroup operations.
     pub subgroups: bool,
+    /// Least and most invocations in a subgroup.
+    pub subgroup_sizes: [u32; 2],
     /// Whether it has timestamp queries.
     pub timestamps: bool,
 }
@@ -82,6 +84,7 @@ pub(super) fn describe(index: usize, adapter: &::wgpu::Adapter) -> AdapterInfo {
     let features = adapter.features();
     AdapterInfo {
         index,
+        subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         name: info.name,
         driver: format!("{} {}", info.driver, info.driver_info)
             .trim()

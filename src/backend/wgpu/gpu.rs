@@ -1,55 +1,58 @@
 //! Device, pipelines and buffers of one adapter.
 
-use super::chunk;
+use super::dispatch::Dispatch;
+use super::scope::Scope;
+use super::timer::Timer;
+use super::{probe, shader};
 use crate::backend::{Cost, POISON_F32, broke};
-use crate::error::Result;
-use crate::tensor::{Layout, TqTensor};
+use crate::error::{Error, Result};
+use crate::tensor::Layout;
 use ::wgpu::{self, BufferUsages, Features};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// Bytes of poison copied at a time.
 const POISON_BYTES: u64 = 1 << 20;
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    groups: u32,
-    groups_per_row: u32,
-    first_group: u32,
-    workgroups_x: u32,
-    centroids: [f32; 16],
-}
+/// Usage of a result.
+pub(super) const RESULT: BufferUsages = BufferUsages::STORAGE
+    .union(BufferUsages::COPY_SRC)
+    .union(BufferUsages::COPY_DST);
 
-struct Timer {
-    queries: wgpu::QuerySet,
-    resolve: wgpu::Buffer,
-    read: wgpu::Buffer,
-    period: f64,
-}
+/// How a buffer that the host reads is used.
+pub(super) const READ: BufferUsages = BufferUsages::MAP_READ.union(BufferUsages::COPY_DST);
 
 /// An open device.
 pub(super) struct Gpu {
-    lane: String,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    module: wgpu::ShaderModule,
+    pub(super) lane: String,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) timer: Option<Timer>,
+    /// Strides that go by shuffles are below it; 1 in the variant without subgroups.
+    pub(super) reach: u32,
+    /// The text that the driver got.
+    pub(super) shader: String,
+    module: Option<wgpu::ShaderModule>,
     bindings: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     pipelines: HashMap<(Layout, bool), wgpu::ComputePipeline>,
     buffers: HashMap<&'static str, wgpu::Buffer>,
+    allocations: u32,
     poison: wgpu::Buffer,
-    timer: Option<Timer>,
 }
 
 impl Gpu {
-    pub(super) fn new(adapter: &wgpu::Adapter, lane: &str, shader: &str) -> Result<Self> {
-        let features = adapter.features() & Features::TIMESTAMP_QUERY;
+    /// Opens `adapter` and compiles the variant of `text` that suits it; `subgroups` forces one.
+    pub(super) fn new(
+        adapter: &wgpu::Adapter,
+        lane: &str,
+        text: &str,
+        subgroups: Option<bool>,
+    ) -> Result<Self> {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tq4"),
-            required_features: features,
+            required_features: adapter.features() & (Timer::FEATURES | Features::SUBGROUP),
             // The adapter's own: the defaults would hold a large GPU to 128 MiB.
             required_limits: adapter.limits(),
             ..Default::default()
@@ -58,10 +61,6 @@ impl Gpu {
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
         let scope = Scope::open(&device);
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("tq4_dequant"),
-            source: wgpu::ShaderSource::Wgsl(shader.into()),
-        });
         let bindings = bind_group_layout(&device);
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
@@ -74,43 +73,85 @@ impl Gpu {
             usage: BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let timer = (!features.is_empty()).then(|| Timer::new(&device, &queue));
+        let timer = Timer::new(&device, &queue);
         scope.close(lane)?;
         queue.write_buffer(
             &poison,
             0,
             &POISON_F32.to_ne_bytes().repeat(POISON_BYTES as usize / 4),
         );
-        Ok(Self {
+        let mut gpu = Self {
             lane: lane.to_owned(),
             device,
             queue,
-            module,
+            timer,
+            reach: 1,
+            shader: String::new(),
+            module: None,
             bindings,
             pipeline_layout,
             pipelines: HashMap::new(),
             buffers: HashMap::new(),
+            allocations: 0,
             poison,
-            timer,
-        })
+        };
+        gpu.choose_variant(text, least_subgroup(&adapter.get_info()), subgroups)?;
+        Ok(gpu)
     }
 
-    fn pipeline(&mut self, layout: Layout, is_f32: bool) -> wgpu::ComputePipeline {
+    fn choose_variant(&mut self, text: &str, promised: u32, wanted: Option<bool>) -> Result<()> {
+        let there = self.device.features().contains(Features::SUBGROUP);
+        if there && wanted != Some(false) {
+            self.reach = probe::reach(self, promised)?;
+        }
+        if wanted == Some(true) && self.reach < 2 {
+            return Err(Error::unavailable(
+                "the adapter has no subgroups of consecutive invocations",
+                format!("lane {}", self.lane),
+                "use the variant that works through workgroup memory",
+            ));
+        }
+        self.shader = shader::variant(text, self.reach > 1);
+        let module = self.scoped(|gpu| {
+            gpu.device
+                .create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some("tq4_dequant"),
+                    source: wgpu::ShaderSource::Wgsl(gpu.shader.as_str().into()),
+                })
+        })?;
+        self.module = Some(module);
+        Ok(())
+    }
+
+    /// Does `work` and reports the errors that it made.
+    pub(super) fn scoped<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T> {
+        let scope = Scope::open(&self.device);
+        let made = work(self);
+        scope.close(&self.lane)?;
+        Ok(made)
+    }
+
+    pub(super) fn pipeline(&mut self, layout: Layout, is_f32: bool) -> wgpu::ComputePipeline {
+        let module = self.module.as_ref().expect("made when opened");
         let make = || {
             let n = layout.group_size() as f64;
+            let mut constants = vec![
+                ("N", n),
+                ("STORED_BITS", layout.stored_bits().into()),
+                ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
+                ("OUT_F32", f64::from(u8::from(is_f32))),
+            ];
+            if self.reach > 1 {
+                constants.push(("REACH", self.reach.into()));
+            }
             self.device
                 .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some("tq4_dequant"),
                     layout: Some(&self.pipeline_layout),
-                    module: &self.module,
+                    module,
                     entry_point: Some("tq4_dequant"),
                     compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &[
-                            ("N", n),
-                            ("STORED_BITS", layout.stored_bits().into()),
-                            ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
-                            ("OUT_F32", f64::from(u8::from(is_f32))),
-                        ],
+                        constants: &constants,
                         // Every element is written before it is read.
                         zero_initialize_workgroup_memory: false,
                     },
@@ -123,102 +164,52 @@ impl Gpu {
             .clone()
     }
 
+    /// A new buffer of at least `size` bytes.
+    pub(super) fn allocate(&mut self, label: &str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
+        self.allocations += 1;
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: size.next_multiple_of(16),
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
     /// A buffer of at least `size` bytes, kept for the next call.
-    fn buffer(&mut self, name: &'static str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
-        let size = size.next_multiple_of(16);
+    pub(super) fn buffer(
+        &mut self,
+        name: &'static str,
+        size: u64,
+        usage: BufferUsages,
+    ) -> wgpu::Buffer {
         match self.buffers.get(name) {
             Some(b) if b.size() >= size => b.clone(),
             _ => {
-                let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(name),
-                    size,
-                    usage,
-                    mapped_at_creation: false,
-                });
+                let buffer = self.allocate(name, size, usage);
                 self.buffers.insert(name, buffer.clone());
                 buffer
             }
         }
     }
 
-    /// Writes `bytes` to a buffer of its own, padded to whole words.
-    fn upload(&mut self, name: &'static str, bytes: &[u8], usage: BufferUsages) -> wgpu::Buffer {
-        let buffer = self.buffer(name, bytes.len() as u64, usage | BufferUsages::COPY_DST);
+    /// Writes `bytes` to a buffer, padded to whole words.
+    pub(super) fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
         let whole = bytes.len() / 4 * 4;
-        self.queue.write_buffer(&buffer, 0, &bytes[..whole]);
+        self.queue.write_buffer(buffer, 0, &bytes[..whole]);
         if whole < bytes.len() {
             let mut word = [0; 4];
             word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.queue.write_buffer(&buffer, whole as u64, &word);
+            self.queue.write_buffer(buffer, whole as u64, &word);
         }
-        buffer
     }
 
-    /// Decodes the given groups of `tensor` into `out`.
-    pub(super) fn run(
-        &mut self,
-        tensor: &TqTensor<'_>,
-        groups: Range<usize>,
-        max_workgroups: u32,
-        is_f32: bool,
-        out: &mut [u8],
-    ) -> Result<Cost> {
-        let scope = Scope::open(&self.device);
-        let submitted = self.submit(tensor, groups, max_workgroups, is_f32, out.len() as u64);
-        // Validation and memory errors come first: mapping would only repeat them, less clearly.
-        scope.close(&self.lane)?;
-        let (read, bytes_copied) = submitted;
-        let bytes = self.map(&read, out.len() as u64)?;
-        out.copy_from_slice(&bytes);
-        drop(bytes);
-        read.unmap();
-        let kernel = self.kernel_time();
-        Ok(Cost {
-            kernel,
-            bytes_copied: bytes_copied + out.len() as u64,
-            ..Cost::default()
-        })
-    }
-
-    fn submit(
-        &mut self,
-        tensor: &TqTensor<'_>,
-        groups: Range<usize>,
-        max_workgroups: u32,
-        is_f32: bool,
-        out_bytes: u64,
-    ) -> (wgpu::Buffer, u64) {
-        let layout = tensor.layout();
-        let pipeline = self.pipeline(layout, is_f32);
-        let packed_group = layout.packed_group();
-        let packed = &tensor.packed()[groups.start * packed_group..groups.end * packed_group];
-        let scales: &[u8] = bytemuck::cast_slice(&tensor.scales()[groups.clone()]);
-        let signs: &[u8] = bytemuck::cast_slice(tensor.signs());
-        let workgroups =
-            (groups.len() * layout.group_size()).div_ceil(chunk::ELEMENTS_PER_WORKGROUP);
-        let [x, y] = chunk::grid(workgroups as u32, max_workgroups);
-        let mut params = Params {
-            groups: groups.len() as u32,
-            groups_per_row: tensor.groups_per_row() as u32,
-            first_group: (groups.start % tensor.groups_per_row()) as u32,
-            workgroups_x: x,
-            centroids: [0.0; 16],
-        };
-        params.centroids[..layout.levels()].copy_from_slice(tensor.codebook().centroids());
-        let bytes_copied = (packed.len() + scales.len() + signs.len()) as u64;
-        let inputs = [
-            self.upload("params", bytemuck::bytes_of(&params), BufferUsages::UNIFORM),
-            self.upload("packed", packed, BufferUsages::STORAGE),
-            self.upload("scales", scales, BufferUsages::STORAGE),
-            self.upload("signs", signs, BufferUsages::STORAGE),
-        ];
-        let result_usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let result = self.buffer("result", out_bytes, result_usage);
-        let read = self.buffer(
-            "read",
-            out_bytes,
-            BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-        );
+    /// Binds the inputs and `bytes` of `result`.
+    pub(super) fn bind(
+        &self,
+        inputs: &[wgpu::Buffer; 4],
+        result: &wgpu::Buffer,
+        bytes: u64,
+    ) -> wgpu::BindGroup {
         let mut entries: Vec<wgpu::BindGroupEntry<'_>> = inputs
             .iter()
             .enumerate()
@@ -230,82 +221,133 @@ impl Gpu {
         entries.push(wgpu::BindGroupEntry {
             binding: 4,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: &result,
+                buffer: result,
                 offset: 0,
-                size: std::num::NonZeroU64::new(out_bytes),
+                size: std::num::NonZeroU64::new(bytes),
             }),
         });
-        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &self.bindings,
             entries: &entries,
+        })
+    }
+
+    /// Fills `bytes` of `buffer` with poison.
+    pub(super) fn poison(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+    ) {
+        for start in (0..bytes).step_by(POISON_BYTES as usize) {
+            let size = POISON_BYTES.min(bytes - start);
+            encoder.copy_buffer_to_buffer(&self.poison, 0, buffer, start, size);
+        }
+    }
+
+    /// Uploads, decodes and reads back one dispatch. The result is poisoned first when `poison` says so.
+    pub(super) fn run(
+        &mut self,
+        dispatch: &Dispatch<'_>,
+        poison: bool,
+        out: &mut [u8],
+    ) -> Result<Cost> {
+        let before = self.allocations;
+        // Validation and memory errors come first: mapping would only repeat them, less clearly.
+        let read = self.scoped(|gpu| gpu.submit(dispatch, poison))?;
+        let bytes = self.map(&read, dispatch.out_bytes)?;
+        out.copy_from_slice(&bytes);
+        drop(bytes);
+        read.unmap();
+        Ok(Cost {
+            kernel: self.elapsed(),
+            launches: 1,
+            bytes_copied: dispatch.input_bytes() + dispatch.out_bytes,
+            allocations: self.allocations - before,
+            ..Cost::default()
+        })
+    }
+
+    fn submit(&mut self, dispatch: &Dispatch<'_>, poison: bool) -> wgpu::Buffer {
+        let pipeline = self.pipeline(dispatch.layout, dispatch.is_f32);
+        let inputs = dispatch.inputs().map(|(name, bytes, usage)| {
+            let buffer = self.buffer(name, bytes.len() as u64, usage | BufferUsages::COPY_DST);
+            self.write(&buffer, bytes);
+            buffer
         });
+        let result = self.buffer("result", dispatch.out_bytes, RESULT);
+        let read = self.buffer("read", dispatch.out_bytes, READ);
+        let bind_group = self.bind(&inputs, &result, dispatch.out_bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        for start in (0..out_bytes).step_by(POISON_BYTES as usize) {
-            let size = POISON_BYTES.min(out_bytes - start);
-            encoder.copy_buffer_to_buffer(&self.poison, 0, &result, start, size);
+        if poison {
+            self.poison(&mut encoder, &result, dispatch.out_bytes);
         }
         {
-            let timestamp_writes = self
-                .timer
-                .as_ref()
-                .map(|t| wgpu::ComputePassTimestampWrites {
-                    query_set: &t.queries,
-                    beginning_of_pass_write_index: Some(0),
-                    end_of_pass_write_index: Some(1),
-                });
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: None,
-                timestamp_writes,
+                timestamp_writes: self.timer.as_ref().map(Timer::of_pass),
             });
+            let [x, y] = dispatch.grid;
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &bind_group, &[]);
             pass.dispatch_workgroups(x, y, 1);
         }
         if let Some(t) = &self.timer {
-            encoder.resolve_query_set(&t.queries, 0..2, &t.resolve, 0);
-            encoder.copy_buffer_to_buffer(&t.resolve, 0, &t.read, 0, 16);
+            t.resolve(&mut encoder);
         }
-        encoder.copy_buffer_to_buffer(&result, 0, &read, 0, out_bytes);
+        encoder.copy_buffer_to_buffer(&result, 0, &read, 0, dispatch.out_bytes);
         self.queue.submit([encoder.finish()]);
-        (read, bytes_copied)
+        read
     }
 
-    fn map(&self, buffer: &wgpu::Buffer, size: u64) -> Result<wgpu::BufferView> {
+    /// Waits until all that was submitted is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| self.lost(&e))?;
+        Ok(())
+    }
+
+    fn lost(&self, e: &dyn std::fmt::Display) -> Error {
+        broke(
+            &self.lane,
+            format!("the device did not return its result: {e}"),
+            "see the driver's log",
+        )
+    }
+
+    pub(super) fn map(&self, buffer: &wgpu::Buffer, size: u64) -> Result<wgpu::BufferView> {
         let (sender, receiver) = mpsc::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
             // The receiver is gone only when the wait below failed.
             let _ = sender.send(result);
         });
-        let failed = |e: &dyn std::fmt::Display| {
-            broke(
-                &self.lane,
-                format!("the device did not return its result: {e}"),
-                "see the driver's log",
-            )
-        };
-        self.device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| failed(&e))?;
+        self.wait()?;
         receiver
             .recv()
-            .map_err(|e| failed(&e))?
-            .map_err(|e| failed(&e))?;
-        buffer.get_mapped_range(0..size).map_err(|e| failed(&e))
+            .map_err(|e| self.lost(&e))?
+            .map_err(|e| self.lost(&e))?;
+        buffer.get_mapped_range(0..size).map_err(|e| self.lost(&e))
     }
 
-    /// Time of the last pass; `None` when the timestamps are missing, tie or run backwards.
-    fn kernel_time(&self) -> Option<Duration> {
-        let t = self.timer.as_ref()?;
-        let view = self.map(&t.read, 16).ok()?;
-        let ticks: Vec<u64> = view
-            .chunks_exact(8)
-            .map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")))
-            .collect();
+    /// Time between the last pair of timestamps; `None` when they are missing, tie or run backwards.
+    pub(super) fn elapsed(&self) -> Option<Duration> {
+        let timer = self.timer.as_ref()?;
+        let view = self.map(timer.read(), 16).ok()?;
+        let elapsed = timer.elapsed(&view);
         drop(view);
-        t.read.unmap();
-        let elapsed = ticks[1].checked_sub(ticks[0]).filter(|d| *d > 0)?;
-        Some(Duration::from_nanos((elapsed as f64 * t.period) as u64))
+        timer.read().unmap();
+        elapsed
+    }
+}
+
+/// Least invocations in a subgroup. For Metal wgpu has the range of all devices, 4 to 64; Apple's have 32.
+fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
+    if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") {
+        32
+    } else {
+        info.subgroup_min_size
     }
 }
 
@@ -332,67 +374,4 @@ fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
             entry(4, storage(false)),
         ],
     })
-}
-
-impl Timer {
-    fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
-        let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("timestamps"),
-                size: 16,
-                usage,
-                mapped_at_creation: false,
-            })
-        };
-        Self {
-            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count: 2,
-            }),
-            resolve: buffer(BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC),
-            read: buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST),
-            period: f64::from(queue.get_timestamp_period()),
-        }
-    }
-}
-
-/// Error scopes for every kind of error, opened and closed together.
-struct Scope([wgpu::ErrorScopeGuard; 3]);
-
-impl Scope {
-    fn open(device: &wgpu::Device) -> Self {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        Self([Internal, OutOfMemory, Validation].map(|f| device.push_error_scope(f)))
-    }
-
-    fn close(self, lane: &str) -> Result<()> {
-        let [internal, memory, validation] = self.0;
-        let errors: Vec<wgpu::Error> = [validation, memory, internal]
-            .into_iter()
-            .filter_map(|g| pollster::block_on(g.pop()))
-            .collect();
-        match errors.into_iter().next() {
-            None => Ok(()),
-            Some(e @ wgpu::Error::OutOfMemory { .. }) => Err(broke(
-                lane,
-                format!("the device is out of memory: {e}"),
-                "validate fewer rows at a time",
-            )),
-            Some(e) => {
-                // The first line names the failure; the rest is wgpu's own trace.
-                let text = e.to_string();
-                let lines: Vec<&str> = text
-                    .lines()
-                    .map(str::trim)
-                    .filter(|l| !l.is_empty())
-                    .collect();
-                Err(broke(
-                    lane,
-                    lines.join(" "),
-                    "report this with the output of tq4 devices",
-                ))
-            }
-        }
-    }
 }

@@ -1,0 +1,30 @@
+//! What the benchmarks share: the tensor, and the copy that a speed is held to.
+
+#![allow(dead_code)] // each benchmark uses its own part
+
+use rayon::prelude::*;
+use tq4::synthetic::{self, Rng, Scales};
+use tq4::tensor::{Layout, TqTensor};
+
+/// A tensor of random codes with a trained layer's scales.
+pub fn tensor(bits: u32, group_size: usize, rows: usize, cols: usize) -> TqTensor<'static> {
+    let layout = Layout::new(bits, group_size).expect("a layout that exists");
+    synthetic::tensor(&mut Rng::new(1), layout, rows, cols, Scales::Usual)
+        .expect("whole groups in a row")
+}
+
+/// Bytes that decoding must move at least: codes, scales and signs in, `element_size` bytes an element out.
+pub fn bytes_moved(tensor: &TqTensor<'_>, element_size: usize) -> usize {
+    size_of_val(tensor.packed())
+        + size_of_val(tensor.scales())
+        + size_of_val(tensor.signs())
+        + tensor.elements() * element_size
+}
+
+/// `memcpy` on every thread, a part each; moves `2 * to.len()` bytes.
+pub fn parallel_copy(from: &[u8], to: &mut [u8]) {
+    let part = to.len().div_ceil(rayon::current_num_threads());
+    to.par_chunks_mut(part)
+        .zip(from.par_chunks(part))
+        .for_each(|(to, from)| to.copy_from_slice(from));
+}

@@ -1,0 +1,35 @@
+//! Names and globs of the command line, one a line, against a model with awkward names.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+use tq4::checkpoint::{Config, TqModel, write_tq_model};
+use tq4::codebook::Codebook;
+use tq4::encode::quantize;
+use tq4::tensor::Layout;
+
+fn model() -> &'static TqModel {
+    static MODEL: OnceLock<(TempDir, TqModel)> = OnceLock::new();
+    let (_, model) = MODEL.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(2, 32).unwrap();
+        let codebook = Arc::new(Codebook::lloyd_max(2, 32));
+        let tensors: Vec<_> = ["a.b.c", "a.b[0]", "a.{x}", "a*", "\u{e9}.proj", "a.b.weight"]
+            .iter()
+            .map(|base| quantize(base, &[0.5; 32], 32, layout, &[1; 32], &codebook).unwrap())
+            .collect();
+        write_tq_model(dir.path(), &Config { layout, codebook }, &tensors).unwrap();
+        let model = TqModel::open(dir.path()).unwrap();
+        (dir, model)
+    });
+    model
+}
+
+fuzz_target!(|text: &str| {
+    let patterns: Vec<String> = text.lines().map(str::to_owned).collect();
+    match model().select(&patterns) {
+        Ok(bases) => assert!(bases.iter().all(|b| model().info(b).is_ok())),
+        Err(e) => drop(e.to_string()),
+    }
+});

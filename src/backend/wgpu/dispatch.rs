@@ -1,0 +1,82 @@
+//! What one dispatch of the kernel takes.
+
+use super::chunk;
+use crate::tensor::{Layout, TqTensor};
+use ::wgpu::BufferUsages;
+use std::ops::Range;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    groups: u32,
+    groups_per_row: u32,
+    first_group: u32,
+    workgroups_x: u32,
+    centroids: [f32; 16],
+}
+
+/// The kernel's inputs for some groups of a tensor.
+pub(super) struct Dispatch<'a> {
+    pub(super) layout: Layout,
+    pub(super) is_f32: bool,
+    /// Workgroups in x and y.
+    pub(super) grid: [u32; 2],
+    /// Bytes of the result.
+    pub(super) out_bytes: u64,
+    params: Params,
+    packed: &'a [u8],
+    scales: &'a [u8],
+    signs: &'a [u8],
+}
+
+impl<'a> Dispatch<'a> {
+    pub(super) fn new(
+        tensor: &'a TqTensor<'_>,
+        groups: Range<usize>,
+        max_workgroups: u32,
+        is_f32: bool,
+    ) -> Self {
+        let layout = tensor.layout();
+        let elements = groups.len() * layout.group_size();
+        let workgroups = elements.div_ceil(chunk::ELEMENTS_PER_WORKGROUP) as u32;
+        let grid = chunk::grid(workgroups, max_workgroups);
+        let mut params = Params {
+            groups: groups.len() as u32,
+            groups_per_row: tensor.groups_per_row() as u32,
+            first_group: (groups.start % tensor.groups_per_row()) as u32,
+            workgroups_x: grid[0],
+            centroids: [0.0; 16],
+        };
+        params.centroids[..layout.levels()].copy_from_slice(tensor.codebook().centroids());
+        let group = layout.packed_group();
+        Self {
+            layout,
+            is_f32,
+            grid,
+            out_bytes: (elements * if is_f32 { 4 } else { 2 }) as u64,
+            params,
+            packed: &tensor.packed()[groups.start * group..groups.end * group],
+            scales: bytemuck::cast_slice(&tensor.scales()[groups]),
+            signs: bytemuck::cast_slice(tensor.signs()),
+        }
+    }
+
+    /// The inputs in the order of their bindings.
+    pub(super) fn inputs(&self) -> [(&'static str, &[u8], BufferUsages); 4] {
+        [
+            (
+                "params",
+                bytemuck::bytes_of(&self.params),
+                BufferUsages::UNIFORM,
+            ),
+            ("packed", self.packed, BufferUsages::STORAGE),
+            ("scales", self.scales, BufferUsages::STORAGE),
+            ("signs", self.signs, BufferUsages::STORAGE),
+        ]
+    }
+
+    /// Bytes of all inputs.
+    pub(super) fn input_bytes(&self) -> u64 {
+        self.inputs().iter().map(|(_, b, _)| b.len() as u64).sum()
+    }
+}

@@ -1,0 +1,248 @@
+//! A run against an earlier one.
+
+use super::record::{Measure, Record, ShapeRecord, Speed};
+use super::stats;
+use serde::{Deserialize, Serialize};
+
+/// Confidence of each run's interval, so that the quotient of both holds with 95 %.
+const CONFIDENCE_EACH: f64 = 0.975;
+
+/// What became of a speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Faster by more than the tolerance.
+    Faster,
+    /// Slower by more than the tolerance.
+    Slower,
+    /// The same within the tolerance.
+    Same,
+    /// The intervals are too wide to tell, or there are none.
+    NotDecidable,
+}
+
+impl Outcome {
+    /// `faster`, `slower`, `same` or `not decidable`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Same => "same",
+            Self::NotDecidable => "not decidable",
+        }
+    }
+}
+
+/// One speed of this run beside the same of an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// What was timed.
+    pub name: String,
+    /// The lane.
+    pub lane: String,
+    /// What was timed of it.
+    pub measure: Measure,
+    /// Speed now over speed then.
+    pub speed_ratio: f64,
+    /// The quotient lies in here with 95 % confidence.
+    pub interval: Option<[f64; 2]>,
+    /// What that means.
+    pub outcome: Outcome,
+    /// What else is not as it was: the device, the driver, the kernel, the clock.
+    pub notes: Vec<String>,
+}
+
+/// A run against an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Part by which a speed may differ and still be the same.
+    pub tolerance: f64,
+    /// Every speed that both records have.
+    pub changes: Vec<Change>,
+    /// What could not be compared, a line each.
+    pub left_out: Vec<String>,
+}
+
+/// Compares every speed that both records have.
+pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
+    let (mut changes, mut left_out) = (Vec::new(), Vec::new());
+    for shape in &new.shapes {
+        let same = |o: &&ShapeRecord| {
+            (&o.name, o.shape[1], o.bits, o.group_size)
+                == (&shape.name, shape.shape[1], shape.bits, shape.group_size)
+        };
+        let Some(then) = old.shapes.iter().find(same) else {
+            left_out.push(format!(
+                "{}, {} bits, group {} is not in the baseline",
+                shape.name, shape.bits, shape.group_size
+            ));
+            continue;
+        };
+        for lane in &shape.lanes {
+            let Some(times) = &lane.times else { continue };
+            let Some(before) = then
+                .lanes
+                .iter()
+                .find(|l| l.lane == lane.lane)
+                .and_then(|l| l.times.as_ref())
+            else {
+                left_out.push(format!(
+                    "{}: lane {} has no time in the baseline",
+                    shape.name, lane.lane
+                ));
+                continue;
+            };
+            for measure in Measure::ALL {
+                let (o, n) = (before.of(measure), times.of(measure));
+                let (speed_ratio, interval, outcome) = decide(
+                    &per_unit(then, measure, o),
+                    &per_unit(shape, measure, n),
+                    tolerance,
+                );
+                let mut notes = notes(old, new, &lane.lane, o, n);
+                if then.shape != shape.shape {
+                    notes.push(format!("{} rows, were {}", shape.shape[0], then.shape[0]));
+                }
+                if then.copy_bytes != shape.copy_bytes {
+                    notes.push(format!(
+                        "copies of {} bytes, were {}",
+                        shape.copy_bytes, then.copy_bytes
+                    ));
+                }
+                changes.push(Change {
+                    name: shape.name.clone(),
+                    lane: lane.lane.clone(),
+                    measure,
+                    speed_ratio,
+                    interval,
+                    outcome,
+                    notes,
+                });
+            }
+        }
+    }
+    Comparison {
+        tolerance,
+        changes,
+        left_out,
+    }
+}
+
+/// Seconds per element, or per byte copied: rows may have been cut in one run and not in the other.
+fn per_unit(shape: &ShapeRecord, measure: Measure, speed: &Speed) -> Vec<f64> {
+    let units = match measure {
+        Measure::Copy => shape.copy_bytes,
+        _ => shape.elements,
+    };
+    speed.samples_s.iter().map(|s| s / units as f64).collect()
+}
+
+fn notes(old: &Record, new: &Record, lane: &str, o: &Speed, n: &Speed) -> Vec<String> {
+    let find = |r: &Record| r.lanes.iter().find(|l| l.name == lane).cloned();
+    let mut notes = Vec::new();
+    if let (Some(a), Some(b)) = (find(old), find(new)) {
+        for (what, a, b) in [
+            ("device", a.device, b.device),
+            ("driver", a.driver, b.driver),
+            ("variant", a.kernel_variant, b.kernel_variant),
+            ("kernel", a.kernel_checksum, b.kernel_checksum),
+        ] {
+            if a != b {
+                let show = |v: Option<String>| v.unwrap_or_else(|| "none".into());
+                notes.push(format!("{what} {}, was {}", show(b), show(a)));
+            }
+        }
+    }
+    if o.clock != n.clock {
+        notes.push(format!("clock {}, was {}", n.clock, o.clock));
+    }
+    notes
+}
+
+/// Speed ratio of two independent series of times, its interval, and the decision: the whole interval
+/// must lie beyond the tolerance, or the whole within it.
+pub fn decide(old: &[f64], new: &[f64], tolerance: f64) -> (f64, Option<[f64; 2]>, Outcome) {
+    let ratio = stats::median(old) / stats::median(new);
+    let interval = stats::interval(old, CONFIDENCE_EACH)
+        .zip(stats::interval(new, CONFIDENCE_EACH))
+        .map(|([old_low, old_high], [new_low, new_high])| [old_low / new_high, old_high / new_low]);
+    let outcome = match interval {
+        Some([low, _]) if low > 1.0 + tolerance => Outcome::Faster,
+        Some([_, high]) if high < 1.0 - tolerance => Outcome::Slower,
+        Some([low, high]) if low >= 1.0 - tolerance && high <= 1.0 + tolerance => Outcome::Same,
+        _ => Outcome::NotDecidable,
+    };
+    (ratio, interval, outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic::Rng;
+    use proptest::prelude::*;
+
+    fn series(rng: &mut Rng, center: f64, spread: f64, n: usize) -> Vec<f64> {
+        (0..n)
+            .map(|_| center * (1.0 + spread * f64::from(rng.normal())))
+            .collect()
+    }
+
+    #[test]
+    fn the_four_outcomes() {
+        let mut rng = Rng::new(9);
+        let base = series(&mut rng, 1.0, 0.01, 40);
+        for (center, spread, n, want) in [
+            (0.8, 0.01, 40, Outcome::Faster),
+            (1.25, 0.01, 40, Outcome::Slower),
+            (1.0, 0.01, 40, Outcome::Same),
+            // On the edge of the tolerance, too noisy, too few.
+            (1.05, 0.02, 40, Outcome::NotDecidable),
+            (1.0, 0.5, 40, Outcome::NotDecidable),
+            (0.5, 0.01, 5, Outcome::NotDecidable),
+            (0.5, 0.01, 0, Outcome::NotDecidable),
+        ] {
+            let new = series(&mut rng, center, spread, n);
+            assert_eq!(decide(&base, &new, 0.05).2, want, "{center} {spread} {n}");
+        }
+    }
+
+    /// A quotient that is 1 is called faster or slower as rarely as the confidence says, even with no
+    /// tolerance at all.
+    #[test]
+    fn equal_machines_are_rarely_told_apart() {
+        let mut rng = Rng::new(10);
+        let wrong = (0..1000)
+            .filter(|_| {
+                let (a, b) = (
+                    series(&mut rng, 1.0, 0.1, 25),
+                    series(&mut rng, 1.0, 0.1, 25),
+                );
+                matches!(decide(&a, &b, 0.0).2, Outcome::Faster | Outcome::Slower)
+            })
+            .count();
+        assert!(wrong <= 50, "{wrong} of 1000");
+    }
+
+    proptest! {
+        #[test]
+        fn the_other_way_round_is_the_other_outcome(
+            old in prop::collection::vec(0.5f64..2.0, 0..40),
+            new in prop::collection::vec(0.5f64..2.0, 0..40),
+        ) {
+            let (ratio, interval, there) = decide(&old, &new, 0.0);
+            let (inverse, _, back) = decide(&new, &old, 0.0);
+            if !old.is_empty() && !new.is_empty() {
+                prop_assert!((ratio * inverse - 1.0).abs() < 1e-12);
+            }
+            if let Some([low, high]) = interval {
+                prop_assert!(low <= ratio && ratio <= high);
+            }
+            let mirrored = match there {
+                Outcome::Faster => Outcome::Slower,
+                Outcome::Slower => Outcome::Faster,
+                same => same,
+            };
+            prop_assert_eq!(back, mirrored);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What is timed: shapes, the least bytes that they move, and the rows that fit.
+
+use super::measure::SETS;
+use crate::backend::Device;
+use crate::error::{Error, Result};
+use crate::lane::{Lane, State};
+use crate::synthetic::{self, Rng, Scales};
+use crate::tensor::{Layout, TqTensor};
+use half::bf16;
+use std::time::{Duration, Instant};
+
+/// Shapes that are timed when none is asked for: the linear layers of a model with 4096 columns, and its
+/// vocabulary, which is cut.
+pub const DEFAULT_SHAPES: [[usize; 2]; 4] =
+    [[4096, 4096], [12288, 4096], [4096, 12288], [248_320, 4096]];
+
+/// Elements of the piece that [`round_seconds`] times.
+const PROBE_ELEMENTS: usize = 1 << 21;
+
+/// Host memory that a lane takes whatever the shape: its chunk of inputs, of results and what it reads.
+const LANE_BYTES: u64 = 1 << 30;
+
+/// A shape such as `4096x12288`: rows, then columns.
+///
+/// # Errors
+/// When the text is not two positive numbers with an `x` between, or the columns are not a multiple of
+/// the group size.
+pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
+    let place = || format!("--shape {text}");
+    let numbers = text
+        .split_once(['x', 'X'])
+        .and_then(|(r, c)| Some([r.parse::<usize>().ok()?, c.parse::<usize>().ok()?]));
+    let Some(shape @ [rows, cols]) = numbers.filter(|s| !s.contains(&0)) else {
+        return Err(Error::input(
+            format!("{text:?} found, expected ROWSxCOLUMNS"),
+            place(),
+            "for example 4096x12288",
+        ));
+    };
+    let n = layout.group_size();
+    if !cols.is_multiple_of(n) {
+        return Err(Error::input(
+            format!("{cols} columns are not a multiple of the group size {n}"),
+            place(),
+            "choose other columns, or another --group-size",
+        ));
+    }
+    if rows.checked_mul(cols).is_none_or(|e| e > 1 << 40) {
+        return Err(Error::input(
+            format!("{rows} x {cols} elements are more than 2^40"),
+            place(),
+            "choose fewer rows",
+        ));
+    }
+    Ok(shape)
+}
+
+/// A synthetic tensor of that shape, the same on every machine.
+///
+/// # Errors
+/// When the columns are not a multiple of the group size.
+pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor<'static>> {
+    let mut rng = Rng::new(0x7104_BE7C);
+    synthetic::tensor(&mut rng, layout, rows, cols, Scales::Usual)
+}
+
+/// Least bytes that decoding `tensor` to BF16 must move: codes, scales and signs once, the result once.
+pub fn least_bytes(tensor: &TqTensor<'_>) -> u64 {
+    (tensor.packed().len() + 2 * tensor.scales().len() + tensor.cols() + 2 * tensor.elements())
+        as u64
+}
+
+/// Least bytes per element without the signs, which are shared by all rows.
+pub fn bytes_per_element(layout: Layout) -> f64 {
+    f64::from(layout.stored_bits()) / 8.0 + 2.0 / layout.group_size() as f64 + 2.0
+}
+
+/// Rows of `cols` columns that fit `available` bytes of host memory with all lanes at work, at least 1.
+pub fn rows_in_memory(
+    layout: Layout,
+    cols: usize,
+    lanes: &[Lane],
+    available: u64,
+    copy_bytes: u64,
+) -> usize {
+    let in_host = |d: &Device| d.software || d.api != "CUDA";
+    let busy = lanes
+        .iter()
+        .filter(|l| matches!(l.state(), State::Ready(b) if in_host(b.device())))
+        .count() as u64;
+    let fixed = busy * (LANE_BYTES + 2 * copy_bytes);
+    // The tensor, two results to compare, and each lane's sets.
+    let per_element = bytes_per_element(layout) * (1 + busy * SETS as u64) as f64 + 2.0;
+    let per_row = per_element * cols as f64;
+    ((available.saturating_sub(fixed) as f64 / per_row) as usize).max(1)
+}
+
+/// Seconds that one round over all lanes takes for each row of `cols` columns, from a small piece. A lane
+/// that breaks counts for nothing: it is reported when its turn comes.
+///
+/// # Errors
+/// When the columns are not a multiple of the group size.
+pub fn round_seconds(layout: Layout, cols: usize, lanes: &mut [Lane]) -> Result<f64> {
+    let rows = (PROBE_ELEMENTS / cols).max(1);
+    let tensor = synthetic(layout, [rows, cols])?;
+    let mut out = vec![bf16::ZERO; tensor.elements()];
+    let mut seconds = 0.0;
+    for lane in lanes {
+        let State::Ready(backend) = lane.state_mut() else {
+            continue;
+        };
+        let Some(timing) = backend.timing() else {
+            continue;
+        };
+        // The first call makes pipelines and buffers.
+        if timing.end_to_end(&tensor, &mut out).is_err() {
+            continue;
+        }
+        let start = Instant::now();
+        if timing.end_to_end(&tensor, &mut out).is_ok() {
+            // Cold, warm and end to end.
+            seconds += 3.0 * start.elapsed().as_secs_f64();
+        }
+    }
+    Ok(seconds / rows as f64)
+}
+
+/// The power of two at or below: rows are cut to one, so that runs under differing load cut alike and
+/// their records can be compared.
+pub fn round_rows(rows: usize) -> usize {
+    1 << rows.max(1).ilog2()
+}
+
+/// Rows with which `rounds` rounds end within `limit`, at least 1.
+pub fn rows_in_time(seconds_per_row: f64, limit: Duration, rounds: u32) -> usize {
+    ((limit.as_secs_f64() / f64::from(rounds) / seconds_per_row) as usize).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shapes_are_read_and_wrong_ones_refused() {
+        let layout = Layout::new(4, 128).unwrap();
+        assert_eq!(parse_shape("12x256", layout).unwrap(), [12, 256]);
+        for bad in [
+            "",
+            "12",
+            "x",
+            "12x",
+            "0x128",
+            "128x0",
+            "-1x128",
+            "12x100",
+            "9x9x128",
+            "99999999999x128",
+            "18446744073709551616x128",
+        ] {
+            let e = parse_shape(bad, layout).unwrap_err();
+            assert!(matches!(e, Error::Input(_)), "{bad}: {e}");
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_to_powers_of_two() {
+        for (rows, cut) in [(0, 1), (1, 1), (5, 4), (4096, 4096), (122_247, 65_536)] {
+            assert_eq!(round_rows(rows), cut);
+        }
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_parts() {
+        for (bits, group, per_element) in [(4, 128, 2.515625), (3, 32, 2.5625), (2, 256, 2.2578125)]
+        {
+            let layout = Layout::new(bits, group).unwrap();
+            let t = synthetic(layout, [8, 512]).unwrap();
+            assert_eq!(bytes_per_element(layout), per_element);
+            let elements = 8 * 512;
+            assert_eq!(
+                least_bytes(&t) as f64,
+                f64::from(elements) * per_element + 512.0
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,30}") {
+            let _ = parse_shape(&text, Layout::new(4, 32).unwrap());
+        }
+
+        #[test]
+        fn cut_rows_fit(available in 0u64..1 << 40, cols in 1usize..64) {
+            let layout = Layout::new(4, 128).unwrap();
+            let lanes = [Lane::reference()];
+            let cols = cols * 128;
+            let rows = rows_in_memory(layout, cols, &lanes, available, 1 << 20);
+            let need = |rows: usize| {
+                (LANE_BYTES + (2 << 20)) as f64
+                    + rows as f64 * cols as f64 * (bytes_per_element(layout) * (1 + SETS) as f64 + 2.0)
+            };
+            prop_assert!(rows == 1 || need(rows) <= available as f64 * (1.0 + 1e-9));
+            prop_assert!(need(rows + 1) > available as f64 * (1.0 - 1e-9));
+        }
+
+        #[test]
+        fn rows_in_time_end_in_time(per_row in 1e-9f64..1.0, limit in 1u64..100) {
+            let rows = rows_in_time(per_row, Duration::from_secs(limit), 8);
+            prop_assert!(rows == 1 || rows as f64 * per_row * 8.0 <= limit as f64 * (1.0 + 1e-9));
+        }
+    }
+}

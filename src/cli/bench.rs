@@ -1,0 +1,299 @@
+//! `tq4 bench`: throughput of every lane, side by side.
+
+use super::progress::Progress;
+use super::validate::LaneArgs;
+use super::{Format, Outcome, print};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tq4::Error;
+use tq4::bench::measure::{Job, Options, measure};
+use tq4::bench::{self, Host, Record, SCHEMA, baseline, plan};
+use tq4::checkpoint::{TqModel, write_atomically};
+use tq4::error::Result;
+use tq4::lane::{self, Lane};
+use tq4::report::html::bench_page;
+use tq4::report::{Status, Style, Tool};
+use tq4::tensor::{Layout, TqTensor};
+
+/// Rounds that the shapes of the default run are cut for.
+const DEFAULT_ROUNDS: u32 = 4;
+
+/// Throughput of every lane: kernel and end-to-end times side by side, each beside its device's own copy
+/// bandwidth.
+///
+/// Without --shape or --tq-model, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed. Rows are cut
+/// to a power of two where they do not fit half of the free memory, and in this default run also where
+/// four rounds would not end within the time limit: it takes at most about a minute. Each lane's output is checked before it is timed; a wrong one gets no speed and
+/// makes the exit code 1.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Shape to time, with synthetic codes; may be repeated
+    #[arg(long, value_name = "ROWSxCOLUMNS", conflicts_with = "tq_model")]
+    shape: Vec<String>,
+    /// Bits per code of synthetic tensors: 2, 3 or 4
+    #[arg(long, default_value_t = 4, conflicts_with = "tq_model")]
+    bits: u32,
+    /// Elements per group of synthetic tensors: 32, 64, 128 or 256
+    #[arg(long, default_value_t = 128, conflicts_with = "tq_model")]
+    group_size: usize,
+    /// Time tensors of this TQ4 model
+    #[arg(long, value_name = "DIR", requires = "tensor_base")]
+    tq_model: Option<PathBuf>,
+    /// Tensor name without `.weight`, or a glob; may be repeated
+    #[arg(long, value_name = "NAME", requires = "tq_model")]
+    tensor_base: Vec<String>,
+    #[command(flatten)]
+    lanes: LaneArgs,
+    /// Most seconds of rounds for each shape; loading and checking come on top. Rounds end earlier when
+    /// the 95 % interval of every median is within 1 % of it
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    time_limit: f64,
+    /// Size of the buffer that is copied, to measure the copy bandwidth and to flush the caches: it must
+    /// be larger than they are
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=16384))]
+    copy_size: u64,
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Write the record here as JSON, every sample included: what --baseline reads
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the figures here as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write the tables here as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write a page with charts here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Compare with the record of an earlier run: faster, slower, same or not decidable
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Percent by which a speed may differ from the baseline's and still be the same
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 5.0,
+        requires = "baseline"
+    )]
+    tolerance: f64,
+}
+
+/// What is timed, before its rows are cut.
+struct Target {
+    name: String,
+    shape: [usize; 2],
+    layout: Layout,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let limit = seconds(args.time_limit)?;
+    if !(0.0..=100.0).contains(&args.tolerance) {
+        return Err(Error::input(
+            format!("{} percent found, expected 0 to 100", args.tolerance),
+            "--tolerance",
+            "",
+        ));
+    }
+    let choice = args.lanes.choice()?;
+    let old = args.baseline.as_deref().map(Record::read).transpose()?;
+    let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
+    let targets = targets(args, model.as_ref())?;
+    let mut lanes = lane::open(&choice, Vec::new())?;
+    let options = Options {
+        time_limit: limit,
+        copy_bytes: args.copy_size << 20,
+    };
+    let mut progress = Progress::new(targets.len());
+    let mut shapes = Vec::new();
+    for target in &targets {
+        progress.message(&target.name);
+        let default = model.is_none() && args.shape.is_empty();
+        let (rows, cut) = fit(target, &mut lanes, &options, default)?;
+        let tensor = tensor(target, model.as_ref(), rows)?;
+        let job = Job {
+            name: &target.name,
+            tensor: &tensor,
+            rows_asked: target.shape[0],
+            cut,
+        };
+        shapes.push(measure(job, &mut lanes, &options, |what| {
+            progress.message(&format!("{}: {what}", target.name));
+        })?);
+        progress.step();
+    }
+    progress.finish();
+    let mut record = Record {
+        schema: SCHEMA.into(),
+        tool: Tool::this(),
+        host: host(),
+        unix_time: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+        lanes: lanes.iter().map(Lane::report).collect(),
+        shapes,
+        comparison: None,
+    };
+    record.comparison = old.map(|old| baseline::compare(&old, &record, args.tolerance / 100.0));
+    write(args, &record)?;
+    print(&match args.format {
+        Format::Json => record.to_json(),
+        Format::Table => bench::text(&record, Style::Terminal),
+        Format::Markdown => bench::text(&record, Style::Markdown),
+    })?;
+    Ok(outcome(args, &record))
+}
+
+fn seconds(given: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(given)
+        .ok()
+        .filter(|d| !d.is_zero() && given <= 86_400.0)
+        .ok_or_else(|| {
+            Error::input(
+                format!("{given} seconds found, expected more than 0 and at most 86400"),
+                "--time-limit",
+                "",
+            )
+        })
+}
+
+fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
+    if let Some(model) = model {
+        return model
+            .select(&args.tensor_base)?
+            .into_iter()
+            .map(|name| {
+                Ok(Target {
+                    shape: model.info(&name)?.shape,
+                    layout: model.config().layout,
+                    name,
+                })
+            })
+            .collect();
+    }
+    let layout = Layout::new(args.bits, args.group_size)?;
+    let shapes: Vec<[usize; 2]> = if args.shape.is_empty() {
+        plan::DEFAULT_SHAPES.into()
+    } else {
+        args.shape
+            .iter()
+            .map(|s| plan::parse_shape(s, layout))
+            .collect::<Result<_>>()?
+    };
+    Ok(shapes
+        .into_iter()
+        .map(|shape| Target {
+            name: format!("{}x{}", shape[0], shape[1]),
+            shape,
+            layout,
+        })
+        .collect())
+}
+
+/// Rows that fit, and why there are fewer than asked for.
+fn fit(
+    target: &Target,
+    lanes: &mut [Lane],
+    options: &Options,
+    in_time: bool,
+) -> Result<(usize, Vec<String>)> {
+    let [asked, cols] = target.shape;
+    let mut cut = Vec::new();
+    let available = available_memory() / 2;
+    let mut rows = plan::rows_in_memory(target.layout, cols, lanes, available, options.copy_bytes);
+    if rows < asked {
+        rows = plan::round_rows(rows);
+        cut.push(format!(
+            "to {rows} rows, which take half of the host's free memory"
+        ));
+    } else {
+        rows = asked;
+    }
+    if in_time {
+        let per_row = plan::round_seconds(target.layout, cols, lanes)?;
+        let most = plan::rows_in_time(per_row, options.time_limit, DEFAULT_ROUNDS);
+        if most < rows {
+            rows = plan::round_rows(most);
+            cut = vec![format!(
+                "to {rows} rows, so that {DEFAULT_ROUNDS} rounds fit the time limit of {} s",
+                options.time_limit.as_secs_f64()
+            )];
+        }
+    }
+    Ok((rows, cut))
+}
+
+fn tensor<'a>(target: &Target, model: Option<&'a TqModel>, rows: usize) -> Result<TqTensor<'a>> {
+    match model {
+        Some(model) => model.rows(&target.name, 0..rows),
+        None => plan::synthetic(target.layout, [rows, target.shape[1]]),
+    }
+}
+
+fn system() -> sysinfo::System {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    system
+}
+
+/// Bytes of host memory that can be had, in this container where there is one.
+fn available_memory() -> u64 {
+    let system = system();
+    let container = system.cgroup_limits().map_or(u64::MAX, |c| c.free_memory);
+    system.available_memory().min(container)
+}
+
+fn host() -> Host {
+    let system = system();
+    Host {
+        cpu: system
+            .cpus()
+            .first()
+            .map_or_else(|| "unknown CPU".into(), |c| c.brand().trim().to_owned()),
+        threads: rayon::current_num_threads(),
+        memory: system.total_memory(),
+    }
+}
+
+fn write(args: &Args, record: &Record) -> Result<()> {
+    if let Some(path) = &args.json {
+        write_atomically(path, record.to_json().as_bytes())?;
+    }
+    if let Some(path) = &args.csv {
+        write_atomically(path, &bench::csv(record)?)?;
+    }
+    if let Some(path) = &args.markdown {
+        write_atomically(path, bench::text(record, Style::Markdown).as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        write_atomically(path, bench_page(record).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn outcome(args: &Args, record: &Record) -> Outcome {
+    let [wrong, broke] = record.failures();
+    if broke || record.lanes.iter().any(|l| l.status == Status::Failed) {
+        return Outcome::LaneBroke;
+    }
+    if wrong {
+        return Outcome::GatesFailed;
+    }
+    let timed = |required: &String| {
+        record
+            .lanes
+            .iter()
+            .any(|l| l.status == Status::Ran && l.name.split(':').next() == Some(required.as_str()))
+    };
+    let missing: Vec<&String> = args.lanes.require.iter().filter(|r| !timed(r)).collect();
+    for lane in &missing {
+        eprintln!("error: lane {lane} is required and did not run");
+    }
+    if missing.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::RequiredLaneMissing
+    }
+}

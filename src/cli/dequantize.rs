@@ -1,0 +1,93 @@
+//! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
+
+use super::device::DeviceArgs;
+use super::transfer::{Transfer, size};
+use super::{Format, Outcome, print};
+use std::path::PathBuf;
+use tq4::convert::{self, Dequantized};
+use tq4::error::{Result, printable};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the TQ4 model
+    #[arg(long, value_name = "DIR")]
+    tq_model: PathBuf,
+    /// New directory for the plain model; one that a stopped run left is gone on with
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Lane that decodes: reference, cuda or wgpu
+    #[arg(long, value_name = "LANE", default_value = "reference")]
+    lane: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    // Before a device is opened: bad input must not wait for a driver.
+    tq4::checkpoint::TqModel::open(&args.tq_model)?;
+    let Some(mut lane) = args.device.backend(&args.lane)? else {
+        return Ok(Outcome::RequiredLaneMissing);
+    };
+    let bar = Transfer::new();
+    let outcome = convert::dequantize(&args.tq_model, &args.output, &mut *lane, &mut |e| bar.on(e));
+    drop(bar);
+    match outcome? {
+        convert::Outcome::Done(done) => {
+            print(&match args.format {
+                Format::Json => serde_json::to_string_pretty(&done).expect("plain data") + "\n",
+                Format::Table | Format::Markdown => text(&done),
+            })?;
+            Ok(Outcome::Passed)
+        }
+        convert::Outcome::GatesFailed {
+            tensor_base,
+            row_start,
+            decision,
+            diagnosis,
+        } => {
+            let mut line = format!(
+                "error: lane {} fails at {tensor_base}, rows from {row_start}: {} ({})",
+                args.lane, decision.decision, decision.reason
+            );
+            if let Some(d) = diagnosis {
+                line += "; ";
+                line += &d.summary();
+            }
+            eprintln!("{}\nnothing was written", printable(&line));
+            Ok(Outcome::GatesFailed)
+        }
+    }
+}
+
+fn text(done: &Dequantized) -> String {
+    let elements: u64 = done
+        .weights
+        .iter()
+        .map(|w| (w.shape[0] * w.shape[1]) as u64)
+        .sum();
+    let equal: u64 = done.weights.iter().map(|w| w.bit_equal).sum();
+    let mut out = format!(
+        "{} weights decoded by {} ({}): {} to {}, with {} tensors copied\n",
+        done.weights.len(),
+        printable(&done.lane),
+        printable(&done.device),
+        size(done.bytes_in),
+        size(done.bytes_out),
+        done.copied
+    );
+    if done.lane != "reference" {
+        out += &format!(
+            "{equal} of {elements} elements equal the rounded reference, the rest within one BF16 step\n"
+        );
+    }
+    if done.resumed_shards > 0 {
+        out += &format!(
+            "{} shards were whole from an earlier run\n",
+            done.resumed_shards
+        );
+    }
+    out
+}

@@ -1,0 +1,119 @@
+//! `tq4 quantize`: a TQ4 model from a source model.
+
+use super::transfer::{Transfer, size};
+use super::{Format, Outcome, print};
+use clap::ValueEnum;
+use std::path::PathBuf;
+use tq4::convert::{self, Options, Quantized, SignSeed};
+use tq4::error::{Result, printable};
+use tq4::report::{Style, table};
+use tq4::tensor::Layout;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the model to quantise
+    #[arg(long, value_name = "DIR")]
+    source_model: PathBuf,
+    /// New directory for the TQ4 model; one that a stopped run left is gone on with
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Bits per code
+    #[arg(long, value_name = "2|3|4", default_value_t = 4)]
+    bits: u32,
+    /// Elements per group: 32, 64, 128 or 256
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    group_size: usize,
+    /// Weights to quantise, by name without `.weight` or glob; linear layers by the usual names when
+    /// left out. May be repeated
+    #[arg(long, value_name = "NAME")]
+    include: Vec<String>,
+    /// Weights to leave as they are, by name without `.weight` or glob; may be repeated
+    #[arg(long, value_name = "NAME")]
+    exclude: Vec<String>,
+    /// Where a tensor's signs come from
+    #[arg(long, value_enum, default_value = "name")]
+    sign_seed: Seed,
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Seed {
+    /// SHA-256 of the tensor's name and SplitMix64
+    Name,
+    /// Python's hash of the name under PYTHONHASHSEED=0 and NumPy's RandomState, as the published
+    /// encoder has them
+    PythonHash,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let options = Options {
+        layout: Layout::new(args.bits, args.group_size)?,
+        sign_seed: match args.sign_seed {
+            Seed::Name => SignSeed::Name,
+            Seed::PythonHash => SignSeed::PythonHash,
+        },
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+    };
+    let bar = Transfer::new();
+    let done = convert::quantize(&args.source_model, &args.output, &options, &mut |e| {
+        bar.on(e)
+    })?;
+    drop(bar);
+    let style = match args.format {
+        Format::Json => {
+            let mut text = serde_json::to_string_pretty(&done).expect("plain data");
+            text.push('\n');
+            print(&text)?;
+            return Ok(Outcome::Passed);
+        }
+        Format::Table => Style::Terminal,
+        Format::Markdown => Style::Markdown,
+    };
+    print(&text(&done, style))?;
+    Ok(Outcome::Passed)
+}
+
+fn text(done: &Quantized, style: Style) -> String {
+    let mut t = table(style, &["weight", "shape", "rmse ratio", "bits per weight"]);
+    for w in &done.weights {
+        let elements = (w.shape[0] * w.shape[1]) as f64;
+        t.add_row([
+            printable(&w.tensor_base),
+            format!("{} x {}", w.shape[0], w.shape[1]),
+            format!("{:.5}", w.rmse_ratio),
+            format!("{:.3}", 8.0 * w.bytes_out as f64 / elements),
+        ]);
+    }
+    let mut out = format!("{t}\n\n");
+    for left in &done.left {
+        let line = format!("left as it is: {}: {}\n", left.tensor_base, left.reason);
+        out += &printable(line.trim_end());
+        out.push('\n');
+    }
+    let sum = |f: fn(&convert::Weight) -> u64| done.weights.iter().map(f).sum::<u64>();
+    let (before, after) = (sum(|w| w.bytes_in), sum(|w| w.bytes_out));
+    out += &format!(
+        "{} weights quantised to {} bits in groups of {}: {} to {}, {:.2} times smaller\n\
+         whole model, with {} tensors copied: {} to {}, {:.2} times smaller\n",
+        done.weights.len(),
+        done.bits,
+        done.group_size,
+        size(before),
+        size(after),
+        before as f64 / after as f64,
+        done.copied,
+        size(done.bytes_in),
+        size(done.bytes_out),
+        done.bytes_in as f64 / done.bytes_out as f64,
+    );
+    if done.resumed_shards > 0 {
+        out += &format!(
+            "{} shards were whole from an earlier run\n",
+            done.resumed_shards
+        );
+    }
+    out
+}

@@ -1,0 +1,44 @@
+//! A progress bar over bytes, with rate and time left.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tq4::convert::Event;
+use tq4::error::printable;
+
+/// A bar on stderr. It draws only on a terminal.
+pub struct Transfer {
+    bar: ProgressBar,
+}
+
+impl Transfer {
+    /// A bar whose length comes with the first event.
+    pub fn new() -> Self {
+        let style = ProgressStyle::with_template(
+            "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {wide_msg}",
+        )
+        .expect("the template is constant");
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        Self {
+            bar: bar.with_style(style),
+        }
+    }
+
+    /// Shows what happened.
+    pub fn on(&self, event: Event<'_>) {
+        match event {
+            Event::Total(bytes) => self.bar.set_length(bytes),
+            Event::Tensor(name) => self.bar.set_message(printable(name)),
+            Event::Bytes(bytes) => self.bar.inc(bytes),
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A size with its unit, for people.
+pub fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}

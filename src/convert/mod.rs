@@ -1,0 +1,64 @@
+//! Whole models converted: a source model to TQ4 ([`quantize`]), a TQ4 model to plain BF16
+//! ([`dequantize`]).
+//!
+//! Both go shard by shard and strip by strip: memory does not grow with the model, nor with a tensor.
+//! Both write to a new directory that is whole only when they are done; stopped at any moment, they
+//! leave nothing, or shards that the same call goes on from.
+
+mod dequantize;
+mod job;
+mod model;
+mod names;
+mod quantize;
+mod signs;
+
+pub use dequantize::{Dequantized, Outcome, Restored, dequantize};
+pub use quantize::{Left, Options, Quantized, Weight, quantize};
+pub use signs::SignSeed;
+
+use std::ops::Range;
+
+/// Elements worked on at a time: it bounds memory.
+const STRIP: usize = 1 << 22;
+
+/// What a conversion tells while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Input bytes that there are.
+    Total(u64),
+    /// This tensor is being worked on.
+    Tensor(&'a str),
+    /// So many input bytes more are done.
+    Bytes(u64),
+}
+
+/// Cuts `rows` of `cols` elements into strips of at most [`STRIP`] elements (at least one row), of
+/// nearly the same size.
+pub(crate) fn strips(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = (STRIP / cols.max(1)).max(1);
+    let count = rows.div_ceil(most).max(1);
+    (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_cover_the_rows_and_stay_small() {
+        for (rows, cols) in [
+            (1, 1),
+            (7, STRIP),
+            (3, 2 * STRIP),
+            (100_003, 4096),
+            (0, 128),
+        ] {
+            let all: Vec<_> = strips(rows, cols).collect();
+            assert_eq!(all[0].start, 0);
+            assert_eq!(all[all.len() - 1].end, rows);
+            assert!(all.windows(2).all(|w| w[0].end == w[1].start));
+            let longest = all.iter().map(Range::len).max().unwrap();
+            assert!(longest <= 1 || longest * cols <= STRIP);
+        }
+    }
+}

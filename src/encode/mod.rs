@@ -1,0 +1,115 @@
+//! The encoder: from a plain weight to TQ4 codes, scales and signs.
+//!
+//! Steps and rounding follow the published Python encoder, so that files come out byte for byte as
+//! its do: f32 throughout, the transform ends with a division by f32 `sqrt(n)`, and the norm is the
+//! square root of NumPy's sum of squares.
+
+mod groups;
+
+use crate::codebook::Codebook;
+use crate::error::{Error, Result};
+use crate::tensor::{Layout, Parts, TqTensor};
+use half::f16;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Groups handed to a thread at a time.
+const GROUPS_PER_TASK: usize = 256;
+
+/// Quantises `weight`, `[rows, cols]` row-major, with one sign (+1 or -1) per column.
+///
+/// # Errors
+/// When the shape does not fit, a value is not finite, or a group's norm is beyond f16.
+pub fn quantize(
+    base: &str,
+    weight: &[f32],
+    cols: usize,
+    layout: Layout,
+    signs: &[i8],
+    codebook: &Arc<Codebook>,
+) -> Result<TqTensor<'static>> {
+    quantize_rows(base, 0, weight, cols, layout, signs, codebook)
+}
+
+/// [`quantize`] for some rows of a weight, of which the first has the number `first_row`: errors name
+/// the row in the whole weight.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_rows(
+    base: &str,
+    first_row: usize,
+    weight: &[f32],
+    cols: usize,
+    layout: Layout,
+    signs: &[i8],
+    codebook: &Arc<Codebook>,
+) -> Result<TqTensor<'static>> {
+    let n = layout.group_size();
+    if cols == 0 || !cols.is_multiple_of(n) || !weight.len().is_multiple_of(cols) {
+        return Err(Error::input(
+            format!(
+                "{} values in rows of {cols} cannot be cut into groups of {n}",
+                weight.len()
+            ),
+            base,
+            "quantise only weights whose input dimension is a multiple of the group size",
+        ));
+    }
+    if signs.len() != cols || codebook.centroids().len() != layout.levels() {
+        return Err(Error::input(
+            format!(
+                "{} signs and {} centroids found, expected {cols} and {}",
+                signs.len(),
+                codebook.centroids().len(),
+                layout.levels()
+            ),
+            base,
+            "",
+        ));
+    }
+    let mut packed = vec![0u8; layout.packed_len(weight.len())];
+    let mut scales = vec![f16::ZERO; weight.len() / n];
+    packed
+        .par_chunks_mut(GROUPS_PER_TASK * layout.packed_group())
+        .zip(scales.par_chunks_mut(GROUPS_PER_TASK))
+        .zip(weight.par_chunks(GROUPS_PER_TASK * n))
+        .enumerate()
+        .for_each(|(task, ((packed, scales), weight))| {
+            let first_col = task * GROUPS_PER_TASK * n % cols;
+            groups::encode(weight, first_col, layout, signs, codebook, packed, scales);
+        });
+    let at = |i: usize| format!("row {}, column {}", first_row + i / cols, i % cols);
+    // A value that is not finite makes its group's norm so: looked for only then.
+    if let Some(group) = scales.iter().position(|s| !s.is_finite()) {
+        let start = group * n;
+        return Err(
+            match weight[start..start + n].iter().position(|v| !v.is_finite()) {
+                Some(k) => Error::input(
+                    format!("value {} at {}", weight[start + k], at(start + k)),
+                    base,
+                    "a weight with NaN or infinity cannot be quantised; leave it out with --exclude",
+                ),
+                None => Error::input(
+                    format!(
+                        "the norm of the group at {} is beyond f16, whose largest value is 65504",
+                        at(start)
+                    ),
+                    base,
+                    "such a weight cannot be quantised; leave it out with --exclude",
+                ),
+            },
+        );
+    }
+    TqTensor::new(
+        base,
+        layout,
+        [weight.len() / cols, cols],
+        Parts {
+            packed: packed.into(),
+            scales: scales.into(),
+            signs: signs.to_vec().into(),
+        },
+        Arc::clone(codebook),
+    )
+}

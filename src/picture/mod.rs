@@ -1,0 +1,119 @@
+//! What is drawn of one tensor, as plain data: counts in bins, heat map cells, the worst elements.
+//!
+//! Everything is gathered in one pass over each lane, in memory that does not grow with the tensor.
+//! Every number that a plot takes from here is finite, whatever the lanes returned.
+
+mod codes;
+mod compare;
+mod grid;
+mod scatter;
+
+pub use codes::{Codes, Normalised};
+pub use compare::{Comparison, Element, STEP_BINS, step_label};
+pub use grid::Grid;
+pub(crate) use grid::bin_range;
+pub use scatter::Scatter;
+
+use crate::fault::{Diagnosis, Fault};
+use crate::metrics::Values;
+use crate::report::Outputs;
+use crate::tensor::TqTensor;
+use compare::Lhs;
+use serde::Serialize;
+
+/// Rows of a heat map at most.
+const ROW_BINS: usize = 48;
+/// Columns of the heat map by group at most.
+const GROUP_BINS: usize = 64;
+
+/// The pictures of one tensor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Picture {
+    /// The tensor, without `.weight`.
+    pub base: String,
+    /// First row of the compared rows.
+    pub row_start: usize,
+    /// Rows compared.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Elements per group.
+    pub group_size: usize,
+    /// Codes used against what the codebook predicts.
+    pub codes: Codes,
+    /// The source's normalised values; `None` without a source.
+    pub normalised: Option<Normalised>,
+    /// The reference against the source, then each kernel lane and recording against the reference.
+    pub comparisons: Vec<Comparison>,
+    /// What the diagnosed faults do by themselves, by lane.
+    pub emulated: Vec<Emulated>,
+}
+
+/// The emulation of the faults that a diagnosis named.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Emulated {
+    /// The diagnosed lane.
+    pub lane: String,
+    /// The faults, joined by ` + `.
+    pub faults: String,
+    /// The emulation against the reference.
+    pub comparison: Comparison,
+}
+
+impl Picture {
+    /// Gathers the pictures of `tensor` from the lanes' `outputs`, and of each fault that
+    /// `diagnosis` names.
+    ///
+    /// # Panics
+    /// When a lane in `outputs` does not hold `rows * cols` elements, or there is no reference.
+    pub fn new(tensor: &TqTensor<'_>, outputs: &Outputs<'_>, diagnosis: &[Diagnosis]) -> Self {
+        let lane = |name: &str| outputs.lanes.iter().find(|(n, _)| n == name);
+        let (_, reference) = lane("reference").expect("the reference always runs");
+        let source = lane("source").map(|(_, values)| *values);
+        let compare = |name: &str, lhs: Lhs<'_>, rhs_name: &str, rhs: Values<'_>| {
+            Comparison::new(tensor, outputs.row_start, (name, lhs), (rhs_name, rhs))
+        };
+        let mut comparisons = Vec::new();
+        if let Some(source) = source {
+            let lhs = Lhs::Values(*reference);
+            comparisons.push(compare("reference", lhs, "source", source));
+        }
+        for (name, values) in &outputs.lanes {
+            if name != "source" && name != "reference" {
+                comparisons.push(compare(name, Lhs::Values(*values), "reference", *reference));
+            }
+        }
+        let emulated = diagnosis
+            .iter()
+            .filter_map(|d| {
+                let faults: Vec<Fault> = d
+                    .faults
+                    .iter()
+                    .filter_map(|f| Fault::named(&f.name, tensor))
+                    .collect();
+                let names: Vec<&str> = d.faults.iter().map(|f| f.name.as_str()).collect();
+                (!faults.is_empty()).then(|| Emulated {
+                    lane: d.lane.clone(),
+                    faults: names.join(" + "),
+                    comparison: compare(
+                        "emulated",
+                        Lhs::Emulated(&faults),
+                        "reference",
+                        *reference,
+                    ),
+                })
+            })
+            .collect();
+        Self {
+            base: tensor.base().to_owned(),
+            row_start: outputs.row_start,
+            rows: tensor.rows(),
+            cols: tensor.cols(),
+            group_size: tensor.layout().group_size(),
+            codes: Codes::new(tensor),
+            normalised: source.map(|s| Normalised::new(tensor, s)),
+            comparisons,
+            emulated,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The page of a benchmark: bars with their intervals, the share of the copy bandwidth, sizes, ratios.
+
+use super::Shell;
+use super::bench_plots::{Bar, Series, bars, sizes};
+use super::tensor::Chart;
+use crate::bench::{LaneTimes, Measure, Record, ShapeRecord, Speed, Verdict as Outcome};
+use crate::error::printable;
+use crate::report::view::{Figure, LaneView, Verdict};
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "bench.html")]
+struct BenchPage {
+    shell: Shell,
+    lanes: Vec<LaneView>,
+    sizes: Vec<Chart>,
+    shapes: Vec<ShapeView>,
+    changes: Vec<ChangeView>,
+    left_out: Vec<String>,
+}
+
+/// One tensor or shape.
+struct ShapeView {
+    name: String,
+    about: String,
+    warnings: Vec<String>,
+    lanes: Vec<LaneLine>,
+    charts: Vec<Chart>,
+    speeds: Vec<SpeedView>,
+    ratios: Vec<RatioView>,
+}
+
+/// Whether a lane may be timed.
+struct LaneLine {
+    lane: String,
+    verdict: Verdict,
+    reason: String,
+}
+
+/// One series of times.
+struct SpeedView {
+    lane: String,
+    measure: &'static str,
+    clock: String,
+    figures: Vec<Figure>,
+}
+
+/// One lane's speed in another's.
+struct RatioView {
+    lhs: String,
+    rhs: String,
+    measure: &'static str,
+    figures: Vec<Figure>,
+}
+
+/// One speed against an earlier one.
+struct ChangeView {
+    name: String,
+    lane: String,
+    measure: &'static str,
+    outcome: &'static str,
+    notes: String,
+    figures: Vec<Figure>,
+}
+
+/// The words for a measure.
+fn words(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Copy => "copy",
+        Measure::KernelCold => "kernel, cold",
+        Measure::KernelWarm => "kernel, warm",
+        Measure::EndToEnd => "end to end",
+    }
+}
+
+fn optional(key: &str, value: Option<f64>) -> Figure {
+    match value {
+        Some(v) => Figure::of(key, v),
+        None => Figure {
+            key: key.into(),
+            text: String::new(),
+            full: "null".into(),
+        },
+    }
+}
+
+/// The two ends of an interval.
+fn ends(interval: Option<[f64; 2]>) -> [Figure; 2] {
+    [
+        optional("interval_low", interval.map(|i| i[0])),
+        optional("interval_high", interval.map(|i| i[1])),
+    ]
+}
+
+/// The page of a benchmark's record.
+pub fn bench_page(record: &Record) -> String {
+    let tool = &record.tool;
+    let page = BenchPage {
+        shell: Shell::new(
+            "tq4 bench",
+            vec![
+                ("made by", printable(&tool.version)),
+                ("host", printable(&tool.host)),
+                ("CPU", printable(&record.host.cpu)),
+                ("threads", record.host.threads.to_string()),
+                ("memory", format!("{} MiB", record.host.memory >> 20)),
+                ("arguments", printable(&tool.command_line.join(" "))),
+            ],
+        ),
+        lanes: record.lanes.iter().map(LaneView::new).collect(),
+        sizes: size_sweeps(record),
+        shapes: record.shapes.iter().map(shape).collect(),
+        changes: record
+            .comparison
+            .iter()
+            .flat_map(|c| &c.changes)
+            .map(|c| ChangeView {
+                name: printable(&c.name),
+                lane: printable(&c.lane),
+                measure: words(c.measure),
+                outcome: c.outcome.text(),
+                notes: printable(&c.notes.join("; ")),
+                figures: [Figure::of("speed_ratio", c.speed_ratio)]
+                    .into_iter()
+                    .chain(ends(c.interval))
+                    .collect(),
+            })
+            .collect(),
+        left_out: record
+            .comparison
+            .iter()
+            .flat_map(|c| &c.left_out)
+            .map(|l| printable(l))
+            .collect(),
+    };
+    page.render().expect("writing to memory")
+}
+
+/// Rates at the two ends of the time's interval.
+fn rate_interval(speed: &Speed, rate: f64) -> Option<(f64, f64)> {
+    let [low, high] = speed.interval_s?;
+    Some((rate * speed.median_s / high, rate * speed.median_s / low))
+}
+
+fn shape(s: &ShapeRecord) -> ShapeView {
+    let timed = || {
+        s.lanes
+            .iter()
+            .filter_map(|l| Some((l.lane.as_str(), l.times.as_ref()?)))
+    };
+    let rates = |measures: &'static [Measure], of: fn(&Speed) -> Option<f64>| -> Vec<Bar> {
+        timed()
+            .flat_map(|(lane, times)| {
+                measures.iter().filter_map(move |m| {
+                    let speed = times.of(*m);
+                    let value = of(speed)?;
+                    Some(Bar {
+                        label: format!("{lane}, {}", words(*m)),
+                        value,
+                        interval: rate_interval(speed, value),
+                    })
+                })
+            })
+            .collect()
+    };
+    let chart = |title: &str, caption: &str, rows: Vec<Bar>, reference: Option<f64>| {
+        (!rows.is_empty()).then(|| Chart {
+            svg: bars(title, &rows, reference),
+            title: title.into(),
+            caption: caption.into(),
+            ramp: None,
+        })
+    };
+    let ratios: Vec<Bar> = s
+        .ratios
+        .iter()
+        .map(|r| Bar {
+            label: format!("{} in {}, {}", r.lhs, r.rhs, words(r.measure)),
+            value: r.speed_ratio,
+            interval: r.interval.map(|[low, high]| (low, high)),
+        })
+        .collect();
+    ShapeView {
+        name: printable(&s.name),
+        about: format!(
+            "{} x {}, {} bits, group {}; {} rounds; {:.3} bytes an element at least",
+            s.shape[0], s.shape[1], s.bits, s.group_size, s.rounds, s.bytes_per_element
+        ),
+        warnings: s
+            .cut
+            .iter()
+            .chain(&s.warnings)
+            .map(|w| printable(w))
+            .collect(),
+        lanes: s.lanes.iter().map(lane_line).collect(),
+        charts: [
+            chart(
+                "Percent of the device's own copy bandwidth",
+                "bar: median; line across its end: 95 % interval of the median",
+                rates(&Measure::DECODING, |s| s.percent_of_copy),
+                Some(100.0),
+            ),
+            chart(
+                "GB/s",
+                "least bytes of the job over the median time; a copy counts what it reads and writes",
+                rates(&Measure::ALL, |s| Some(s.gb_per_s)),
+                None,
+            ),
+            chart(
+                "Speed of one lane in another's",
+                "over 1: the first is faster; both timed in the same rounds",
+                ratios,
+                Some(1.0),
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        speeds: timed()
+            .flat_map(|(lane, times)| {
+                Measure::ALL.map(|m| {
+                    let speed = times.of(m);
+                    SpeedView {
+                        lane: printable(lane),
+                        measure: words(m),
+                        clock: printable(&speed.clock),
+                        figures: [
+                            optional("percent_of_copy", speed.percent_of_copy),
+                            Figure::of("gb_per_s", speed.gb_per_s),
+                            optional("elements_per_s", speed.elements_per_s),
+                            Figure::of("median_s", speed.median_s),
+                            Figure::of("mad_s", speed.mad_s),
+                        ]
+                        .into_iter()
+                        .chain(ends(speed.interval_s))
+                        .collect(),
+                    }
+                })
+            })
+            .collect(),
+        ratios: s
+            .ratios
+            .iter()
+            .map(|r| RatioView {
+                lhs: printable(&r.lhs),
+                rhs: printable(&r.rhs),
+                measure: words(r.measure),
+                figures: [Figure::of("speed_ratio", r.speed_ratio)]
+                    .into_iter()
+                    .chain(ends(r.interval))
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+fn lane_line(l: &LaneTimes) -> LaneLine {
+    LaneLine {
+        lane: printable(&l.lane),
+        verdict: match l.verdict {
+            Outcome::Verified => Verdict::of(Some(true)),
+            Outcome::Wrong | Outcome::Broke => Verdict::of(Some(false)),
+        },
+        reason: match (&l.verdict, &l.reason) {
+            (_, Some(reason)) => printable(reason),
+            (Outcome::Verified, None) => "verified before it was timed".into(),
+            (Outcome::Wrong, None) => "its output is wrong: no speed is given".into(),
+            (Outcome::Broke, None) => "it broke: no speed is given".into(),
+        },
+    }
+}
+
+/// GB/s of the cold kernel and end to end by number of elements, when there are several sizes.
+fn size_sweeps(record: &Record) -> Vec<Chart> {
+    let mut elements: Vec<u64> = record.shapes.iter().map(|s| s.elements).collect();
+    elements.sort_unstable();
+    elements.dedup();
+    if elements.len() < 3 {
+        return Vec::new();
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for l in record.shapes.iter().flat_map(|s| &s.lanes) {
+        if !names.contains(&l.lane.as_str()) {
+            names.push(&l.lane);
+        }
+    }
+    [Measure::KernelCold, Measure::EndToEnd]
+        .map(|m| {
+            let series: Vec<Series> = names
+                .iter()
+                .map(|name| {
+                    let points = record.shapes.iter().filter_map(|s| {
+                        let lane = s.lanes.iter().find(|l| l.lane == *name)?;
+                        let speed = lane.times.as_ref()?.of(m);
+                        Some((s.elements as f64, speed.gb_per_s))
+                    });
+                    let mut points: Vec<(f64, f64)> = points.collect();
+                    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+                    Series {
+                        name: (*name).to_owned(),
+                        points,
+                    }
+                })
+                .filter(|s| !s.points.is_empty())
+                .collect();
+            let title = format!("GB/s by size, {}", words(m));
+            Chart {
+                svg: sizes(&title, &series),
+                title,
+                caption: "a mark of its own shape for each lane".into(),
+                ramp: None,
+            }
+        })
+        .into()
+}

@@ -1,0 +1,81 @@
+//! Pictures for a terminal: a histogram and a strip of shades per comparison.
+
+use crate::error::printable;
+use crate::picture::{Comparison, Grid, Picture, bin_range, step_label};
+
+/// Widest bar, and widest strip, in columns.
+const WIDTH: usize = 60;
+/// Rows of a strip.
+const ROWS: usize = 12;
+/// Shades with the error they reach up to, as a share of the value (rms). Rounding to BF16 alone is
+/// within the first.
+const SHADES: [(char, f32); 5] = [
+    ('·', 0.004),
+    ('░', 0.03),
+    ('▒', 0.2),
+    ('▓', 0.7),
+    ('█', f32::INFINITY),
+];
+
+/// The pictures of a tensor as text of at most 100 columns.
+pub fn picture_text(p: &Picture) -> String {
+    p.comparisons
+        .iter()
+        .map(|c| {
+            let name = printable(&format!("{} vs {}", c.lhs, c.rhs));
+            format!(
+                "{name}: elements by distance in BF16 steps (bars are logarithmic)\n{}\
+                 {name}: error by row and group\n{}",
+                histogram(c),
+                strip(&c.by_group, p)
+            )
+        })
+        .collect()
+}
+
+fn histogram(c: &Comparison) -> String {
+    let log = |n: u64| (1.0 + n as f64).ln();
+    let most = log(c.steps.iter().copied().max().unwrap_or(0)).max(1.0);
+    let occupied = c.steps.iter().enumerate().filter(|(_, n)| **n > 0);
+    occupied
+        .map(|(bin, n)| {
+            let bar = "█".repeat(((log(*n) / most * WIDTH as f64) as usize).max(1));
+            format!("  {:>14}  {bar} {n}\n", step_label(bin))
+        })
+        .collect()
+}
+
+/// The grid with neighbouring cells put together, the largest of them shown.
+fn strip(grid: &Grid, p: &Picture) -> String {
+    let (rows, cols) = (grid.rows.min(ROWS), grid.cols.min(WIDTH));
+    let mut text = String::new();
+    for row in 0..rows {
+        let first = p.row_start + row * p.rows / rows;
+        text += &format!("  {:>14}  ", format!("row {first}"));
+        for col in 0..cols {
+            let (mut value, mut not_finite) = (0.0f32, false);
+            for r in bin_range(row, rows, grid.rows) {
+                for c in bin_range(col, cols, grid.cols) {
+                    value = value.max(grid.value[r * grid.cols + c]);
+                    not_finite |= grid.not_finite[r * grid.cols + c] > 0;
+                }
+            }
+            text.push(match SHADES.iter().find(|(_, limit)| value <= *limit) {
+                _ if not_finite => 'N',
+                Some((shade, _)) => *shade,
+                None => SHADES[4].0,
+            });
+        }
+        text.push('\n');
+    }
+    let legend: Vec<String> = SHADES[..4]
+        .iter()
+        .map(|(shade, limit)| format!("{shade} to {:.1} %", 100.0 * limit))
+        .collect();
+    format!(
+        "{text}  {:>14}  {}, {} more; N not finite\n",
+        "",
+        legend.join(", "),
+        SHADES[4].0
+    )
+}
