@@ -1,5 +1,5 @@
 //! Reports that are read back: those of partitions, to be merged, and a benchmark's baseline. An input is
-//! one or more files with `\n%%\n` between them.
+//! one or more files with a line `%%` between them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     static DIR: OnceLock<TempDir> = OnceLock::new();
     let dir = DIR.get_or_init(|| tempfile::tempdir().unwrap()).path();
     let paths: Vec<PathBuf> = text
-        .split("\n%%\n")
+        .split("%%\n")
         .take(3)
         .enumerate()
         .map(|(i, part)| {

@@ -16,7 +16,7 @@ enum Content {
     /// The published dump.
     Dump(Box<Recording>),
     /// A safetensors file; `true` where values have no name but `values`.
-    Mapped(Shard, bool),
+    Mapped(Box<Shard>, bool),
 }
 
 /// An open recording.
@@ -100,7 +100,7 @@ impl RecordingFile {
         let file = Self {
             path: path.to_owned(),
             header,
-            content: Content::Mapped(shard, first),
+            content: Content::Mapped(Box::new(shard), first),
         };
         file.check()?;
         Ok(file)
