@@ -450,7 +450,35 @@ const ARGUMENT_CASES: &[(&str, &[&str])] = &[
     ),
     (
         "a report in no directory",
-        &["--all", "--report", "DIR/none/r.json"],
+        &["--all", "--report", "/none/r.json"],
+    ),
+    (
+        "a report over the model",
+        &["--all", "--report", "DIR/model.safetensors"],
+    ),
+    (
+        "a page over the source model's config",
+        &[
+            "--all",
+            "--source-model",
+            "DIR/other",
+            "--html",
+            "DIR/other/config.json",
+        ],
+    ),
+    (
+        "recordings in the model's directory",
+        &["--all", "--record", "DIR/rec"],
+    ),
+    (
+        "a list of errors over a recording",
+        &[
+            "--all",
+            "--recording",
+            "cuda=DIR/short.json",
+            "--top-errors",
+            "DIR/short.json",
+        ],
     ),
     (
         "both all and a name",

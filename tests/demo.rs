@@ -88,3 +88,23 @@ fn devices_lists_or_explains_both_apis() {
         "{text}"
     );
 }
+
+#[test]
+fn a_model_that_is_not_a_demo_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    cli::Model::source().write(&source);
+    let before = std::fs::read(source.join("model.safetensors")).unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let out = tq4(&["demo", "--lanes", "reference", "--dir", dir]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("something other than a demo's model"),
+        "{}",
+        stderr(&out)
+    );
+    assert_eq!(
+        std::fs::read(source.join("model.safetensors")).unwrap(),
+        before
+    );
+}

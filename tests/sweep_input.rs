@@ -136,8 +136,9 @@ fn a_bad_tensor_is_reported_and_the_others_are_validated() {
 #[test]
 fn options_that_do_not_go_together_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    Model::valid().write(dir.path());
-    let model = dir.path().to_str().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let model = model.to_str().unwrap();
     let lines = dir.path().join("r.jsonl");
     let lines = lines.to_str().unwrap();
     for (more, what) in [

@@ -5,8 +5,9 @@ use super::run::Run;
 use super::validate::LaneArgs;
 use super::{Format, Outcome, print};
 use half::bf16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tq4::Error;
 use tq4::checkpoint::{
     Checkpoint, Config, PlainTensor, TqModel, write_plain_model, write_tq_model,
 };
@@ -45,6 +46,23 @@ pub struct Args {
     html: Option<PathBuf>,
 }
 
+/// Refuses to write over a model that is not an earlier demo's.
+fn only_a_demo(dir: &Path) -> Result<()> {
+    let empty = std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_none());
+    if empty || !dir.exists() {
+        return Ok(());
+    }
+    let foreign = |name: &str| !TENSORS.iter().any(|(base, _)| name.starts_with(base));
+    match Checkpoint::open(dir) {
+        Ok(model) if !model.names().any(foreign) => Ok(()),
+        _ => Err(Error::input(
+            "the directory holds something other than a demo's model",
+            dir.display().to_string(),
+            "name another with --dir",
+        )),
+    }
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
     let choice = args.lanes.choice()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
@@ -66,6 +84,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
             values,
         });
     }
+    only_a_demo(&source_dir)?;
+    only_a_demo(&tq_dir)?;
     write_plain_model(&source_dir, &plain)?;
     write_tq_model(&tq_dir, &Config { layout, codebook }, &quantised)?;
     if args.format != Format::Json {

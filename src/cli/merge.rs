@@ -1,9 +1,8 @@
 //! `tq4 merge`: the reports of partitions into one.
 
 use super::{Format, Outcome, sweep};
-use std::path::PathBuf;
-use tq4::Error;
-use tq4::checkpoint::write_atomically;
+use std::path::{Path, PathBuf};
+use tq4::checkpoint::{keep_apart, write_atomically};
 use tq4::error::Result;
 use tq4::sweep::merge;
 
@@ -24,18 +23,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    if let Some(path) = &args.report {
-        let same = |other: &PathBuf| {
-            let real = |p: &PathBuf| p.canonicalize().ok();
-            real(other).is_some() && real(other) == real(path)
-        };
-        if args.reports.iter().any(same) {
-            return Err(Error::input(
-                "--report is one of the reports to merge",
-                path.display().to_string(),
-                "give it another name",
-            ));
-        }
+    let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
+    for output in [&args.report, &args.html].into_iter().flatten() {
+        keep_apart(output, &inputs)?;
     }
     let merged = merge(&args.reports)?;
     if let Some(path) = &args.report {

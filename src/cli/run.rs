@@ -77,6 +77,8 @@ impl Run<'_> {
             reports.push(outcome.report);
         }
         progress.finish();
+        self.model.checkpoint().unchanged()?;
+        self.source.map_or(Ok(()), Checkpoint::unchanged)?;
         let report = Report::new(reports);
         if let Some(path) = self.report {
             write_atomically(path, report.to_json().as_bytes())?;

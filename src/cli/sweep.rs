@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::{Format, Outcome, print};
 use std::io::Write;
 use std::path::Path;
-use tq4::checkpoint::write_atomically;
+use tq4::checkpoint::{Checkpoint, write_atomically};
 use tq4::error::Result;
 use tq4::lane::{self, Choice};
 use tq4::report::html::sweep_page;
@@ -60,12 +60,19 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
         journal = Some(Journal::create(path, &plan.header)?);
     }
     let mut progress = Progress::bytes(plan.work());
+    let (model, source) = (plan.model.checkpoint(), plan.source);
+    let unchanged = || -> Result<()> {
+        model.unchanged()?;
+        source.map_or(Ok(()), Checkpoint::unchanged)
+    };
     let (mut done, all) = (0, plan.tensors.len() + plan.plain.len());
     let result = plan.run(&mut lanes, |event| {
         match event {
             Event::Working(name) => progress.message(&format!("{}/{all} {name}", done + 1)),
             Event::Bytes(n) => progress.advance(n),
             Event::Done(record) => {
+                // What a changed file gave is not kept.
+                unchanged()?;
                 done += 1;
                 if let Some(journal) = &mut journal {
                     journal.append(&record)?;

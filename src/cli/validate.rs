@@ -3,9 +3,9 @@
 use super::pictures::Pictures;
 use super::run::Run;
 use super::{Format, Outcome, sweep};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tq4::Error;
-use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::checkpoint::{Checkpoint, TqModel, keep_apart};
 use tq4::error::Result;
 use tq4::lane::{self, Choice};
 use tq4::recording::Recording;
@@ -180,9 +180,27 @@ impl Args {
     }
 }
 
+impl Args {
+    /// Refuses to write over what is read.
+    fn keep_apart(&self) -> Result<()> {
+        let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
+        let inputs: Vec<&Path> = [Some(self.tq_model.as_path()), self.source_model.as_deref()]
+            .into_iter()
+            .flatten()
+            .chain(recordings.map(|(_, path)| Path::new(path)))
+            .collect();
+        let recorded = self.record.as_ref().map(|dir| dir.join("recording"));
+        [&self.report, &self.top_errors, &self.html, &recorded]
+            .into_iter()
+            .flatten()
+            .try_for_each(|output| keep_apart(output, &inputs))
+    }
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
     args.partition()?;
     args.sweeps()?;
+    args.keep_apart()?;
     let choice = args.lanes.choice()?;
     let recordings = args
         .recording

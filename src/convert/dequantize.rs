@@ -178,6 +178,7 @@ pub fn dequantize(
         for name in plain {
             model::copy_tensor(&writer, shard, name, on)?;
         }
+        shard.unchanged()?;
         job.shard(&file, writer, weights)?;
     }
     model::finish(&mut job, checkpoint, &weight_map, bytes_out, None)?;

@@ -144,6 +144,7 @@ pub fn quantize(
                 None => model::copy_tensor(&writer, shard, name, on)?,
             }
         }
+        shard.unchanged()?;
         job.shard(&file, writer, weights)?;
     }
     let config = Config {

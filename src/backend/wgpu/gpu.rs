@@ -3,7 +3,7 @@
 use super::dispatch::Dispatch;
 use super::scope::Scope;
 use super::timer::Timer;
-use super::{probe, shader};
+use super::{Failure, probe, shader};
 use crate::backend::{Cost, POISON_F32, broke};
 use crate::error::{Error, Result};
 use crate::tensor::Layout;
@@ -39,6 +39,8 @@ pub(super) struct Gpu {
     pipelines: HashMap<(Layout, bool), wgpu::ComputePipeline>,
     buffers: HashMap<&'static str, wgpu::Buffer>,
     allocations: u32,
+    dispatches: u32,
+    fail: Option<Failure>,
     poison: wgpu::Buffer,
 }
 
@@ -49,12 +51,17 @@ impl Gpu {
         lane: &str,
         text: &str,
         subgroups: Option<bool>,
+        fail: Option<Failure>,
     ) -> Result<Self> {
+        let limits = match fail {
+            Some(Failure::LowLimits) => wgpu::Limits::downlevel_webgl2_defaults(),
+            // The adapter's own: the defaults would hold a large GPU to 128 MiB.
+            _ => adapter.limits(),
+        };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tq4"),
             required_features: adapter.features() & (Timer::FEATURES | Features::SUBGROUP),
-            // The adapter's own: the defaults would hold a large GPU to 128 MiB.
-            required_limits: adapter.limits(),
+            required_limits: limits,
             ..Default::default()
         }))
         .map_err(|e| broke(lane, format!("no device: {e}"), "try another --adapter"))?;
@@ -93,6 +100,8 @@ impl Gpu {
             pipelines: HashMap::new(),
             buffers: HashMap::new(),
             allocations: 0,
+            dispatches: 0,
+            fail,
             poison,
         };
         gpu.choose_variant(text, least_subgroup(&adapter.get_info()), subgroups)?;
@@ -102,7 +111,11 @@ impl Gpu {
     fn choose_variant(&mut self, text: &str, promised: u32, wanted: Option<bool>) -> Result<()> {
         let there = self.device.features().contains(Features::SUBGROUP);
         if there && wanted != Some(false) {
-            self.reach = probe::reach(self, promised)?;
+            // A device that cannot do the probe has the other variant.
+            self.reach = match probe::reach(self, promised) {
+                Err(e) if wanted == Some(true) => return Err(e),
+                probed => probed.unwrap_or(1),
+            };
         }
         if wanted == Some(true) && self.reach < 2 {
             return Err(Error::unavailable(
@@ -167,9 +180,13 @@ impl Gpu {
     /// A new buffer of at least `size` bytes.
     pub(super) fn allocate(&mut self, label: &str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
         self.allocations += 1;
+        let size = match self.fail {
+            Some(Failure::Allocation(n)) if n == self.allocations => u64::MAX / 16 * 16,
+            _ => size.next_multiple_of(16),
+        };
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
-            size: size.next_multiple_of(16),
+            size,
             usage,
             mapped_at_creation: false,
         })
@@ -254,8 +271,17 @@ impl Gpu {
         out: &mut [u8],
     ) -> Result<Cost> {
         let before = self.allocations;
+        self.dispatches += 1;
+        if self.fail == Some(Failure::DeviceLost(self.dispatches)) {
+            self.device.destroy();
+        }
         // Validation and memory errors come first: mapping would only repeat them, less clearly.
-        let read = self.scoped(|gpu| gpu.submit(dispatch, poison))?;
+        let submitted = self.scoped(|gpu| gpu.submit(dispatch, poison));
+        if submitted.is_err() {
+            // A buffer that could not be made must not be taken for one by the next call.
+            self.buffers.clear();
+        }
+        let read = submitted?;
         let bytes = self.map(&read, dispatch.out_bytes)?;
         out.copy_from_slice(&bytes);
         drop(bytes);

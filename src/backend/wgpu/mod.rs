@@ -38,6 +38,19 @@ pub struct Options {
     pub shader: Option<String>,
     /// wgpu's noop backend, which computes nothing: a negative control.
     pub noop: bool,
+    /// A failure of the device, to test that it is said and survived.
+    pub fail: Option<Failure>,
+}
+
+/// A failure of the device that a test asks for; numbers count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The buffer of this allocation cannot be made.
+    Allocation(u32),
+    /// The device is lost before this dispatch.
+    DeviceLost(u32),
+    /// The device has no more than WebGL 2's limits, which hold no compute.
+    LowLimits,
 }
 
 /// The lane.
@@ -59,7 +72,7 @@ impl Wgpu {
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), &options.adapter)?;
         let shader = options.shader.as_deref().unwrap_or(SHADER);
-        let gpu = Gpu::new(&adapter, lane, shader, options.subgroups)?;
+        let gpu = Gpu::new(&adapter, lane, shader, options.subgroups, options.fail)?;
         Ok(Self {
             limits: chunk::Limits {
                 buffer: info

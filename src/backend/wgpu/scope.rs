@@ -1,7 +1,7 @@
 //! Error scopes for every kind of error, opened and closed together.
 
 use crate::backend::broke;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use ::wgpu;
 
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
@@ -20,27 +20,47 @@ impl Scope {
             .filter_map(|g| pollster::block_on(g.pop()))
             .collect();
         errors.sort_by_key(|e| !matches!(e, wgpu::Error::OutOfMemory { .. }));
-        match errors.into_iter().next() {
+        match errors.first() {
             None => Ok(()),
-            Some(e @ wgpu::Error::OutOfMemory { .. }) => Err(broke(
-                lane,
-                format!("the device is out of memory: {e}"),
-                "take fewer rows at a time",
-            )),
-            Some(e) => {
-                // The first line names the failure; the rest is wgpu's own trace.
-                let text = e.to_string();
-                let lines: Vec<&str> = text
-                    .lines()
-                    .map(str::trim)
-                    .filter(|l| !l.is_empty())
-                    .collect();
-                Err(broke(
-                    lane,
-                    lines.join(" "),
-                    "report this with the output of tq4 devices",
-                ))
-            }
+            Some(e) => Err(describe(lane, e)),
         }
+    }
+}
+
+/// What a device's error means to the user.
+fn describe(lane: &str, error: &wgpu::Error) -> Error {
+    // wgpu tells it in several lines; an error here has one for what was found.
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let text = lines.join(" ").trim().to_owned();
+    match error {
+        wgpu::Error::OutOfMemory { .. } => broke(
+            lane,
+            format!("the device is out of memory: {text}"),
+            "take fewer rows at a time",
+        ),
+        _ => broke(lane, text, "report this with the output of tq4 devices"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_is_called_so() {
+        let source = || Box::new(std::io::Error::other("no\n  room"));
+        let e = describe("wgpu", &wgpu::Error::OutOfMemory { source: source() });
+        let text = e.to_string();
+        assert!(text.starts_with("the device is out of memory: "), "{text}");
+        assert!(text.contains("take fewer rows"), "{text}");
+        let e = describe(
+            "wgpu",
+            &wgpu::Error::Internal {
+                source: source(),
+                description: "first\n\n  second".into(),
+            },
+        );
+        assert_eq!(e.problem().what.lines().count(), 1, "{e}");
     }
 }
