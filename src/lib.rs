@@ -23,7 +23,11 @@
 //! The format and the arithmetic are those of TurboQuant (arXiv:2504.19874) with a Hadamard rotation,
 //! as its published 4-bit checkpoints have them; see [`tensor::TqTensor`] and [`mod@reference`].
 
-#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+#![deny(
+    missing_docs,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks
+)]
 
 pub mod backend;
 pub mod bench;

@@ -53,7 +53,7 @@ proptest! {
             *v = bf16::from_f32(0.3 * rng.normal());
         }
         let d = diagnose("cuda", &t, &got).unwrap();
-        prop_assert!(!d.explained, "{}", d.evidence);
+        prop_assert!(!d.explained && d.closest.is_none(), "{}", d.evidence);
     }
 
     #[test]
@@ -161,7 +161,7 @@ fn what_is_not_in_the_catalogue_is_unexplained() {
     ] {
         let d = diagnose("cuda", &t, &got).unwrap();
         assert!(
-            !d.explained && d.faults.is_empty(),
+            !d.explained && d.faults.is_empty() && d.closest.is_none(),
             "{what}: {}",
             d.evidence
         );
@@ -171,6 +171,22 @@ fn what_is_not_in_the_catalogue_is_unexplained() {
             d.evidence
         );
     }
+}
+
+#[test]
+fn a_known_fault_with_something_else_is_a_lead_and_not_named() {
+    let t = tensor(8, 4, 128);
+    let mut got = faulty(&t, &[Fault::UpperLaneSign(127)]);
+    got[1234] = bf16::NAN;
+    let d = diagnose("cuda", &t, &got).unwrap();
+    assert!(!d.explained && d.faults.is_empty(), "{}", d.evidence);
+    let closest = d.closest.unwrap();
+    assert_eq!(closest.fault.name, "fwht_upper_lane_sign");
+    assert_eq!(closest.reproduced, t.elements() as u64 - 1);
+    assert!(
+        d.evidence
+            .contains("closest: fwht_upper_lane_sign reproduces")
+    );
 }
 
 #[test]

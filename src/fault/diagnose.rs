@@ -1,6 +1,6 @@
 //! From a wrong output to the fault that explains it.
 
-use super::diagnosis::{Diagnosis, Named, Place, Worst};
+use super::diagnosis::{Closest, Diagnosis, Named, Place, Worst};
 use super::survey::{Survey, correct, strips};
 use super::{Fault, emulate, fit::fit};
 use crate::metrics::bf16_steps;
@@ -14,6 +14,8 @@ const SAMPLE_ROWS: usize = 8;
 const LAST_BIT_ONE_IN: u64 = 1000;
 /// From so many wrong elements on, one of them may be.
 const ENOUGH_WRONG: u64 = 32;
+/// Share that the closest fault reproduces at least.
+const NEARLY: f64 = 0.9;
 
 /// How well an emulation matches.
 #[derive(Default, Clone, Copy)]
@@ -57,6 +59,11 @@ impl Match {
             && self.elements - self.exact <= slack(self.elements)
             && self.wrong - self.wrong_exact <= slack(self.wrong)
     }
+
+    fn nearly(&self) -> bool {
+        let most = |part: u64, of: u64| part as f64 >= NEARLY * of as f64;
+        most(self.exact, self.elements) && most(self.wrong_exact, self.wrong)
+    }
 }
 
 /// Diagnoses `got`, the output of `lane` for `tensor`, row-major; `None` when it equals the reference.
@@ -73,7 +80,9 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
     if survey.wrong == 0 {
         return None;
     }
-    let found = search(tensor, got, &survey);
+    let rows = sample(&survey.wrong_per_row);
+    let candidates = candidates(tensor, got, &survey, &rows);
+    let found = search(tensor, got, &candidates, &rows);
     let stages = tensor.layout().group_size().trailing_zeros();
     let names = |faults: &[Fault]| -> String {
         let names: Vec<String> = faults.iter().map(|f| f.name(stages)).collect();
@@ -88,19 +97,25 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
     );
     let first_group = first_wrong_group(tensor, got, survey.first_row());
     let place = Place::new(&survey, first_group, worst, got.len());
-    let (faults, reproduced) = match found.first() {
+    let named = |f: &Fault| Named {
+        name: f.name(stages),
+        advice: f.advice(),
+    };
+    let (faults, reproduced): (Vec<Named>, u64) = match found.first() {
         None => (Vec::new(), 0),
-        Some((faults, m)) => {
-            let named = faults.iter().map(|f| Named {
-                name: f.name(stages),
-                advice: f.advice(),
-            });
-            (named.collect(), m.exact)
-        }
+        Some((faults, m)) => (faults.iter().map(named).collect(), m.exact),
+    };
+    let closest = if faults.is_empty() {
+        closest(tensor, got, &candidates, &rows).map(|(fault, m)| Closest {
+            fault: named(&fault),
+            reproduced: m.exact,
+        })
+    } else {
+        None
     };
     let equivalent: Vec<String> = found.iter().skip(1).map(|(f, _)| names(f)).collect();
     let evidence = if faults.is_empty() {
-        Diagnosis::unexplained(&place, &survey.signature, tensor)
+        Diagnosis::unexplained(&place, &survey.signature, closest.as_ref(), tensor)
     } else {
         Diagnosis::explained_by(&faults, &equivalent, reproduced, place.elements)
     };
@@ -110,21 +125,31 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
         faults,
         equivalent,
         reproduced,
+        closest,
         evidence,
         signature: survey.signature,
         place,
     })
 }
 
-/// Every single fault that explains the output, or else every pair that does, plainest first.
-fn search(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey) -> Vec<(Vec<Fault>, Match)> {
-    let rows = sample(&survey.wrong_per_row);
+/// The catalogue, and what the output suggests.
+fn candidates(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
     let mut faults = Fault::catalogue(tensor);
-    for fitted in fit(tensor, got, survey, &rows) {
+    for fitted in fit(tensor, got, survey, rows) {
         if !faults.contains(&fitted) {
             faults.push(fitted);
         }
     }
+    faults
+}
+
+/// Every single fault that explains the output, or else every pair that does, plainest first.
+fn search(
+    tensor: &TqTensor<'_>,
+    got: &[bf16],
+    faults: &[Fault],
+    rows: &[usize],
+) -> Vec<(Vec<Fault>, Match)> {
     let explains = |faults: &[Fault], rows: &[usize]| {
         let mut all = Match::default();
         for row in rows {
@@ -147,7 +172,7 @@ fn search(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey) -> Vec<(Vec<Faul
     let found = confirmed(
         singles
             .into_par_iter()
-            .filter(|f| explains(f, &rows))
+            .filter(|f| explains(f, rows))
             .collect(),
     );
     if !found.is_empty() {
@@ -161,9 +186,36 @@ fn search(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey) -> Vec<(Vec<Faul
         pairs
             .into_par_iter()
             // One row first: it refutes nearly every pair.
-            .filter(|f| explains(f, &rows[..1]) && explains(f, &rows))
+            .filter(|f| explains(f, &rows[..1]) && explains(f, rows))
             .collect(),
     )
+}
+
+/// The single fault that reproduces most, where that is [`NEARLY`] all of the elements and of the wrong
+/// ones.
+fn closest(
+    tensor: &TqTensor<'_>,
+    got: &[bf16],
+    faults: &[Fault],
+    rows: &[usize],
+) -> Option<(Fault, Match)> {
+    let of_rows = |fault: &Fault| -> Match {
+        rows.iter()
+            .map(|row| match_rows(tensor, got, &[*fault], *row, 1))
+            .fold(Match::default(), Match::add)
+    };
+    let matches: Vec<Match> = faults.par_iter().map(of_rows).collect();
+    let (fault, _) = faults
+        .iter()
+        .zip(matches)
+        .filter(|(_, m)| m.nearly())
+        // The first of equals: the plainest.
+        .rev()
+        .max_by_key(|(_, m)| m.exact)?;
+    let all = strips(tensor)
+        .map(|(first, count)| match_rows(tensor, got, &[*fault], first, count))
+        .fold(Match::default(), Match::add);
+    all.nearly().then_some((*fault, all))
 }
 
 /// The worst rows, and the ends and the middle of the tensor.

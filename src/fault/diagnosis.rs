@@ -14,6 +14,15 @@ pub struct Named {
     pub advice: String,
 }
 
+/// A fault that reproduces nearly all of an output, but not all: a lead, not an explanation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closest {
+    /// The fault.
+    pub fault: Named,
+    /// Elements that it reproduces bit for bit.
+    pub reproduced: u64,
+}
+
 /// The element that is furthest off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worst {
@@ -135,6 +144,8 @@ pub struct Diagnosis {
     pub equivalent: Vec<String>,
     /// Elements that the faults reproduce bit for bit; the others are within one BF16 step.
     pub reproduced: u64,
+    /// When nothing explains the output: the fault that reproduces most of it, if that is nearly all.
+    pub closest: Option<Closest>,
     /// One line with the evidence.
     pub evidence: String,
     /// What the output as a whole has in common with the reference.
@@ -174,6 +185,7 @@ impl Diagnosis {
     pub(super) fn unexplained(
         place: &Place,
         signature: &Signature,
+        closest: Option<&Closest>,
         tensor: &TqTensor<'_>,
     ) -> String {
         let w = &place.worst;
@@ -186,10 +198,16 @@ impl Diagnosis {
         } else {
             String::new()
         };
+        let closest = closest.map_or_else(String::new, |c| {
+            format!(
+                "; closest: {} reproduces {} of {} elements bit for bit and not the others ({})",
+                c.fault.name, c.reproduced, place.elements, c.fault.advice
+            )
+        });
         format!(
             "unexplained: {} of {} elements differ, in {} of {} rows and {} of {} groups, {}; the first in row {}, \
              group {}; the worst at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
-             got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}",
+             got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}{closest}",
             place.wrong,
             place.elements,
             place.wrong_rows,

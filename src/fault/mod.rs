@@ -9,7 +9,7 @@ mod survey;
 
 pub use catalogue::{Fault, Fill, Neighbour};
 pub use diagnose::diagnose;
-pub use diagnosis::{Diagnosis, Named, Place, Worst};
+pub use diagnosis::{Closest, Diagnosis, Named, Place, Worst};
 pub use survey::Signature;
 
 use crate::tensor::TqTensor;
