@@ -593,6 +593,47 @@ fn a_fifo_is_refused_and_does_not_hang() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_report_goes_through_a_link_and_over_nothing_but_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let (target, link) = (dir.path().join("target.json"), dir.path().join("link.json"));
+    std::fs::write(&target, "old").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let run = |report: &Path| {
+        tq4(&[
+            "validate",
+            "--tq-model",
+            model.to_str().unwrap(),
+            "--tensor-base",
+            "a.up_proj",
+            "--lanes",
+            "reference",
+            "--report",
+            report.to_str().unwrap(),
+        ])
+    };
+    assert_eq!(run(&link).status.code(), Some(0));
+    assert!(link.is_symlink());
+    assert!(std::fs::read_to_string(&target).unwrap().starts_with('{'));
+
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for (path, what) in [
+        (fifo.as_path(), "a device or a pipe is there"),
+        (dir.path(), "a directory is there"),
+    ] {
+        // A directory around the model is refused as that before it is looked at.
+        let text = assert_clear(what, &run(path));
+        let refused = text.contains(what) || text.contains("would be written into the input");
+        assert!(refused, "{text}");
+    }
+    assert!(!fifo.is_file() && dir.path().is_dir());
+}
+
 #[test]
 fn a_report_that_cannot_be_written_leaves_the_old_one() {
     let dir = tempfile::tempdir().unwrap();

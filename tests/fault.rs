@@ -174,6 +174,23 @@ fn what_is_not_in_the_catalogue_is_unexplained() {
 }
 
 #[test]
+fn last_bits_do_not_hide_where_the_error_is() {
+    let t = tensor(9, 4, 128);
+    let mut got = correct(&t);
+    for at in [5, 2000, 19_000] {
+        got[at] = bf16::from_bits(got[at].to_bits() ^ 1);
+    }
+    let at = 7 * t.cols() + 2 * 128;
+    got[at..at + 128].fill(bf16::from_f32(0.5));
+    let place = diagnose("cuda", &t, &got).unwrap().place;
+    assert_eq!(
+        (place.tolerance, place.first_row, place.first_group),
+        (1, 7, 2)
+    );
+    assert_eq!((place.wrong_rows, place.wrong_groups), (1, 1));
+}
+
+#[test]
 fn a_known_fault_with_something_else_is_a_lead_and_not_named() {
     let t = tensor(8, 4, 128);
     let mut got = faulty(&t, &[Fault::UpperLaneSign(127)]);

@@ -145,6 +145,14 @@ fn a_recording_of_other_rows_is_not_compared() {
         "--recording",
         &format!("cuda={file}"),
     ]);
+    // The user named it: a run that did not look at it is no pass.
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out)
+            .contains("error: recording cuda was compared with nothing: the recording holds"),
+        "{}",
+        stderr(&out)
+    );
     assert!(
         stdout(&out).contains("cuda_dequant_not_run"),
         "{}",

@@ -111,6 +111,25 @@ fn tensors_that_are_not_quantised_are_compared_byte_for_byte() {
         text.contains("decision: FAILED: cuda_dequant_not_run"),
         "{text}"
     );
+
+    // With a report that is no sweep's the verdict is the same.
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let out = tq4(&[
+        "validate",
+        "--all",
+        "--format",
+        "json",
+        "--lanes",
+        "reference",
+        "--tq-model",
+        &path("m"),
+        "--source-model",
+        &path("s"),
+    ]);
+    assert_eq!(out.status.code(), Some(1));
+    let what = "error: tensor embed.weight is not the source's: 3 of 3000000 bytes differ";
+    assert!(stderr(&out).contains(what), "{}", stderr(&out));
+    assert_eq!(stderr(&out).matches("is not the source's").count(), 4);
 }
 
 #[test]
@@ -149,7 +168,7 @@ fn options_that_do_not_go_together_are_refused() {
         ),
         (
             vec!["--partition", "1/2", "--report", "r.json"],
-            "a partition has a report of lines",
+            "a partition is part of a sweep",
         ),
         (
             vec!["--partition", "0/2", "--report", lines],

@@ -61,7 +61,11 @@ impl Checkpoint {
         let place = dir.display().to_string();
         if !dir.is_dir() {
             return Err(Error::input(
-                "no such model directory",
+                if dir.exists() {
+                    "a file, not a model directory"
+                } else {
+                    "no such model directory"
+                },
                 place,
                 "name the directory that holds *.safetensors",
             ));
@@ -237,6 +241,17 @@ fn inside(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
 
 /// Reads a regular file of JSON, with a limit on its size.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&read_json_text(path)?).map_err(|e| {
+        Error::input(
+            format!("not the JSON expected here: {e}"),
+            path.display().to_string(),
+            "the file is damaged or of another kind",
+        )
+    })
+}
+
+/// The bytes of a regular file of JSON, with a limit on their number.
+pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
     let bad = |what: String| {
         Err(Error::input(
@@ -254,14 +269,7 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
             meta.len()
         ));
     }
-    let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    serde_json::from_slice(&text).map_err(|e| {
-        Error::input(
-            format!("not the JSON expected here: {e}"),
-            path.display().to_string(),
-            "the file is damaged or of another kind",
-        )
-    })
+    std::fs::read(path).map_err(|e| Error::io("read", path, &e))
 }
 
 /// `; nearest: a, b, c` for a name that is not there, or nothing when no name is near.

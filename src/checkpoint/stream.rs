@@ -1,6 +1,7 @@
 //! Writing a safetensors file piece by piece: the header first, then each tensor's bytes where they
 //! belong, so that no tensor need be in memory whole.
 
+use super::write::regular;
 use crate::error::{Error, Result};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -88,6 +89,8 @@ impl StreamWriter {
         mut tensors: Vec<Planned>,
         metadata: Option<HashMap<String, String>>,
     ) -> Result<Self> {
+        let target = regular(path)?;
+        let path = target.as_path();
         let bad = |what: String| Error::input(what, path.display().to_string(), "");
         tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
         let mut end = 0usize;

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A plain BF16 weight to be written.
 #[derive(Debug, Clone)]
@@ -22,12 +22,37 @@ pub struct PlainTensor {
     pub values: Vec<bf16>,
 }
 
+/// Where a file at `path` goes: behind the links, and over nothing but a regular file, which a rename
+/// would take the place of.
+///
+/// # Errors
+/// When a directory, a device or a FIFO is there.
+pub(crate) fn regular(path: &Path) -> Result<PathBuf> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => path
+            .canonicalize()
+            .map_err(|e| Error::io("write", path, &e)),
+        Ok(meta) => Err(Error::input(
+            if meta.is_dir() {
+                "a directory is there"
+            } else {
+                "a device or a pipe is there"
+            },
+            path.display().to_string(),
+            "name a file",
+        )),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
 /// Writes `bytes` to `path` through a temporary file in the same directory, then renames it: either
 /// the old file stays or the whole new one is there.
 ///
 /// # Errors
 /// When the directory cannot be written or the disk is full; nothing is left behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let target = regular(path)?;
+    let path = target.as_path();
     let dir = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),

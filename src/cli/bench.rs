@@ -40,7 +40,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR", requires = "tensor_base")]
     tq_model: Option<PathBuf>,
     /// Tensor name without `.weight`, or a glob; may be repeated
-    #[arg(long, value_name = "NAME", requires = "tq_model")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "tq_model",
+        conflicts_with = "shape"
+    )]
     tensor_base: Vec<String>,
     #[command(flatten)]
     lanes: LaneArgs,

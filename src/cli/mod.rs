@@ -121,3 +121,8 @@ fn print(text: &str) -> Result<(), Error> {
         Ok(()) => Ok(()),
     }
 }
+
+/// A line on stderr, which may be closed.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

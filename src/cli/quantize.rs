@@ -17,7 +17,7 @@ pub struct Args {
     /// New directory for the TQ4 model; one that a stopped run left is gone on with
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Bits per code
+    /// Bits per code; the format stores 3-bit codes in 4 bits
     #[arg(long, value_name = "2|3|4", default_value_t = 4)]
     bits: u32,
     /// Elements per group: 32, 64, 128 or 256

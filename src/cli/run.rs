@@ -2,10 +2,10 @@
 
 use super::pictures::{Gathered, Pictures};
 use super::progress::Progress;
-use super::{Format, Outcome, print};
+use super::{Format, Outcome, print, tell};
 use std::path::Path;
 use tq4::checkpoint::{Checkpoint, TqModel, write_atomically};
-use tq4::error::Result;
+use tq4::error::{Result, printable};
 use tq4::lane::Lane;
 use tq4::report::{
     LaneReport, Report, Status, Style, html, lanes_table, markdown, tensor_table, top_errors,
@@ -88,6 +88,9 @@ impl Run<'_> {
         }
         pictures.write_page(&report, &summary(&report), html::page)?;
         self.print(&report, &pictures)?;
+        if unused_recordings(lanes, &report) {
+            return Ok(Outcome::LaneBroke);
+        }
         self.outcome(&report)
     }
 
@@ -167,10 +170,33 @@ impl Run<'_> {
             return Ok(Outcome::Passed);
         }
         for lane in missing {
-            eprintln!("error: lane {lane} is required and did not run");
+            tell(&format!("error: lane {lane} is required and did not run"));
         }
         Ok(Outcome::RequiredLaneMissing)
     }
+}
+
+/// Tells of recordings that fit no tensor of the run: the user meant them to.
+fn unused_recordings(lanes: &[Lane], report: &Report) -> bool {
+    let mut any = false;
+    for lane in lanes {
+        let tq4::lane::State::Recorded(_) = lane.state() else {
+            continue;
+        };
+        let reports = || report.tensors().iter().flat_map(|t| &t.lanes);
+        let mut of_lane = reports().filter(|l| l.name == lane.name());
+        if of_lane.clone().any(|l| l.status == Status::Recorded) {
+            continue;
+        }
+        any = true;
+        let reason = of_lane.next().and_then(|l| l.reason.as_deref());
+        tell(&format!(
+            "error: recording {} was compared with nothing: {}",
+            printable(lane.name()),
+            printable(reason.unwrap_or("no tensor"))
+        ));
+    }
+    any
 }
 
 /// Every lane once, with the worst that became of it over all tensors.

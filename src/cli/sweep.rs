@@ -1,8 +1,7 @@
 //! A sweep from the command line: plan, journal, progress, summary. `validate` runs one, `merge` ends one.
 
 use super::progress::Progress;
-use super::{Format, Outcome, print};
-use std::io::Write;
+use super::{Format, Outcome, print, tell};
 use std::path::Path;
 use tq4::checkpoint::{Checkpoint, write_atomically};
 use tq4::error::Result;
@@ -100,11 +99,6 @@ pub fn execute(mut plan: Plan<'_>, choice: &Choice, output: &Output<'_>) -> Resu
         output.format,
         output.html,
     )
-}
-
-/// A line on stderr, which may be closed.
-fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints the summary and writes the page; the outcome is that of the sweep.

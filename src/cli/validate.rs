@@ -2,15 +2,15 @@
 
 use super::pictures::Pictures;
 use super::run::Run;
-use super::{Format, Outcome, sweep};
+use super::{Format, Outcome, sweep, tell};
 use std::path::{Path, PathBuf};
 use tq4::Error;
 use tq4::checkpoint::{Checkpoint, TqModel, keep_apart};
-use tq4::error::Result;
+use tq4::error::{Result, printable};
 use tq4::lane::{self, Choice};
 use tq4::recording::Recording;
-use tq4::sweep::record::{LaneOptions, Partition, Rows};
-use tq4::sweep::{Options, Plan};
+use tq4::sweep::record::{LaneOptions, Partition, PlainStatus, Rows};
+use tq4::sweep::{Options, Plan, compare_plain};
 
 /// Lanes that can be named.
 const LANES: [&str; 3] = ["reference", "cuda", "wgpu"];
@@ -70,10 +70,11 @@ pub struct Args {
 /// Which lanes to run.
 #[derive(clap::Args)]
 pub struct LaneArgs {
-    /// Lanes to run: reference, cuda, wgpu; all when left out. The reference always runs
+    /// Lanes to run, with commas between: reference, cuda, wgpu; all when left out. The reference always
+    /// runs
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     lanes: Vec<String>,
-    /// Lanes that must run: exit code 3 when one is not available
+    /// Lanes that must run, with commas between: exit code 3 when one is not available
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     pub require: Vec<String>,
     /// wgpu adapter: index, part of its name, or `all` for each as its own lane
@@ -171,9 +172,9 @@ impl Args {
         }
         if self.partition.is_some() {
             return Err(Error::input(
-                "a partition has a report of lines",
+                "a partition is part of a sweep",
                 "--partition",
-                "give --report NAME.jsonl",
+                "give --all, or a --report NAME.jsonl",
             ));
         }
         Ok(None)
@@ -295,4 +296,25 @@ pub fn run(args: &Args) -> Result<Outcome> {
         },
     }
     .execute(&mut lanes)
+    .map(|outcome| match (&source, args.all) {
+        (Some(source), true) if !plain_tensors_equal(&model, source) => match outcome {
+            Outcome::Passed | Outcome::RequiredLaneMissing => Outcome::GatesFailed,
+            worse => worse,
+        },
+        _ => outcome,
+    })
+}
+
+/// Compares the tensors that are not quantised with the source's, and tells of those that differ.
+fn plain_tensors_equal(model: &TqModel, source: &Checkpoint) -> bool {
+    let mut differing = compare_plain(model, source);
+    differing.retain(|p| p.status != PlainStatus::Equal);
+    for p in &differing {
+        tell(&format!(
+            "error: tensor {} is not the source's: {}",
+            printable(&p.name),
+            printable(p.reason.as_deref().unwrap_or("it differs"))
+        ));
+    }
+    differing.is_empty()
 }

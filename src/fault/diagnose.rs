@@ -76,10 +76,8 @@ impl Match {
 /// When `got` does not hold `rows * cols` elements.
 pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagnosis> {
     assert_eq!(got.len(), tensor.elements(), "one output per element");
-    let survey = Survey::of(tensor, got);
-    if survey.wrong == 0 {
-        return None;
-    }
+    let survey = Survey::new(tensor, got);
+    let first = survey.first?;
     let rows = sample(&survey.wrong_per_row);
     let candidates = candidates(tensor, got, &survey, &rows);
     let found = search(tensor, got, &candidates, &rows);
@@ -95,8 +93,7 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
         expected(survey.worst),
         got[survey.worst],
     );
-    let first_group = first_wrong_group(tensor, got, survey.first_row());
-    let place = Place::new(&survey, first_group, worst, got.len());
+    let place = Place::new(&survey, first, worst, got.len());
     let named = |f: &Fault| Named {
         name: f.name(stages),
         advice: f.advice(),
@@ -266,14 +263,4 @@ fn match_all(tensor: &TqTensor<'_>, got: &[bf16], faults: &[Fault]) -> Match {
         }
     }
     all
-}
-
-fn first_wrong_group(tensor: &TqTensor<'_>, got: &[bf16], row: usize) -> usize {
-    let cols = tensor.cols();
-    correct(tensor, row, 1)
-        .iter()
-        .zip(&got[row * cols..])
-        .position(|(e, g)| bf16_steps(*g, *e) != 0)
-        .unwrap_or(0)
-        / tensor.layout().group_size()
 }

@@ -30,13 +30,16 @@ pub struct Signature {
     pub rows_of_other_rows: u64,
 }
 
-/// Where the output differs from the reference.
+/// Where the output differs from the reference by more than `tolerance` BF16 steps.
 pub(super) struct Survey {
+    pub(super) tolerance: u32,
     pub(super) wrong: u64,
     pub(super) wrong_per_row: Vec<u32>,
     pub(super) wrong_groups: u64,
     pub(super) positions: Vec<bool>,
     pub(super) worst: usize,
+    /// First row with a wrong element, and its first group with one.
+    pub(super) first: Option<(usize, usize)>,
     /// Hash of each row's signs: the reference's, then the output's. Signs survive the last-bit rule.
     pub(super) row_signs: Vec<[u64; 2]>,
     pub(super) signature: Signature,
@@ -74,6 +77,7 @@ fn sign_hash(row: &[bf16]) -> u64 {
 struct Row {
     wrong: u32,
     wrong_groups: u64,
+    first_group: Option<usize>,
     worst: (usize, f32),
     dot: f64,
     got_square: f64,
@@ -85,13 +89,14 @@ struct Row {
 }
 
 impl Row {
-    fn of(expected: &[bf16], got: &[bf16], n: usize) -> Self {
+    fn of(expected: &[bf16], got: &[bf16], n: usize, tolerance: u32) -> Self {
         let mut s = Self {
             worst: (0, f32::NEG_INFINITY),
             signs: [sign_hash(expected), sign_hash(got)],
             positions: [false; MAX_GROUP],
             wrong: 0,
             wrong_groups: 0,
+            first_group: None,
             dot: 0.0,
             got_square: 0.0,
             expected_square: 0.0,
@@ -110,7 +115,7 @@ impl Row {
                     s.expected_square += e * e;
                     s.flipped += u64::from(e * g < 0.0);
                 }
-                if steps == 0 {
+                if steps <= tolerance {
                     continue;
                 }
                 s.wrong += 1;
@@ -121,21 +126,36 @@ impl Row {
                     s.worst = (group * n + i, diff);
                 }
             }
-            s.wrong_groups += u64::from(s.wrong > before);
+            if s.wrong > before {
+                s.wrong_groups += 1;
+                s.first_group.get_or_insert(group);
+            }
         }
         s
     }
 }
 
 impl Survey {
-    pub(super) fn of(tensor: &TqTensor<'_>, got: &[bf16]) -> Self {
+    /// What is wrong beyond the last-bit rule of a GPU lane, or else within it.
+    pub(super) fn new(tensor: &TqTensor<'_>, got: &[bf16]) -> Self {
+        let beyond = Self::of(tensor, got, 1);
+        if beyond.wrong > 0 {
+            beyond
+        } else {
+            Self::of(tensor, got, 0)
+        }
+    }
+
+    fn of(tensor: &TqTensor<'_>, got: &[bf16], tolerance: u32) -> Self {
         let (cols, n) = (tensor.cols(), tensor.layout().group_size());
         let mut s = Self {
+            tolerance,
             wrong: 0,
             wrong_per_row: Vec::with_capacity(tensor.rows()),
             wrong_groups: 0,
             positions: vec![false; n],
             worst: 0,
+            first: None,
             row_signs: Vec::with_capacity(tensor.rows()),
             signature: Signature {
                 cosine: 0.0,
@@ -155,12 +175,15 @@ impl Survey {
             let rows: Vec<Row> = expected
                 .par_chunks(cols)
                 .zip(got.par_chunks(cols))
-                .map(|(e, g)| Row::of(e, g, n))
+                .map(|(e, g)| Row::of(e, g, n, tolerance))
                 .collect();
             for row in rows {
                 if row.worst.1 > worst {
                     worst = row.worst.1;
                     s.worst = s.wrong_per_row.len() * cols + row.worst.0;
+                }
+                if let (None, Some(group)) = (s.first, row.first_group) {
+                    s.first = Some((s.wrong_per_row.len(), group));
                 }
                 s.wrong += u64::from(row.wrong);
                 s.wrong_per_row.push(row.wrong);
@@ -201,10 +224,5 @@ impl Survey {
                 by_hash.get(got).copied()
             }
         })
-    }
-
-    /// First row with a wrong element.
-    pub(super) fn first_row(&self) -> usize {
-        self.wrong_per_row.iter().position(|w| *w > 0).unwrap_or(0)
     }
 }

@@ -5,7 +5,7 @@ use super::header::{FORMAT_1, FORMAT_2, Header, Kind, part};
 use super::identity::{Entry, Identity};
 use super::{Data, Dump, Recording};
 use crate::backend::Device;
-use crate::checkpoint::{Shard, read_json};
+use crate::checkpoint::{Shard, read_json_text};
 use crate::error::{Error, Result};
 use half::bf16;
 use safetensors::Dtype;
@@ -49,7 +49,7 @@ impl RecordingFile {
         if head.get(8) == Some(&b'{') && head[7] == 0 {
             return Self::from_safetensors(path);
         }
-        let dump: Dump = read_json(path)?;
+        let dump: Dump = read_dump(path)?;
         let (bits, group_size) = (dump.bits, dump.group_size);
         let recording = Recording::from_dump("recorded", dump)
             .map_err(|e| Error::input(&e.problem().what, &place, &e.problem().help))?;
@@ -343,4 +343,62 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect()
+}
+
+/// Reads a dump. Python writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have: they are read
+/// as null, which stands for NaN. No value that is not finite passes a gate.
+fn read_dump(path: &Path) -> Result<Dump> {
+    let text = read_json_text(path)?;
+    serde_json::from_slice(&text)
+        .or_else(|e| serde_json::from_slice(&with_nulls(&text)).map_err(|_| e))
+        .map_err(|e| {
+            Error::input(
+                format!("not the JSON expected here: {e}"),
+                path.display().to_string(),
+                "a dump is {\"tensor_base\", \"row_start\", \"shape\": [rows, cols], \"values\": [...]}, the \
+                 values one flat list of numbers",
+            )
+        })
+}
+
+/// `text` with null in place of Python's constants, strings left alone.
+fn with_nulls(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let [first, ..] = rest {
+        let taken = match first {
+            b'"' => {
+                in_string = !in_string;
+                1
+            }
+            b'\\' if in_string => 2.min(rest.len()),
+            _ if in_string => 1,
+            _ => {
+                let constant = [&b"NaN"[..], b"Infinity", b"-Infinity"]
+                    .into_iter()
+                    .find(|c| rest.starts_with(c));
+                if let Some(constant) = constant {
+                    out.extend(b"null");
+                    rest = &rest[constant.len()..];
+                    continue;
+                }
+                1
+            }
+        };
+        out.extend(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_of_python_become_null_outside_strings() {
+        let text = br#"{"NaN": "a\"NaN", "v": [NaN, -Infinity, Infinity, -1e3]}"#;
+        let want = br#"{"NaN": "a\"NaN", "v": [null, null, null, -1e3]}"#;
+        assert_eq!(with_nulls(text), want);
+    }
 }

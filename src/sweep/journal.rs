@@ -126,7 +126,10 @@ pub(super) fn difference(old: &Header, new: &Header, partitions: bool) -> Option
             Partition::WHOLE
         }
     };
-    let source = |h: &Header| h.source.as_ref().map(|s| s.digest.clone());
+    let source = |h: &Header| match &h.source {
+        Some(s) => s.digest.clone(),
+        None => "none".into(),
+    };
     let codebook = |h: &Header| h.centroids_config_vs_cuda.config.clone();
     let fields: [(&str, String, String); 10] = [
         ("format", old.format.clone(), new.format.clone()),
@@ -146,17 +149,9 @@ pub(super) fn difference(old: &Header, new: &Header, partitions: bool) -> Option
             format!("{:?}", codebook(old)),
             format!("{:?}", codebook(new)),
         ),
-        (
-            "source model",
-            format!("{:?}", source(old)),
-            format!("{:?}", source(new)),
-        ),
-        (
-            "lanes",
-            format!("{:?}", old.lanes),
-            format!("{:?}", new.lanes),
-        ),
-        ("rows", format!("{:?}", old.rows), format!("{:?}", new.rows)),
+        ("source model", source(old), source(new)),
+        ("lanes", old.lanes.to_string(), new.lanes.to_string()),
+        ("rows", old.rows.to_string(), new.rows.to_string()),
         ("partition", parts(old).to_string(), parts(new).to_string()),
         (
             "tensors",

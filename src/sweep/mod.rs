@@ -24,9 +24,18 @@ pub use summary::summarise;
 pub use table::text;
 pub(crate) use table::{lanes, row, totals};
 
+use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::Result;
 use crate::lane::Lane;
-use record::{Summary, SweepOutcome};
+use record::{PlainRecord, Summary, SweepOutcome};
+
+/// Every tensor that is not quantised, compared byte for byte with the source's, by name.
+pub fn compare_plain(model: &TqModel, source: &Checkpoint) -> Vec<PlainRecord> {
+    plan::plain_names(model, source)
+        .iter()
+        .map(|name| plain::compare(model.checkpoint(), source, name))
+        .collect()
+}
 
 /// What happens in a sweep.
 #[derive(Debug)]

@@ -165,7 +165,7 @@ fn rows(base: &str, n: usize, asked: Rows) -> Result<Range<usize>> {
 }
 
 /// Every tensor of either model that is neither part of a TQ4 tensor nor the weight of one.
-fn plain_names(model: &TqModel, source: &Checkpoint) -> Vec<String> {
+pub(super) fn plain_names(model: &TqModel, source: &Checkpoint) -> Vec<String> {
     let mut quantised = BTreeSet::new();
     for base in model.bases() {
         for part in ["tq_packed", "tq_scales", "tq_signs", "weight"] {

@@ -102,6 +102,33 @@ pub struct LaneOptions {
     pub nvrtc: bool,
 }
 
+impl fmt::Display for LaneOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String], none: &str| match names {
+            [] => none.to_owned(),
+            some => some.join(","),
+        };
+        write!(
+            f,
+            "{} (required: {}, adapter {}, CUDA device {}{})",
+            list(&self.lanes, "all"),
+            list(&self.require, "none"),
+            self.adapter.as_deref().unwrap_or("by itself"),
+            self.cuda_device,
+            if self.nvrtc { ", NVRTC" } else { "" }
+        )
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            Some(count) => write!(f, "{count} from {}", self.start),
+            None => write!(f, "all from {}", self.start),
+        }
+    }
+}
+
 /// What is swept: whoever holds the same models and options writes the same header.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
