@@ -6,7 +6,9 @@ pub mod cuda;
 #[cfg(feature = "gpu")]
 pub mod wgpu;
 
-use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::tensor::TqTensor;
 use half::bf16;
 use serde::{Deserialize, Serialize};
