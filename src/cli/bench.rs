@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::validate::LaneArgs;
-use super::{Format, Outcome, print};
+use super::{Format, Outcome, print, tell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tq4::Error;
@@ -305,7 +305,7 @@ fn outcome(args: &Args, record: &Record) -> Outcome {
     };
     let missing: Vec<&String> = args.lanes.require.iter().filter(|r| !timed(r)).collect();
     for lane in &missing {
-        eprintln!("error: lane {lane} is required and did not run");
+        tell(&format!("error: lane {lane} is required and did not run"));
     }
     if missing.is_empty() {
         Outcome::Passed

@@ -2,7 +2,7 @@
 
 use super::device::DeviceArgs;
 use super::transfer::{Transfer, json, size};
-use super::{Format, Outcome, print};
+use super::{Format, Outcome, print, tell};
 use std::path::PathBuf;
 use tq4::convert::{self, Dequantized};
 use tq4::error::{Result, printable};
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
                 line += "; ";
                 line += &d.summary();
             }
-            eprintln!("{}\nnothing was written", printable(&line));
+            tell(&format!("{}\nnothing was written", printable(&line)));
             Ok(Outcome::GatesFailed)
         }
     }

@@ -1,5 +1,6 @@
 //! One lane, for the commands that run just one.
 
+use super::tell;
 use tq4::Error;
 use tq4::backend::Backend;
 use tq4::error::{Result, printable};
@@ -50,7 +51,7 @@ impl DeviceArgs {
             Some(State::Ready(backend)) => Ok(Some(backend)),
             Some(State::Absent(Status::Unavailable, reason, help)) => {
                 let problem = Error::unavailable(reason, format!("lane {name}"), help);
-                eprintln!("error: {problem}");
+                tell(&format!("error: {problem}"));
                 Ok(None)
             }
             Some(State::Absent(_, reason, help)) => {

@@ -86,26 +86,14 @@ fn blocks_line(t: &Comparison) -> String {
     } else {
         format!("blocks of {} groups", b.groups_per_block)
     };
-    let mut line = format!(
-        "{} vs {}: {} of {} {names} differ",
+    format!(
+        "{} vs {}: {} of {} {names} differ{}\n",
         printable(&t.metrics.lhs),
         printable(&t.metrics.rhs),
         b.differ,
-        b.blocks
-    );
-    let place = |p: &tq4::recording::Place| format!("row {} group {}", p.row, p.group);
-    if !b.first.is_empty() {
-        let first: Vec<String> = b.first.iter().map(place).collect();
-        line += &format!(", the first from {}", first.join(", "));
-    }
-    if let Some(worst) = &b.worst {
-        line += &format!(
-            "; most from {} ({:.2e} of its size)",
-            place(worst),
-            b.max_block_ratio
-        );
-    }
-    line + "\n"
+        b.blocks,
+        b.places()
+    )
 }
 
 /// One line for each note.

@@ -58,6 +58,26 @@ pub struct Blocks {
     pub nan: u64,
 }
 
+impl Blocks {
+    /// Where the blocks that differ are, to follow a count of them; empty when there are none.
+    pub fn places(&self) -> String {
+        let place = |p: &Place| format!("row {} group {}", p.row, p.group);
+        let mut text = String::new();
+        if !self.first.is_empty() {
+            let first: Vec<String> = self.first.iter().map(place).collect();
+            text += &format!(", the first from {}", first.join(", "));
+        }
+        if let Some(worst) = &self.worst {
+            text += &format!(
+                "; most from {} ({:.2e} of its size)",
+                place(worst),
+                self.max_block_ratio
+            );
+        }
+        text
+    }
+}
+
 /// The comparison of two outputs for one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {

@@ -4,7 +4,7 @@ use super::overview::{LaneMark, Mark, Overview};
 use super::tensor::TensorView;
 use super::{PASSED_SECTIONS, SECTIONS, Shell, TensorsPage};
 use crate::error::printable;
-use crate::recording::{Blocks, Comparison, Place};
+use crate::recording::{Blocks, Comparison};
 use crate::report::view::{DecisionView, LaneView, Row, Verdict};
 use crate::report::{LaneReport, Tool};
 use askama::Template;
@@ -145,23 +145,13 @@ fn section(index: usize, together: &[Comparison]) -> TensorView {
 
 /// Which blocks differ.
 fn blocks(name: &str, b: &Blocks) -> String {
-    let place = |p: &Place| format!("row {} group {}", p.row, p.group);
-    let mut line = format!(
-        "{name}: {} of {} blocks of {} groups differ",
-        b.differ, b.blocks, b.groups_per_block
-    );
-    if !b.first.is_empty() {
-        let first: Vec<String> = b.first.iter().map(place).collect();
-        line += &format!(", the first from {}", first.join(", "));
-    }
-    if let Some(worst) = &b.worst {
-        line += &format!(
-            "; most from {} ({:.2e} of its size)",
-            place(worst),
-            b.max_block_ratio
-        );
-    }
-    line
+    format!(
+        "{name}: {} of {} blocks of {} groups differ{}",
+        b.differ,
+        b.blocks,
+        b.groups_per_block,
+        b.places()
+    )
 }
 
 /// What computed each output: a line for each property, a column for each lane.
