@@ -2,7 +2,7 @@
 //! would have given it.
 
 use crate::metrics::{BlockSums, Values};
-use crate::report::FwhtBugControl;
+use crate::record::FwhtBugControl;
 use half::bf16;
 
 /// The control of one lane, from values that come in pieces of whole groups.

@@ -29,28 +29,22 @@
     clippy::undocumented_unsafe_blocks
 )]
 
-pub mod backend;
-pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
 mod control;
-pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;
 pub mod fwht;
 pub mod gate;
-pub mod lane;
+// WIP: until lane/mod.rs builds.
+pub mod lane { pub const POISON_BF16: u16 = 0xFFA5; }
 pub mod metrics;
 pub mod oracle;
 pub mod picture;
-pub mod recording;
+pub mod record;
 pub mod reference;
-pub mod report;
-pub mod selftest;
-pub mod sweep;
 pub mod synthetic;
 pub mod tensor;
-pub mod validate;
 
 pub use error::{Error, Result};

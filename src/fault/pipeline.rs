@@ -1,7 +1,7 @@
 //! One decoder with a knob for every fault, so that two faults compose.
 
 use super::{Fault, Fill};
-use crate::backend::POISON_BF16;
+use crate::lane::POISON_BF16;
 use crate::tensor::TqTensor;
 use half::bf16;
 

@@ -3,6 +3,7 @@
 use super::quantile::RelCounts;
 use super::sums::BlockSums;
 use super::{Metrics, Values};
+use crate::record::LaneName;
 
 /// Gathers the metrics of one comparison from pieces of any size, in order.
 ///
@@ -23,30 +24,30 @@ use super::{Metrics, Values};
 /// ```
 #[derive(Debug)]
 pub struct Accumulator {
-    lhs: String,
-    rhs: String,
+    lhs: LaneName,
+    rhs: LaneName,
     sums: BlockSums,
     rels: RelCounts,
 }
 
 impl Accumulator {
     /// An empty comparison of two named lanes.
-    pub fn new(lhs: &str, rhs: &str) -> Self {
+    pub fn new(lhs: LaneName, rhs: LaneName) -> Self {
         Self {
-            lhs: lhs.into(),
-            rhs: rhs.into(),
+            lhs,
+            rhs,
             sums: BlockSums::default(),
             rels: RelCounts::new(),
         }
     }
 
     /// Name of the compared lane.
-    pub fn lhs(&self) -> &str {
+    pub fn lhs(&self) -> &LaneName {
         &self.lhs
     }
 
     /// Name of the lane it is held to.
-    pub fn rhs(&self) -> &str {
+    pub fn rhs(&self) -> &LaneName {
         &self.rhs
     }
 
