@@ -38,6 +38,7 @@ pub mod fault;
 pub mod fwht;
 pub mod gate;
 // WIP: until lane/mod.rs builds.
+#[allow(missing_docs)]
 pub mod lane { pub const POISON_BF16: u16 = 0xFFA5; }
 pub mod metrics;
 pub mod oracle;
