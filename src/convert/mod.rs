@@ -34,23 +34,11 @@ pub use dequantize::{Dequantized, Outcome, Restored, dequantize};
 pub use quantize::{Left, Options, Quantized, Weight, quantize};
 pub use signs::SignSeed;
 
+pub use crate::run::Event;
 use std::ops::Range;
 
 /// Elements worked on at a time: it bounds memory.
 const STRIP: usize = 1 << 22;
-
-/// What a conversion tells while it works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// Input bytes that there are.
-    Total(u64),
-    /// This shard of an earlier run is being checked.
-    Checking(&'a str),
-    /// This tensor is being worked on.
-    Tensor(&'a str),
-    /// So many input bytes more are done.
-    Bytes(u64),
-}
 
 /// Cuts `rows` of `cols` elements into strips of at most [`STRIP`] elements (at least one row), of
 /// nearly the same size.

@@ -6,11 +6,13 @@
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod cuda;
+mod decoded;
 mod open;
 pub mod recorded;
 #[cfg(feature = "gpu")]
 pub mod wgpu;
 
+pub use decoded::{Decoded, LaneOutput};
 pub use open::open;
 
 use crate::error::{Error, Result};
@@ -166,7 +168,7 @@ pub enum Slot {
     /// A lane that computes here.
     Live(Box<dyn Lane>),
     /// A lane that reads a recording.
-    Recorded(Box<dyn Lane>),
+    Recorded(Box<recorded::Recorded>),
     /// A lane that is not there, and why.
     Absent(Box<LaneRecord>),
 }
@@ -193,7 +195,8 @@ impl Slot {
     /// The lane's name.
     pub fn name(&self) -> &LaneName {
         match self {
-            Self::Live(lane) | Self::Recorded(lane) => &lane.info().name,
+            Self::Live(lane) => &lane.info().name,
+            Self::Recorded(lane) => &lane.info().name,
             Self::Absent(record) => &record.name,
         }
     }
@@ -201,7 +204,8 @@ impl Slot {
     /// The lane, where there is one.
     pub fn lane(&mut self) -> Option<&mut dyn Lane> {
         match self {
-            Self::Live(lane) | Self::Recorded(lane) => Some(&mut **lane),
+            Self::Live(lane) => Some(&mut **lane),
+            Self::Recorded(lane) => Some(&mut **lane),
             Self::Absent(_) => None,
         }
     }

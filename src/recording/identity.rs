@@ -1,12 +1,8 @@
 //! What a recording is of: two outputs may be compared when these agree.
 
-use crate::checkpoint::{TqModel, hex};
-use crate::tensor::{Layout, TqTensor};
+use crate::tensor::TqTensor;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-/// Hex digits of a checksum that are kept.
-const DIGITS: usize = 32;
+use std::ops::Range;
 
 /// Rows of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +17,19 @@ pub struct Entry {
     pub tensor_checksum: Option<String>,
 }
 
+impl Entry {
+    /// The recorded rows, as numbered in the whole tensor.
+    pub fn rows(&self) -> Range<usize> {
+        self.row_start..self.row_start + self.shape[0]
+    }
+}
+
 /// The input of a recording. What a file does not say is `None` and agrees with everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Directory name of the model.
     pub model: String,
-    /// Checksum of names, types and shapes of all tensors and of the configuration.
+    /// The model's fingerprint, as reports have it.
     pub model_checksum: Option<String>,
     /// Bits per code.
     pub bits: Option<u32>,
@@ -105,73 +108,20 @@ impl Identity {
     pub fn entry(&self, base: &str) -> Option<&Entry> {
         self.tensors.iter().find(|t| t.tensor_base == base)
     }
-}
 
-/// Checksum of a tensor's stored parts, fed strip by strip.
-pub struct TensorSum {
-    packed: Sha256,
-    scales: Sha256,
-    rows: usize,
-}
-
-impl TensorSum {
-    /// Of no rows yet.
-    pub fn new() -> Self {
-        Self {
-            packed: Sha256::new(),
-            scales: Sha256::new(),
-            rows: 0,
-        }
+    /// How the layout or codebook of `tensor` differs from what was recorded.
+    pub fn mismatch(&self, tensor: &TqTensor) -> Option<String> {
+        let layout = tensor.layout();
+        let here = Self {
+            bits: Some(layout.bits()),
+            group_size: Some(layout.group_size()),
+            codebook: Some(tensor.codebook().centroids().to_vec()),
+            ..Self::default()
+        };
+        let recorded = Self {
+            tensors: Vec::new(),
+            ..self.clone()
+        };
+        recorded.difference(&here)
     }
-
-    /// Takes the next rows.
-    pub fn add(&mut self, rows: &TqTensor<'_>) {
-        self.packed.update(rows.packed());
-        for s in rows.scales() {
-            self.scales.update(s.to_le_bytes());
-        }
-        self.rows += rows.rows();
-    }
-
-    /// The checksum, 32 hex digits.
-    pub fn finish(self, layout: Layout, signs: &[i8]) -> String {
-        let mut all = Sha256::new();
-        all.update(format!(
-            "{} {} {} {} ",
-            layout.bits(),
-            layout.group_size(),
-            self.rows,
-            signs.len()
-        ));
-        all.update(self.packed.finalize());
-        all.update(self.scales.finalize());
-        all.update(bytemuck::cast_slice::<i8, u8>(signs));
-        let mut sum = hex(&all.finalize());
-        sum.truncate(DIGITS);
-        sum
-    }
-}
-
-/// Checksum of the rows in `tensor`.
-pub fn tensor_checksum(tensor: &TqTensor<'_>) -> String {
-    let mut sum = TensorSum::new();
-    sum.add(tensor);
-    sum.finish(tensor.layout(), tensor.signs())
-}
-
-/// Checksum of names, types and shapes of all tensors of a model and of its configuration. It does not
-/// depend on how the tensors are spread over shards, and reads headers only.
-pub fn model_checksum(model: &TqModel) -> String {
-    let mut hash = Sha256::new();
-    hash.update(model.config().to_json());
-    let checkpoint = model.checkpoint();
-    for name in checkpoint.names() {
-        let info = checkpoint.shard_of(name).and_then(|s| s.info(name));
-        if let Some(info) = info {
-            hash.update(format!("{name:?} {:?} {:?}\n", info.dtype, info.shape));
-        }
-    }
-    let mut sum = hex(&hash.finalize());
-    sum.truncate(DIGITS);
-    sum
 }
