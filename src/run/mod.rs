@@ -1,0 +1,5 @@
+//! Running lanes on tensors.
+
+mod strip;
+
+pub use strip::Strip;
