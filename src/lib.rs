@@ -37,14 +37,13 @@ pub mod error;
 pub mod fault;
 pub mod fwht;
 pub mod gate;
-// WIP: until lane/mod.rs builds.
-#[allow(missing_docs)]
-pub mod lane { pub const POISON_BF16: u16 = 0xFFA5; }
+pub mod lane;
 pub mod metrics;
 pub mod oracle;
 pub mod picture;
 pub mod record;
 pub mod reference;
+pub mod run;
 pub mod synthetic;
 pub mod tensor;
 

@@ -8,7 +8,6 @@ pub mod cpu;
 pub mod cuda;
 mod decoded;
 mod open;
-pub mod recorded;
 #[cfg(feature = "gpu")]
 pub mod wgpu;
 
@@ -228,6 +227,7 @@ pub fn checksum(text: &[u8]) -> String {
 }
 
 /// A failure inside a lane, with its name.
+#[cfg(feature = "gpu")]
 pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
 }

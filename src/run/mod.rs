@@ -8,12 +8,11 @@ mod job;
 mod pipeline;
 mod plain;
 mod read;
-mod strip;
 
 pub use job::{Job, Options, Target};
 pub use pipeline::run;
 pub use read::{TensorSum, same_weights};
-pub use strip::Strip;
+pub use crate::strip::Strip;
 
 use crate::error::Result;
 use crate::lane::Decoded;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 /// One adapter and the limits that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterInfo {
-    /// Index for `--adapter`.
+    /// Its place among the adapters.
     pub index: usize,
     /// Name as the driver has it.
     pub name: String,
@@ -152,7 +152,7 @@ pub(super) fn select(
                 Select::Index(i) => format!("no adapter {i}"),
                 Select::Auto => "no adapter".into(),
             },
-            "--adapter",
+            "lane wgpu",
             format!("adapters are: {}", names.join("; ")),
         ));
     };

@@ -1,6 +1,6 @@
 //! How far a shuffle reaches on this device.
 
-use super::gpu::Gpu;
+use super::gpu::{Gpu, READ};
 use crate::error::Result;
 use ::wgpu::{self, BufferUsages};
 
@@ -28,17 +28,13 @@ fn probe(@builtin(local_invocation_index) lane: u32) {
 /// No API promises that a subgroup holds consecutive invocations, so it is tried.
 pub(super) fn reach(gpu: &mut Gpu, promised: u32) -> Result<u32> {
     let bytes = (INVOCATIONS * STRIDES.len() * 4) as u64;
-    let seen = gpu.buffer(
-        "probe",
-        bytes,
-        BufferUsages::STORAGE | BufferUsages::COPY_SRC,
-    );
-    let read = gpu.buffer(
-        "probe read",
-        bytes,
-        BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-    );
-    gpu.scoped(|gpu| {
+    let read = gpu.scoped(|gpu| {
+        let seen = gpu.allocate(
+            "probe",
+            bytes,
+            BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        );
+        let read = gpu.allocate("probe read", bytes, READ);
         let module = gpu
             .device
             .create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -80,14 +76,14 @@ pub(super) fn reach(gpu: &mut Gpu, promised: u32) -> Result<u32> {
         }
         encoder.copy_buffer_to_buffer(&seen, 0, &read, 0, bytes);
         gpu.queue.submit([encoder.finish()]);
+        read
     })?;
-    let view = gpu.map(&read, bytes)?;
-    let words: Vec<u32> = view
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes")))
-        .collect();
-    drop(view);
-    read.unmap();
+    let words: Vec<u32> = gpu.map(&read, bytes, |bytes| {
+        let words = bytes.chunks_exact(4);
+        words
+            .map(|b| u32::from_le_bytes(b.try_into().expect("4 bytes")))
+            .collect()
+    })?;
     Ok(reached(&words).min(promised))
 }
 

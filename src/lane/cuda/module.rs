@@ -1,11 +1,11 @@
 //! The kernel's PTX: where it comes from, and loading it.
 
 use super::api::{
-    Caller, Handle, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION, call,
-    describe,
+    Api, Handle, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, PLACE, UNSUPPORTED_PTX_VERSION, call,
 };
-use crate::backend::broke;
 use crate::error::{Error, Result};
+use crate::lane::broke;
+use crate::record::LaneName;
 use cudarc::nvrtc;
 use std::ffi::{CStr, CString, c_int, c_void};
 
@@ -49,12 +49,12 @@ fn needed(isa: &str) -> String {
 }
 
 /// Compiles the kernel for a device's own architecture with the NVRTC of this machine.
-pub(super) fn compile(lane: &str, capability: (i32, i32)) -> Result<String> {
+pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
     // SAFETY: opening the library runs its initialisers, which are NVIDIA's.
     if !unsafe { nvrtc::sys::is_culib_present() } {
         return Err(Error::unavailable(
             "the kernel cannot be compiled: the library libnvrtc is not found",
-            format!("lane {lane}"),
+            PLACE,
             "install the CUDA toolkit's NVRTC and put it on the library path, or use the kernel that tq4 brings",
         ));
     }
@@ -65,7 +65,7 @@ pub(super) fn compile(lane: &str, capability: (i32, i32)) -> Result<String> {
             format!("\n{log}")
         };
         broke(
-            lane,
+            &LaneName::Cuda,
             format!("{call} failed: {e}{log}"),
             "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
         )
@@ -103,18 +103,17 @@ pub(super) fn compile(lane: &str, capability: (i32, i32)) -> Result<String> {
 /// A loaded module.
 #[derive(Debug)]
 pub(super) struct Module {
-    caller: Caller,
+    api: &'static Api,
     handle: Handle,
 }
 
 impl Module {
     /// Has the driver compile `ptx` for the current context's device.
-    pub(super) fn load(caller: &Caller, ptx: &str, driver: &str) -> Result<Self> {
+    pub(super) fn load(api: &'static Api, ptx: &str, driver: &str) -> Result<Self> {
         const ERROR_LOG: c_int = 5;
         const ERROR_LOG_SIZE: c_int = 6;
-        let place = format!("lane {}", caller.lane);
         let text =
-            CString::new(ptx).map_err(|_| Error::input("the PTX holds a NUL byte", &place, ""))?;
+            CString::new(ptx).map_err(|_| Error::input("the PTX holds a NUL byte", PLACE, ""))?;
         let mut log = vec![0u8; 4096];
         let mut options = [ERROR_LOG, ERROR_LOG_SIZE];
         // The driver takes the size as a number in the place of a pointer.
@@ -126,7 +125,7 @@ impl Module {
         // SAFETY: `text` ends in NUL, `options` and `values` have two entries each, and the driver
         // writes no more of the log than it was told; all outlive the call.
         let code = unsafe {
-            (caller.api.module_load)(
+            (api.module_load)(
                 &mut handle,
                 text.as_ptr().cast(),
                 2,
@@ -135,14 +134,11 @@ impl Module {
             )
         };
         if code == 0 {
-            return Ok(Self {
-                caller: caller.clone(),
-                handle,
-            });
+            return Ok(Self { api, handle });
         }
         let end = log.iter().position(|&b| b == 0).unwrap_or(0);
         let log = String::from_utf8_lossy(&log[..end]).trim().to_owned();
-        let mut what = describe(caller.api, "cuModuleLoadDataEx", code);
+        let mut what = api.describe("cuModuleLoadDataEx", code);
         if !log.is_empty() {
             what = format!("{what}\n{log}");
         }
@@ -150,12 +146,12 @@ impl Module {
         Err(match code {
             UNSUPPORTED_PTX_VERSION => Error::unavailable(
                 format!("the driver ({driver}) does not read PTX {isa}: {what}"),
-                place,
+                PLACE,
                 needed(isa),
             ),
             NO_BINARY_FOR_GPU => Error::unavailable(
                 format!("the kernel does not run on this device: {what}"),
-                place,
+                PLACE,
                 format!(
                     "use a device of compute capability {}.{} or later",
                     MIN_CAPABILITY.0, MIN_CAPABILITY.1
@@ -163,10 +159,10 @@ impl Module {
             ),
             JIT_COMPILER_NOT_FOUND => Error::unavailable(
                 format!("the driver is installed without its compiler: {what}"),
-                place,
+                PLACE,
                 "install the driver's libnvidia-ptxjitcompiler",
             ),
-            _ => broke(&caller.lane, what, ""),
+            _ => broke(&LaneName::Cuda, what, ""),
         })
     }
 
@@ -176,11 +172,11 @@ impl Module {
         let mut function = std::ptr::null_mut();
         // SAFETY: the module is loaded, `text` ends in NUL, `function` outlives the call.
         unsafe {
-            let code = (self.caller.api.module_function)(&mut function, self.handle, text.as_ptr());
+            let code = (self.api.module_function)(&mut function, self.handle, text.as_ptr());
             if code != 0 {
-                let what = describe(self.caller.api, "cuModuleGetFunction", code);
+                let what = self.api.describe("cuModuleGetFunction", code);
                 return Err(broke(
-                    &self.caller.lane,
+                    &LaneName::Cuda,
                     format!("{what} (entry point {name})"),
                     "the PTX is not that of this version's kernel",
                 ));
@@ -194,7 +190,7 @@ impl Drop for Module {
     fn drop(&mut self) {
         // SAFETY: loaded once, unloaded once; its kernels have come to an end, for every call of the
         // lane waits for them.
-        unsafe { call!(self.caller, module_unload = "cuModuleUnload"(self.handle)).ok() };
+        unsafe { call!(self.api, module_unload = "cuModuleUnload"(self.handle)).ok() };
     }
 }
 

@@ -1,7 +1,8 @@
 //! Cutting a tensor into chunks on group boundaries, so that every buffer fits the adapter.
 
-use crate::backend::broke;
 use crate::error::Result;
+use crate::lane::broke;
+use crate::record::LaneName;
 use crate::tensor::TqTensor;
 use std::ops::Range;
 
@@ -23,9 +24,9 @@ pub(super) struct Limits {
 /// Ranges of groups that cover the tensor.
 pub(super) fn plan(
     limits: &Limits,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     out_group_bytes: usize,
-    lane: &str,
+    lane: &LaneName,
 ) -> Result<Vec<Range<usize>>> {
     let per_workgroup = ELEMENTS_PER_WORKGROUP / tensor.layout().group_size();
     let by_bytes = limits.buffer.min(ENOUGH) / out_group_bytes as u64;

@@ -1,16 +1,16 @@
-//! Device, pipelines and buffers of one adapter.
+//! Device and pipelines of one adapter.
 
-use super::dispatch::Dispatch;
 use super::scope::Scope;
 use super::timer::Timer;
-use super::{Failure, probe, shader};
-use crate::backend::{Cost, POISON_F32, broke};
+use super::{Failure, Options, probe, shader};
 use crate::error::{Error, Result};
+use crate::lane::{POISON_F32, Timed, broke};
+use crate::record::{LaneName, OutputType};
 use crate::tensor::Layout;
 use ::wgpu::{self, BufferUsages, Features};
 use std::collections::HashMap;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of poison copied at a time.
 const POISON_BYTES: u64 = 1 << 20;
@@ -25,7 +25,7 @@ pub(super) const READ: BufferUsages = BufferUsages::MAP_READ.union(BufferUsages:
 
 /// An open device.
 pub(super) struct Gpu {
-    pub(super) lane: String,
+    pub(super) lane: LaneName,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) timer: Option<Timer>,
@@ -36,24 +36,18 @@ pub(super) struct Gpu {
     module: Option<wgpu::ShaderModule>,
     bindings: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
-    pipelines: HashMap<(Layout, bool), wgpu::ComputePipeline>,
-    buffers: HashMap<&'static str, wgpu::Buffer>,
+    pipelines: HashMap<Layout, wgpu::ComputePipeline>,
     allocations: u32,
-    dispatches: u32,
+    runs: u32,
+    output: OutputType,
     fail: Option<Failure>,
     poison: wgpu::Buffer,
 }
 
 impl Gpu {
-    /// Opens `adapter` and compiles the variant of `text` that suits it; `subgroups` forces one.
-    pub(super) fn new(
-        adapter: &wgpu::Adapter,
-        lane: &str,
-        text: &str,
-        subgroups: Option<bool>,
-        fail: Option<Failure>,
-    ) -> Result<Self> {
-        let limits = match fail {
+    /// Opens `adapter` and compiles the variant of the shader that suits it.
+    pub(super) fn new(adapter: &wgpu::Adapter, lane: LaneName, options: &Options) -> Result<Self> {
+        let limits = match options.fail {
             Some(Failure::LowLimits) => wgpu::Limits::downlevel_webgl2_defaults(),
             // The adapter's own: the defaults would hold a large GPU to 128 MiB.
             _ => adapter.limits(),
@@ -64,7 +58,7 @@ impl Gpu {
             required_limits: limits,
             ..Default::default()
         }))
-        .map_err(|e| broke(lane, format!("no device: {e}"), "try another --adapter"))?;
+        .map_err(|e| broke(&lane, format!("no device: {e}"), "use another adapter"))?;
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
         let scope = Scope::open(&device);
@@ -81,14 +75,14 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let timer = Timer::new(&device, &queue);
-        scope.close(lane)?;
+        scope.close(&lane)?;
         queue.write_buffer(
             &poison,
             0,
             &POISON_F32.to_ne_bytes().repeat(POISON_BYTES as usize / 4),
         );
         let mut gpu = Self {
-            lane: lane.to_owned(),
+            lane,
             device,
             queue,
             timer,
@@ -98,13 +92,14 @@ impl Gpu {
             bindings,
             pipeline_layout,
             pipelines: HashMap::new(),
-            buffers: HashMap::new(),
             allocations: 0,
-            dispatches: 0,
-            fail,
+            runs: 0,
+            output: options.output,
+            fail: options.fail,
             poison,
         };
-        gpu.choose_variant(text, least_subgroup(&adapter.get_info()), subgroups)?;
+        let text = options.shader.as_deref().unwrap_or(shader::SHADER);
+        gpu.choose_variant(text, least_subgroup(&adapter.get_info()), options.subgroups)?;
         Ok(gpu)
     }
 
@@ -144,8 +139,9 @@ impl Gpu {
         Ok(made)
     }
 
-    pub(super) fn pipeline(&mut self, layout: Layout, is_f32: bool) -> wgpu::ComputePipeline {
+    pub(super) fn pipeline(&mut self, layout: Layout) -> wgpu::ComputePipeline {
         let module = self.module.as_ref().expect("made when opened");
+        let is_f32 = self.output == OutputType::F32;
         let make = || {
             let n = layout.group_size() as f64;
             let mut constants = vec![
@@ -171,10 +167,7 @@ impl Gpu {
                     cache: None,
                 })
         };
-        self.pipelines
-            .entry((layout, is_f32))
-            .or_insert_with(make)
-            .clone()
+        self.pipelines.entry(layout).or_insert_with(make).clone()
     }
 
     /// A new buffer of at least `size` bytes.
@@ -190,23 +183,6 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         })
-    }
-
-    /// A buffer of at least `size` bytes, kept for the next call.
-    pub(super) fn buffer(
-        &mut self,
-        name: &'static str,
-        size: u64,
-        usage: BufferUsages,
-    ) -> wgpu::Buffer {
-        match self.buffers.get(name) {
-            Some(b) if b.size() >= size => b.clone(),
-            _ => {
-                let buffer = self.allocate(name, size, usage);
-                self.buffers.insert(name, buffer.clone());
-                buffer
-            }
-        }
     }
 
     /// Writes `bytes` to a buffer, padded to whole words.
@@ -251,80 +227,45 @@ impl Gpu {
     }
 
     /// Fills `bytes` of `buffer` with poison.
-    pub(super) fn poison(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-    ) {
+    pub(super) fn poison(&self, buffer: &wgpu::Buffer, bytes: u64) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
         for start in (0..bytes).step_by(POISON_BYTES as usize) {
             let size = POISON_BYTES.min(bytes - start);
             encoder.copy_buffer_to_buffer(&self.poison, 0, buffer, start, size);
         }
+        self.queue.submit([encoder.finish()]);
     }
 
-    /// Uploads, decodes and reads back one dispatch. The result is poisoned first when `poison` says so.
-    pub(super) fn run(
+    /// Submits what `encode` puts down and waits for it. `encode` says whether it set timestamps.
+    pub(super) fn timed(
         &mut self,
-        dispatch: &Dispatch<'_>,
-        poison: bool,
-        out: &mut [u8],
-    ) -> Result<Cost> {
-        let before = self.allocations;
-        self.dispatches += 1;
-        if self.fail == Some(Failure::DeviceLost(self.dispatches)) {
-            self.device.destroy();
-        }
-        // Validation and memory errors come first: mapping would only repeat them, less clearly.
-        let submitted = self.scoped(|gpu| gpu.submit(dispatch, poison));
-        if submitted.is_err() {
-            // A buffer that could not be made must not be taken for one by the next call.
-            self.buffers.clear();
-        }
-        let read = submitted?;
-        let bytes = self.map(&read, dispatch.out_bytes)?;
-        out.copy_from_slice(&bytes);
-        drop(bytes);
-        read.unmap();
-        Ok(Cost {
-            kernel: self.elapsed(),
-            launches: 1,
-            bytes_copied: dispatch.input_bytes() + dispatch.out_bytes,
-            allocations: self.allocations - before,
-            ..Cost::default()
+        encode: impl FnOnce(&Self, &mut wgpu::CommandEncoder) -> bool,
+    ) -> Result<Timed> {
+        let (start, stamped) = self.scoped(|gpu| {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let stamped = encode(gpu, &mut encoder);
+            if let Some(t) = gpu.timer.as_ref().filter(|_| stamped) {
+                t.resolve(&mut encoder);
+            }
+            let commands = encoder.finish();
+            let start = Instant::now();
+            gpu.queue.submit([commands]);
+            (start, stamped)
+        })?;
+        self.wait()?;
+        let wall = start.elapsed();
+        Ok(Timed {
+            device: if stamped { self.elapsed() } else { None },
+            wall,
         })
     }
 
-    fn submit(&mut self, dispatch: &Dispatch<'_>, poison: bool) -> wgpu::Buffer {
-        let pipeline = self.pipeline(dispatch.layout, dispatch.is_f32);
-        let inputs = dispatch.inputs().map(|(name, bytes, usage)| {
-            let buffer = self.buffer(name, bytes.len() as u64, usage | BufferUsages::COPY_DST);
-            self.write(&buffer, bytes);
-            buffer
-        });
-        let result = self.buffer("result", dispatch.out_bytes, RESULT);
-        let read = self.buffer("read", dispatch.out_bytes, READ);
-        let bind_group = self.bind(&inputs, &result, dispatch.out_bytes);
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        if poison {
-            self.poison(&mut encoder, &result, dispatch.out_bytes);
+    /// Loses the device before the run that a test asked for.
+    pub(super) fn count_run(&mut self) {
+        self.runs += 1;
+        if self.fail == Some(Failure::DeviceLost(self.runs)) {
+            self.device.destroy();
         }
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: self.timer.as_ref().map(Timer::of_pass),
-            });
-            let [x, y] = dispatch.grid;
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(x, y, 1);
-        }
-        if let Some(t) = &self.timer {
-            t.resolve(&mut encoder);
-        }
-        encoder.copy_buffer_to_buffer(&result, 0, &read, 0, dispatch.out_bytes);
-        self.queue.submit([encoder.finish()]);
-        read
     }
 
     /// Waits until all that was submitted is done.
@@ -343,7 +284,13 @@ impl Gpu {
         )
     }
 
-    pub(super) fn map(&self, buffer: &wgpu::Buffer, size: u64) -> Result<wgpu::BufferView> {
+    /// Hands the first `size` bytes of `buffer` to `take`.
+    pub(super) fn map<T>(
+        &self,
+        buffer: &wgpu::Buffer,
+        size: u64,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
         let (sender, receiver) = mpsc::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
             // The receiver is gone only when the wait below failed.
@@ -354,17 +301,20 @@ impl Gpu {
             .recv()
             .map_err(|e| self.lost(&e))?
             .map_err(|e| self.lost(&e))?;
-        buffer.get_mapped_range(0..size).map_err(|e| self.lost(&e))
+        let view = buffer
+            .get_mapped_range(0..size)
+            .map_err(|e| self.lost(&e))?;
+        let taken = take(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(taken)
     }
 
     /// Time between the last pair of timestamps; `None` when they are missing, tie or run backwards.
-    pub(super) fn elapsed(&self) -> Option<Duration> {
+    fn elapsed(&self) -> Option<Duration> {
         let timer = self.timer.as_ref()?;
-        let view = self.map(timer.read(), 16).ok()?;
-        let elapsed = timer.elapsed(&view);
-        drop(view);
-        timer.read().unmap();
-        elapsed
+        self.map(timer.read(), 16, |bytes| timer.elapsed(bytes))
+            .ok()?
     }
 }
 

@@ -7,13 +7,13 @@ mod kernel;
 mod memory;
 mod module;
 mod resident;
-mod tiles;
 
-use super::{Backend, Cost, Device, OutMut, Timed, Timing, checksum};
+use super::{Lane, Timed, checksum};
 use crate::error::{Error, Result};
-use crate::tensor::{Layout, TqTensor};
-use api::{Caller, Handle, call};
-use half::bf16;
+use crate::record::{LaneInfo, LaneName, OutputType};
+use crate::run::Strip;
+use crate::tensor::Layout;
+use api::{Api, Handle, PLACE, call};
 use memory::Context;
 use module::{MIN_CAPABILITY, Module};
 use resident::Resident;
@@ -47,11 +47,10 @@ pub struct Options {
     pub device: usize,
     /// Compile the kernel for the device's own architecture, with the NVRTC of this machine.
     pub nvrtc: bool,
-    /// Most bytes of device memory that a tile may take (there are up to two tiles at a time); 256 MiB
-    /// when `None`, and never more than the free memory allows.
-    pub max_tile_bytes: Option<u64>,
     /// PTX to load in place of the kernel's own. It takes precedence over `nvrtc`.
     pub ptx: Option<String>,
+    /// Type of the values, which chooses the entry point.
+    pub output: OutputType,
 }
 
 /// Every CUDA device of this machine.
@@ -60,55 +59,47 @@ pub struct Options {
 /// [`Error::Unavailable`] when there is no driver, it does not start or finds no device;
 /// [`Error::Backend`] when it fails later.
 pub fn list() -> Result<Vec<CudaDeviceInfo>> {
-    let caller = Caller {
-        api: api::driver("cuda")?,
-        lane: "cuda".into(),
-    };
-    (0..device_count(&caller)?)
-        .map(|i| info(&caller, i))
-        .collect()
+    let api = api::driver()?;
+    (0..device_count(api)?).map(|i| info(api, i)).collect()
 }
 
-fn device_count(caller: &Caller) -> Result<usize> {
+fn device_count(api: &Api) -> Result<usize> {
     let mut count: c_int = 0;
     // SAFETY: `count` outlives the call, which writes it.
-    unsafe { call!(caller, device_count = "cuDeviceGetCount"(&mut count))? };
+    unsafe { call!(api, device_count = "cuDeviceGetCount"(&mut count))? };
     match usize::try_from(count) {
-        Ok(0) | Err(_) => Err(api::no_device(&caller.lane)),
+        Ok(0) | Err(_) => Err(api::no_device()),
         Ok(count) => Ok(count),
     }
 }
 
 /// The driver's handle of a device.
-fn handle(caller: &Caller, index: usize) -> Result<c_int> {
+fn handle(api: &Api, index: usize) -> Result<c_int> {
     let mut device: c_int = 0;
     let index = c_int::try_from(index).unwrap_or(c_int::MAX);
     // SAFETY: `device` outlives the call, which writes it.
-    unsafe { call!(caller, device_get = "cuDeviceGet"(&mut device, index))? };
+    unsafe { call!(api, device_get = "cuDeviceGet"(&mut device, index))? };
     Ok(device)
 }
 
-fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
+fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
     const CAPABILITY_MAJOR: c_int = 75;
     const CAPABILITY_MINOR: c_int = 76;
-    let device = handle(caller, index)?;
+    let device = handle(api, index)?;
     let mut name = [0u8; 256];
     let mut memory = 0;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: every destination outlives its call, and the driver writes at most 255 bytes of name.
     unsafe {
         let at = name.as_mut_ptr().cast::<c_char>();
-        call!(caller, device_name = "cuDeviceGetName"(at, 255, device))?;
-        call!(
-            caller,
-            device_memory = "cuDeviceTotalMem"(&mut memory, device)
-        )?;
+        call!(api, device_name = "cuDeviceGetName"(at, 255, device))?;
+        call!(api, device_memory = "cuDeviceTotalMem"(&mut memory, device))?;
         for (value, attribute) in [
             (&mut major, CAPABILITY_MAJOR),
             (&mut minor, CAPABILITY_MINOR),
         ] {
             call!(
-                caller,
+                api,
                 device_attribute = "cuDeviceGetAttribute"(value, attribute, device)
             )?;
         }
@@ -118,7 +109,7 @@ fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
     Ok(CudaDeviceInfo {
         index,
         software: name == STAND_IN,
-        driver: driver_version(caller)?,
+        driver: driver_version(api)?,
         name,
         compute_capability: (major, minor),
         memory: memory as u64,
@@ -126,10 +117,10 @@ fn info(caller: &Caller, index: usize) -> Result<CudaDeviceInfo> {
 }
 
 /// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
-fn driver_version(caller: &Caller) -> Result<String> {
+fn driver_version(api: &Api) -> Result<String> {
     let mut version = 0;
     // SAFETY: `version` outlives the call, which writes it.
-    unsafe { call!(caller, driver_version = "cuDriverGetVersion"(&mut version))? };
+    unsafe { call!(api, driver_version = "cuDriverGetVersion"(&mut version))? };
     let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
     Ok(
         match std::fs::read_to_string("/proc/driver/nvidia/version")
@@ -154,11 +145,9 @@ fn kernel_module_version(text: &str) -> Option<&str> {
 /// A CUDA device that computes.
 #[derive(Debug)]
 pub struct Cuda {
-    device: Device,
-    max_tile_bytes: Option<u64>,
-    caller: Caller,
+    info: LaneInfo,
+    api: &'static Api,
     // These go in this order, the context last.
-    slots: Vec<tiles::Slot>,
     resident: Option<Resident>,
     module: Module,
     context: Context,
@@ -169,29 +158,25 @@ pub struct Cuda {
 unsafe impl Send for Cuda {}
 
 impl Cuda {
-    /// Opens a device as the lane `lane`.
+    /// Opens a device.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when there is no driver, no such device, the device or driver is too old for
     /// the kernel, or NVRTC is asked for and missing; [`Error::Backend`] when the driver fails.
-    pub fn open(options: &Options, lane: &str) -> Result<Self> {
-        let caller = Caller {
-            api: api::driver(lane)?,
-            lane: lane.to_owned(),
-        };
-        let place = || format!("lane {lane}");
-        let count = device_count(&caller)?;
+    pub fn open(options: &Options) -> Result<Self> {
+        let api = api::driver()?;
+        let count = device_count(api)?;
         if options.device >= count {
             return Err(Error::unavailable(
                 format!(
                     "no CUDA device {}: there are {count}, from 0",
                     options.device
                 ),
-                place(),
+                PLACE,
                 "see `tq4 devices`",
             ));
         }
-        let info = info(&caller, options.device)?;
+        let info = info(api, options.device)?;
         let capability = info.compute_capability;
         if capability < MIN_CAPABILITY {
             return Err(Error::unavailable(
@@ -199,20 +184,20 @@ impl Cuda {
                     "{} has compute capability {}.{}, the kernel needs {}.{}",
                     info.name, capability.0, capability.1, MIN_CAPABILITY.0, MIN_CAPABILITY.1
                 ),
-                place(),
+                PLACE,
                 "use a device of the Turing generation or later",
             ));
         }
         let ptx = match &options.ptx {
             Some(ptx) => ptx.clone(),
-            None if options.nvrtc => module::compile(lane, capability)?,
+            None if options.nvrtc => module::compile(capability)?,
             None => module::PTX.to_owned(),
         };
-        let context = Context::new(&caller, handle(&caller, options.device)?)?;
-        let module = Module::load(&caller, &ptx, &info.driver)?;
+        let context = Context::new(api, handle(api, options.device)?)?;
+        let module = Module::load(api, &ptx, &info.driver)?;
         Ok(Self {
-            device: Device {
-                lane: lane.to_owned(),
+            info: LaneInfo {
+                name: LaneName::Cuda,
                 device: info.name,
                 driver: info.driver,
                 api: "CUDA".into(),
@@ -223,50 +208,35 @@ impl Cuda {
                     format!("PTX {}", module::isa(&ptx))
                 },
                 kernel_checksum: checksum(ptx.as_bytes()),
+                output: options.output,
             },
-            max_tile_bytes: options.max_tile_bytes,
-            caller,
-            slots: Vec::new(),
+            api,
             resident: None,
             module,
             context,
         })
     }
 
-    /// The kernel for a layout and a type of output, `bf16` or `f32`.
-    fn entry_point(&self, layout: Layout, out: &str) -> Result<Handle> {
+    /// The kernel for a layout.
+    fn entry_point(&self, layout: Layout) -> Result<Handle> {
         self.module.function(&format!(
-            "tq4_dequant_b{}_g{}_{out}",
+            "tq4_dequant_b{}_g{}_{}",
             layout.stored_bits(),
-            layout.group_size()
+            layout.group_size(),
+            match self.info.output {
+                OutputType::Bf16 => "bf16",
+                OutputType::F32 => "f32",
+            }
         ))
     }
 
-    fn decode(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>, poison: bool) -> Result<Cost> {
-        assert_eq!(out.len(), tensor.elements(), "one output per element");
+    /// The memory, with its context current.
+    fn resident(&mut self) -> Result<&mut Resident> {
         self.context.make_current()?;
-        let kernel = self.entry_point(
-            tensor.layout(),
-            match out {
-                OutMut::Bf16(_) => "bf16",
-                OutMut::F32(_) => "f32",
-            },
-        )?;
-        let mode = tiles::Mode {
-            max_tile: self.max_tile_bytes,
-            poison,
-        };
-        let cost = tiles::run(&self.caller, kernel, &mut self.slots, tensor, out, mode);
-        if cost.is_err() {
-            self.slots.clear();
-        }
-        cost
-    }
-
-    /// What is loaded, with the context current.
-    fn loaded(&mut self) -> Result<&mut Resident> {
-        self.context.make_current()?;
-        Ok(self.resident.as_mut().expect("a tensor is loaded"))
+        Ok(match &mut self.resident {
+            Some(resident) => resident,
+            none => none.insert(Resident::new(self.api)?),
+        })
     }
 }
 
@@ -277,55 +247,42 @@ impl Drop for Cuda {
     }
 }
 
-impl Backend for Cuda {
-    fn device(&self) -> &Device {
-        &self.device
+impl Lane for Cuda {
+    fn info(&self) -> &LaneInfo {
+        &self.info
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
-        self.decode(tensor, out, true)
-    }
-
-    fn timing(&mut self) -> Option<&mut dyn Timing> {
-        Some(self)
-    }
-}
-
-impl Timing for Cuda {
     fn clock(&self) -> &'static str {
         "CUDA events"
     }
 
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
-        self.unload();
-        self.context.make_current()?;
-        let kernel = self.entry_point(tensor.layout(), "bf16")?;
-        let loaded = Resident::load(&self.caller, kernel, tensor, sets, copy_bytes)?;
-        self.resident = Some(loaded);
-        Ok(())
+    fn load(&mut self, strip: &Strip) -> Result<()> {
+        let output = self.info.output;
+        let mut load = || {
+            let tensor = strip.tensor()?;
+            self.context.make_current()?;
+            let kernel = self.entry_point(tensor.layout())?;
+            self.resident()?.load(kernel, tensor, output)
+        };
+        load().inspect_err(|_| self.unload())
     }
 
-    fn kernel(&mut self, set: usize) -> Result<Timed> {
-        self.loaded()?.kernel(set)
+    fn run(&mut self) -> Result<Timed> {
+        self.resident()?.run()
     }
 
-    fn copy(&mut self) -> Result<Timed> {
-        self.loaded()?.copy()
+    fn read(&mut self, out: &mut [u8]) -> Result<()> {
+        self.resident()?.read(out)
     }
 
-    fn read(&mut self, set: usize, out: &mut [bf16]) -> Result<()> {
-        self.loaded()?.read(set, bytemuck::cast_slice_mut(out))
-    }
-
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
-        self.decode(tensor, OutMut::Bf16(out), false)
+    fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
+        self.resident()?.copy(bytes as usize).map(Some)
     }
 
     fn unload(&mut self) {
         // Memory is given back in its own context; where that fails there is nothing left to do.
         let _ = self.context.make_current();
         self.resident = None;
-        self.slots.clear();
     }
 }
 
@@ -352,7 +309,7 @@ mod tests {
         }
         for e in [
             list().unwrap_err(),
-            Cuda::open(&Options::default(), "cuda").unwrap_err(),
+            Cuda::open(&Options::default()).unwrap_err(),
         ] {
             assert!(matches!(e, Error::Unavailable(_)), "{e}");
             assert!(e.to_string().contains("no CUDA driver"), "{e}");

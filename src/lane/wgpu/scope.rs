@@ -1,7 +1,8 @@
 //! Error scopes for every kind of error, opened and closed together.
 
-use crate::backend::broke;
 use crate::error::{Error, Result};
+use crate::lane::broke;
+use crate::record::LaneName;
 use ::wgpu;
 
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
@@ -12,7 +13,7 @@ impl Scope {
         Self([Internal, OutOfMemory, Validation].map(|f| device.push_error_scope(f)))
     }
 
-    pub(super) fn close(self, lane: &str) -> Result<()> {
+    pub(super) fn close(self, lane: &LaneName) -> Result<()> {
         let [internal, memory, validation] = self.0;
         // Popped in reverse; a buffer that found no memory is then invalid wherever it is used.
         let mut errors: Vec<wgpu::Error> = [validation, memory, internal]
@@ -28,7 +29,7 @@ impl Scope {
 }
 
 /// What a device's error means to the user.
-fn describe(lane: &str, error: &wgpu::Error) -> Error {
+fn describe(lane: &LaneName, error: &wgpu::Error) -> Error {
     // wgpu tells it in several lines; an error here has one for what was found.
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -37,7 +38,7 @@ fn describe(lane: &str, error: &wgpu::Error) -> Error {
         wgpu::Error::OutOfMemory { .. } => broke(
             lane,
             format!("the device is out of memory: {text}"),
-            "take fewer rows at a time",
+            "take smaller strips",
         ),
         _ => broke(lane, text, "report this with the output of tq4 devices"),
     }
@@ -50,12 +51,15 @@ mod tests {
     #[test]
     fn out_of_memory_is_called_so() {
         let source = || Box::new(std::io::Error::other("no\n  room"));
-        let e = describe("wgpu", &wgpu::Error::OutOfMemory { source: source() });
+        let e = describe(
+            &LaneName::WGPU,
+            &wgpu::Error::OutOfMemory { source: source() },
+        );
         let text = e.to_string();
         assert!(text.starts_with("the device is out of memory: "), "{text}");
-        assert!(text.contains("take fewer rows"), "{text}");
+        assert!(text.contains("take smaller strips"), "{text}");
         let e = describe(
-            "wgpu",
+            &LaneName::WGPU,
             &wgpu::Error::Internal {
                 source: source(),
                 description: "first\n\n  second".into(),

@@ -3,56 +3,48 @@
 //! Every value here belongs to the context that was current when it was made. [`super::Cuda`] makes
 //! that context current before it makes, uses or drops one.
 
-use super::api::{Caller, DevicePtr, Handle, call};
+use super::api::{Api, DevicePtr, Handle, call};
 use crate::error::Result;
 use std::ffi::c_void;
 
 /// Memory on the device.
 #[derive(Debug)]
 pub(super) struct DeviceMemory {
-    caller: Caller,
+    api: &'static Api,
     pub(super) ptr: DevicePtr,
     pub(super) len: usize,
 }
 
 impl DeviceMemory {
-    pub(super) fn new(caller: &Caller, len: usize) -> Result<Self> {
+    pub(super) fn new(api: &'static Api, len: usize) -> Result<Self> {
         let mut ptr = 0;
         // SAFETY: `ptr` outlives the call, which writes it.
-        unsafe { call!(caller, alloc = "cuMemAlloc"(&mut ptr, len))? };
-        Ok(Self {
-            caller: caller.clone(),
-            ptr,
-            len,
-        })
+        unsafe { call!(api, alloc = "cuMemAlloc"(&mut ptr, len))? };
+        Ok(Self { api, ptr, len })
     }
 }
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
         // SAFETY: allocated in `new`, freed once. A failure here leaves nothing to do.
-        unsafe { (self.caller.api.free)(self.ptr) };
+        unsafe { (self.api.free)(self.ptr) };
     }
 }
 
 /// Page-locked memory on the host, which copies can run from and to by themselves.
 #[derive(Debug)]
 pub(super) struct PinnedMemory {
-    caller: Caller,
+    api: &'static Api,
     ptr: *mut c_void,
     len: usize,
 }
 
 impl PinnedMemory {
-    pub(super) fn new(caller: &Caller, len: usize) -> Result<Self> {
+    pub(super) fn new(api: &'static Api, len: usize) -> Result<Self> {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: `ptr` outlives the call, which writes it.
-        unsafe { call!(caller, alloc_host = "cuMemHostAlloc"(&mut ptr, len, 0))? };
-        let memory = Self {
-            caller: caller.clone(),
-            ptr,
-            len,
-        };
+        unsafe { call!(api, alloc_host = "cuMemHostAlloc"(&mut ptr, len, 0))? };
+        let memory = Self { api, ptr, len };
         // SAFETY: the driver gave `len` bytes at `ptr`; they must be initialised to be a slice.
         unsafe { std::ptr::write_bytes(memory.ptr.cast::<u8>(), 0, len) };
         Ok(memory)
@@ -67,41 +59,34 @@ impl PinnedMemory {
     pub(super) fn as_ptr(&self) -> *mut c_void {
         self.ptr
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
 }
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
         // SAFETY: allocated in `new`, freed once.
-        unsafe { (self.caller.api.free_host)(self.ptr) };
+        unsafe { (self.api.free_host)(self.ptr) };
     }
 }
 
 /// A queue of work.
 #[derive(Debug)]
 pub(super) struct Stream {
-    caller: Caller,
+    api: &'static Api,
     pub(super) handle: Handle,
 }
 
 impl Stream {
-    pub(super) fn new(caller: &Caller) -> Result<Self> {
+    pub(super) fn new(api: &'static Api) -> Result<Self> {
         const NON_BLOCKING: u32 = 1;
         let mut handle = std::ptr::null_mut();
         // SAFETY: `handle` outlives the call, which writes it.
         unsafe {
             call!(
-                caller,
+                api,
                 stream_create = "cuStreamCreate"(&mut handle, NON_BLOCKING)
             )?
         };
-        Ok(Self {
-            caller: caller.clone(),
-            handle,
-        })
+        Ok(Self { api, handle })
     }
 
     /// Waits until all its work is done.
@@ -109,7 +94,7 @@ impl Stream {
         // SAFETY: the stream lives as long as `self`.
         unsafe {
             call!(
-                self.caller,
+                self.api,
                 stream_synchronize = "cuStreamSynchronize"(self.handle)
             )
         }
@@ -119,33 +104,30 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // SAFETY: made in `new`, destroyed once.
-        unsafe { (self.caller.api.stream_destroy)(self.handle) };
+        unsafe { (self.api.stream_destroy)(self.handle) };
     }
 }
 
 /// A time stamp in a stream.
 #[derive(Debug)]
 pub(super) struct Event {
-    caller: Caller,
+    api: &'static Api,
     handle: Handle,
 }
 
 impl Event {
-    pub(super) fn new(caller: &Caller) -> Result<Self> {
+    pub(super) fn new(api: &'static Api) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: `handle` outlives the call, which writes it.
-        unsafe { call!(caller, event_create = "cuEventCreate"(&mut handle, 0))? };
-        Ok(Self {
-            caller: caller.clone(),
-            handle,
-        })
+        unsafe { call!(api, event_create = "cuEventCreate"(&mut handle, 0))? };
+        Ok(Self { api, handle })
     }
 
     pub(super) fn record(&self, stream: &Stream) -> Result<()> {
         // SAFETY: both live as long as their owners.
         unsafe {
             call!(
-                self.caller,
+                self.api,
                 event_record = "cuEventRecord"(self.handle, stream.handle)
             )
         }
@@ -157,7 +139,7 @@ impl Event {
         // SAFETY: `ms` outlives the call, which writes it.
         unsafe {
             call!(
-                self.caller,
+                self.api,
                 event_elapsed = "cuEventElapsedTime"(&mut ms, self.handle, end.handle)
             )?;
         }
@@ -168,30 +150,30 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: made in `new`, destroyed once.
-        unsafe { (self.caller.api.event_destroy)(self.handle) };
+        unsafe { (self.api.event_destroy)(self.handle) };
     }
 }
 
 /// A device's primary context, retained.
 #[derive(Debug)]
 pub(super) struct Context {
-    caller: Caller,
+    api: &'static Api,
     device: i32,
     handle: Handle,
 }
 
 impl Context {
-    pub(super) fn new(caller: &Caller, device: i32) -> Result<Self> {
+    pub(super) fn new(api: &'static Api, device: i32) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: `handle` outlives the call, which writes it.
         unsafe {
             call!(
-                caller,
+                api,
                 context_retain = "cuDevicePrimaryCtxRetain"(&mut handle, device)
             )?;
         }
         let context = Self {
-            caller: caller.clone(),
+            api,
             device,
             handle,
         };
@@ -202,13 +184,13 @@ impl Context {
     /// Makes it this thread's context.
     pub(super) fn make_current(&self) -> Result<()> {
         // SAFETY: the context lives as long as `self`.
-        unsafe { call!(self.caller, context_set = "cuCtxSetCurrent"(self.handle)) }
+        unsafe { call!(self.api, context_set = "cuCtxSetCurrent"(self.handle)) }
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once in `new`, released once.
-        unsafe { (self.caller.api.context_release)(self.device) };
+        unsafe { (self.api.context_release)(self.device) };
     }
 }

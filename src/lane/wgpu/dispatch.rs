@@ -1,7 +1,8 @@
 //! What one dispatch of the kernel takes.
 
 use super::chunk;
-use crate::tensor::{Layout, TqTensor};
+use crate::record::OutputType;
+use crate::tensor::TqTensor;
 use ::wgpu::BufferUsages;
 use std::ops::Range;
 
@@ -17,8 +18,6 @@ struct Params {
 
 /// The kernel's inputs for some groups of a tensor.
 pub(super) struct Dispatch<'a> {
-    pub(super) layout: Layout,
-    pub(super) is_f32: bool,
     /// Workgroups in x and y.
     pub(super) grid: [u32; 2],
     /// Bytes of the result.
@@ -31,10 +30,10 @@ pub(super) struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     pub(super) fn new(
-        tensor: &'a TqTensor<'_>,
+        tensor: &'a TqTensor,
         groups: Range<usize>,
         max_workgroups: u32,
-        is_f32: bool,
+        output: OutputType,
     ) -> Self {
         let layout = tensor.layout();
         let elements = groups.len() * layout.group_size();
@@ -50,10 +49,8 @@ impl<'a> Dispatch<'a> {
         params.centroids[..layout.levels()].copy_from_slice(tensor.codebook().centroids());
         let group = layout.packed_group();
         Self {
-            layout,
-            is_f32,
             grid,
-            out_bytes: (elements * if is_f32 { 4 } else { 2 }) as u64,
+            out_bytes: (elements * output.size()) as u64,
             params,
             packed: &tensor.packed()[groups.start * group..groups.end * group],
             scales: bytemuck::cast_slice(&tensor.scales()[groups]),
@@ -73,10 +70,5 @@ impl<'a> Dispatch<'a> {
             ("scales", self.scales, BufferUsages::STORAGE),
             ("signs", self.signs, BufferUsages::STORAGE),
         ]
-    }
-
-    /// Bytes of all inputs.
-    pub(super) fn input_bytes(&self) -> u64 {
-        self.inputs().iter().map(|(_, b, _)| b.len() as u64).sum()
     }
 }

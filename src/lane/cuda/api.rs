@@ -4,8 +4,9 @@
 //! panic when a driver lacks one, and turn the driver's code into a Rust enum, which is undefined
 //! behaviour for a code newer than the enum.
 
-use crate::backend::broke;
 use crate::error::{Error, Result};
+use crate::lane::broke;
+use crate::record::LaneName;
 use cudarc::driver::sys;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
@@ -14,6 +15,9 @@ use std::sync::OnceLock;
 pub(super) type DevicePtr = u64;
 /// Context, module, function, stream or event.
 pub(super) type Handle = *mut c_void;
+
+/// Where an error of this lane is.
+pub(super) const PLACE: &str = "lane cuda";
 
 pub(super) const NO_DEVICE: c_int = 100;
 pub(super) const OUT_OF_MEMORY: c_int = 2;
@@ -87,97 +91,83 @@ functions! {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when there is no driver, or it does not start.
-pub(super) fn driver(lane: &str) -> Result<&'static Api> {
+pub(super) fn driver() -> Result<&'static Api> {
     static API: OnceLock<Result<Api, &'static str>> = OnceLock::new();
     // SAFETY: opening the driver's library runs its initialisers, which are NVIDIA's.
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::unavailable(
             "no CUDA driver on this machine (the library libcuda is not found)",
-            format!("lane {lane}"),
+            PLACE,
             "install the NVIDIA driver, 525 or later; no CUDA toolkit is needed",
         ));
     }
     let api = API.get_or_init(Api::load).as_ref().map_err(|symbol| {
         Error::unavailable(
             format!("the CUDA driver has no function {symbol}"),
-            format!("lane {lane}"),
+            PLACE,
             "install the NVIDIA driver, 525 or later",
         )
     })?;
     // SAFETY: cuInit takes no pointer and may be called again.
     match unsafe { (api.init)(0) } {
         0 => Ok(api),
-        NO_DEVICE => Err(no_device(lane)),
+        NO_DEVICE => Err(no_device()),
         code => Err(Error::unavailable(
             format!(
                 "the CUDA driver does not start: {}",
-                describe(api, "cuInit", code)
+                api.describe("cuInit", code)
             ),
-            format!("lane {lane}"),
+            PLACE,
             "check that nvidia-smi works on this machine",
         )),
     }
 }
 
 /// The driver is there and no device is.
-pub(super) fn no_device(lane: &str) -> Error {
+pub(super) fn no_device() -> Error {
     Error::unavailable(
         "the CUDA driver finds no device",
-        format!("lane {lane}"),
+        PLACE,
         "check nvidia-smi and CUDA_VISIBLE_DEVICES",
     )
 }
 
-/// `cuX failed: CUDA_ERROR_Y (2): what that is`.
-pub(super) fn describe(api: &Api, call: &str, code: c_int) -> String {
-    let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
-        let mut text: *const c_char = std::ptr::null();
-        // SAFETY: the driver writes a pointer to a string that lives for ever, or null.
-        unsafe {
-            if function(code, &mut text) == 0 && !text.is_null() {
-                CStr::from_ptr(text).to_string_lossy().into_owned()
-            } else {
-                "unknown error".to_owned()
+impl Api {
+    /// `cuX failed: CUDA_ERROR_Y (2): what that is`.
+    pub(super) fn describe(&self, call: &str, code: c_int) -> String {
+        let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
+            let mut text: *const c_char = std::ptr::null();
+            // SAFETY: the driver writes a pointer to a string that lives for ever, or null.
+            unsafe {
+                if function(code, &mut text) == 0 && !text.is_null() {
+                    CStr::from_ptr(text).to_string_lossy().into_owned()
+                } else {
+                    "unknown error".to_owned()
+                }
             }
-        }
-    };
-    format!(
-        "{call} failed: {} ({code}): {}",
-        text(api.error_name),
-        text(api.error_string)
-    )
-}
+        };
+        let [name, what] = [self.error_name, self.error_string].map(text);
+        format!("{call} failed: {name} ({code}): {what}")
+    }
 
-/// The driver's functions together with the lane that errors are reported for.
-#[derive(Debug, Clone)]
-pub(super) struct Caller {
-    pub(super) api: &'static Api,
-    pub(super) lane: String,
-}
-
-impl Caller {
     /// An error unless `code` is success.
     pub(super) fn check(&self, call: &str, code: c_int) -> Result<()> {
-        if code == 0 {
-            return Ok(());
-        }
         let help = match code {
-            OUT_OF_MEMORY => {
-                "free memory on the device or the host, or have the tensor cut into smaller tiles"
-            }
+            0 => return Ok(()),
+            OUT_OF_MEMORY => "take smaller strips, or free memory on the device or the host",
             700..=720 => {
                 "the device's context is lost: run again, and look for a driver log (dmesg)"
             }
             _ => "",
         };
-        Err(broke(&self.lane, describe(self.api, call, code), help))
+        Err(broke(&LaneName::Cuda, self.describe(call, code), help))
     }
 }
 
-/// Calls a driver function and checks its code: `call!(caller, alloc = "cuMemAlloc"(&mut p, n))`.
+/// Calls a driver function and checks its code: `call!(api, alloc = "cuMemAlloc"(&mut p, n))`.
 macro_rules! call {
-    ($caller:expr, $field:ident = $name:literal($($arg:expr),* $(,)?)) => {
-        $caller.check($name, ($caller.api.$field)($($arg),*))
+    ($api:expr, $field:ident = $name:literal($($arg:expr),* $(,)?)) => {
+        $api.check($name, ($api.$field)($($arg),*))
     };
 }
 pub(super) use call;
