@@ -1,6 +1,6 @@
 //! The lanes of a sweep, and what they make of a strip.
 
-use super::read::{Sample, Strip};
+use super::read::Strip;
 use crate::backend::{self, Cost, OutMut};
 use crate::error::Problem;
 use crate::lane::{Lane, State};
@@ -21,7 +21,7 @@ pub(super) enum LaneRun {
     Idle,
 }
 
-/// The lanes, shared by the stages: the second pass and the diagnosis run them again.
+/// The lanes, shared by the stages: the diagnosis runs them again.
 pub(super) struct Bench<'l> {
     lanes: Mutex<&'l mut [Lane]>,
     /// Every lane as it is reported before it runs.
@@ -89,7 +89,6 @@ impl<'l> Bench<'l> {
             last: strip.last,
             rows: strip.rows,
             source: strip.source,
-            sample: strip.sample,
             reference,
             lanes,
         }
@@ -108,8 +107,6 @@ pub(super) struct Outputs {
     pub rows: Range<usize>,
     /// The source's values.
     pub source: Option<Vec<f32>>,
-    /// The tensor's sample, with the first of several strips.
-    pub sample: Option<Sample>,
     /// The reference's values.
     pub reference: Vec<f32>,
     /// For every lane.

@@ -3,7 +3,7 @@
 
 use super::lanes::{Bench, LaneRun, Outputs};
 use super::plan::{Plan, Tensor};
-use super::read::{Sample, Strip, read, sample, strips};
+use super::read::{Strip, read, strips};
 use super::record::{Record, RowsDiagnosis, TensorRecord};
 use super::tensor::{State, WorstStrip};
 use super::{Event, plain};
@@ -56,7 +56,6 @@ fn read_all<'a>(plan: &Plan<'a>, to: &SyncSender<Item<Strip<'a>>>) {
         let mut first = true;
         while let Some(rows) = strips.next() {
             let last = strips.peek().is_none();
-            let sample = (first && !last).then(|| sample(plan, tensor)).flatten();
             let item = read(plan, tensor, rows.clone()).map(|(tensor, source)| Strip {
                 index,
                 first,
@@ -64,7 +63,6 @@ fn read_all<'a>(plan: &Plan<'a>, to: &SyncSender<Item<Strip<'a>>>) {
                 rows,
                 tensor,
                 source,
-                sample,
             });
             let bad = item.is_err();
             if to.send(item.map_err(|e| (index, e))).is_err() {
@@ -108,9 +106,9 @@ fn compare_all(
     sink: &mut dyn FnMut(Event<'_>) -> Result<()>,
 ) -> Result<()> {
     let group_size = plan.model.config().layout.group_size();
-    let start = |index: usize, sample: Option<&Sample>| {
+    let start = |index: usize| {
         let tensor: &Tensor = &plan.tensors[index];
-        State::new(tensor, bench, sample, group_size, plan.source.is_some())
+        State::new(tensor, bench, group_size, plan.source.is_some())
     };
     let mut open: Option<State<'_>> = None;
     // Work done on the open tensor.
@@ -119,7 +117,7 @@ fn compare_all(
         let strip = match item {
             Ok(strip) => strip,
             Err((index, e)) => {
-                let state = open.take().unwrap_or_else(|| start(index, None));
+                let state = open.take().unwrap_or_else(|| start(index));
                 let left = 2 * state.tensor.elements() - std::mem::take(&mut done);
                 let record = state.bad(e.problem());
                 sink(Event::Bytes(left))?;
@@ -131,7 +129,7 @@ fn compare_all(
             Some(state) => state,
             None => {
                 sink(Event::Working(&plan.tensors[strip.index].base))?;
-                start(strip.index, strip.sample.as_ref())
+                start(strip.index)
             }
         };
         state.push(&strip);
@@ -140,7 +138,7 @@ fn compare_all(
         sink(Event::Bytes(bytes))?;
         if strip.last {
             done = 0;
-            let record = finish(plan, bench, state, &strip);
+            let record = finish(plan, bench, state);
             sink(Event::Done(Record::Tensor(Box::new(record))))?;
         } else {
             open = Some(state);
@@ -149,44 +147,9 @@ fn compare_all(
     Ok(())
 }
 
-/// The second pass, where one is needed, and the diagnosis.
-fn finish(
-    plan: &Plan<'_>,
-    bench: &Bench<'_>,
-    mut state: State<'_>,
-    last: &Outputs,
-) -> TensorRecord {
+/// The record, with a diagnosis of every lane that failed.
+fn finish(plan: &Plan<'_>, bench: &Bench<'_>, mut state: State<'_>) -> TensorRecord {
     let tensor = state.tensor;
-    if state.second_pass() {
-        // The only strip is still here.
-        if last.first {
-            state.refine(last);
-        } else {
-            let mut broken = vec![false; bench.reports.len()];
-            for rows in strips(tensor.rows.clone(), tensor.shape[1]) {
-                let strip = match read(plan, tensor, rows.clone()) {
-                    Err(e) => return state.bad(e.problem()),
-                    Ok((tensor, source)) => Strip {
-                        index: last.index,
-                        first: false,
-                        last: false,
-                        rows,
-                        tensor,
-                        source,
-                        sample: None,
-                    },
-                };
-                let outputs = bench.run(strip, &broken);
-                for (broken, lane) in broken.iter_mut().zip(&outputs.lanes) {
-                    *broken |= matches!(lane, LaneRun::Broke(_));
-                }
-                state.refine(&outputs);
-            }
-        }
-        if let Err(problem) = state.settle() {
-            return state.bad(&problem);
-        }
-    }
     let worst = std::mem::take(&mut state.worst);
     let mut record = state.finish();
     for (lane, worst) in worst.iter().enumerate() {

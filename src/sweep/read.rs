@@ -1,16 +1,10 @@
-//! Reading strips of a tensor, and a sample of it.
+//! Reading strips of a tensor.
 
 use super::plan::{Plan, Tensor};
 use crate::error::{Error, Result};
-use crate::metrics::{Accumulator, BLOCK, Values};
-use crate::reference;
+use crate::metrics::BLOCK;
 use crate::tensor::TqTensor;
-use half::bf16;
 use std::ops::Range;
-
-/// Elements of the sample that foretells a tensor's quantiles, and the pieces that it is taken in.
-const SAMPLE: usize = 1 << 20;
-const SAMPLE_PIECES: usize = 64;
 
 /// Elements of a strip; a row that is longer is a strip by itself.
 const STRIP: usize = 1 << 22;
@@ -38,15 +32,6 @@ pub(super) struct Strip<'a> {
     pub rows: Range<usize>,
     pub tensor: TqTensor<'a>,
     pub source: Option<Vec<f32>>,
-    pub sample: Option<Sample>,
-}
-
-/// A sample of a tensor that foretells where its quantiles lie.
-pub(super) struct Sample {
-    /// The reference against the source.
-    pub source: Option<Accumulator>,
-    /// The rounded reference against the reference.
-    pub rounding: Accumulator,
 }
 
 /// Reads some rows and the source's.
@@ -72,30 +57,6 @@ pub(super) fn read<'a>(
         .source
         .map(|source| source.rows_f32(&format!("{}.weight", tensor.base), tensor.shape, rows));
     Ok((strip, source.transpose()?))
-}
-
-/// Some rows from all over a tensor; `None` when one of them is bad input, which reading the strip it is
-/// in will say.
-pub(super) fn sample(plan: &Plan<'_>, tensor: &Tensor) -> Option<Sample> {
-    let (n, cols) = (tensor.rows.len(), tensor.shape[1]);
-    let each = (SAMPLE / SAMPLE_PIECES / cols).clamp(1, n);
-    let pieces = (SAMPLE / (each * cols)).clamp(2, SAMPLE_PIECES);
-    let mut sample = Sample {
-        source: plan.source.map(|_| Accumulator::new("", "")),
-        rounding: Accumulator::new("", ""),
-    };
-    for piece in 0..pieces {
-        let at = tensor.rows.start + piece * (n - each) / (pieces - 1);
-        let (strip, source) = read(plan, tensor, at..at + each).ok()?;
-        let values = reference::dequantize(&strip);
-        let rounded: Vec<bf16> = values.iter().map(|v| bf16::from_f32(*v)).collect();
-        let values = Values::F32(&values);
-        sample.rounding.push(Values::Bf16(&rounded), values);
-        if let (Some(acc), Some(source)) = (&mut sample.source, &source) {
-            acc.push(values, Values::F32(source));
-        }
-    }
-    Some(sample)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::lanes::{Bench, LaneRun, Outputs};
 use super::plan::Tensor;
-use super::read::Sample;
 use super::record::{TensorError, TensorRecord};
 use crate::control::Control;
 use crate::error::Problem;
@@ -63,7 +62,6 @@ impl<'p> State<'p> {
     pub(super) fn new(
         tensor: &'p Tensor,
         bench: &Bench<'_>,
-        sample: Option<&Sample>,
         group_size: usize,
         with_source: bool,
     ) -> Self {
@@ -88,17 +86,10 @@ impl<'p> State<'p> {
         }
         let pairs = sides
             .into_iter()
-            .map(|(lhs, rhs)| {
-                let mut acc = Accumulator::new(&name(lhs), &name(rhs));
-                let expected = sample.and_then(|s| match rhs {
-                    Side::Source => s.source.as_ref(),
-                    Side::Reference => Some(&s.rounding),
-                    Side::Kernel(_) => None,
-                });
-                if let Some(expected) = expected {
-                    acc.expect(expected);
-                }
-                Pair { lhs, rhs, acc }
+            .map(|(lhs, rhs)| Pair {
+                lhs,
+                rhs,
+                acc: Accumulator::new(&name(lhs), &name(rhs)),
             })
             .collect();
         Self {
@@ -168,52 +159,9 @@ impl<'p> State<'p> {
         self.control.take_if(|(i, _)| *i == lane);
     }
 
-    /// Whether every strip must come once more, to [`State::refine`].
-    pub(super) fn second_pass(&mut self) -> bool {
-        // Every pair is asked: asking prepares it.
-        self.pairs
-            .iter_mut()
-            .fold(false, |any, p| p.acc.second_pass() | any)
-    }
-
-    /// Takes a strip of the second pass in. A lane that breaks in it has no figures for this tensor.
-    pub(super) fn refine(&mut self, strip: &Outputs) {
-        for (i, run) in strip.lanes.iter().enumerate() {
-            if let LaneRun::Broke(problem) = run {
-                self.broke(i, problem);
-            }
-        }
-        for pair in &mut self.pairs {
-            if let (Some(lhs), Some(rhs)) = (pair.lhs.values(strip), pair.rhs.values(strip)) {
-                pair.acc.refine(lhs, rhs);
-            }
-        }
-    }
-
-    /// After the second pass: a lane that gave other values than in the first has no figures either.
-    pub(super) fn settle(&mut self) -> Result<(), Problem> {
-        let what = "a second run of the same rows gave other values";
-        while let Some(pair) = self.pairs.iter().find(|p| !p.acc.settled()) {
-            let Side::Kernel(lane) = pair.lhs else {
-                return Err(Problem {
-                    what: what.into(),
-                    place: self.tensor.base.clone(),
-                    help: "a model that is being written cannot be validated".into(),
-                });
-            };
-            let problem = Problem {
-                what: what.into(),
-                place: self.lanes[lane].name.clone(),
-                help: "the device or its memory is not reliable, or the kernel has a race".into(),
-            };
-            self.broke(lane, &problem);
-        }
-        Ok(())
-    }
-
     /// The record, without a diagnosis.
     pub(super) fn finish(self) -> TensorRecord {
-        let metrics: Vec<_> = self.pairs.iter().map(|p| p.acc.finish()).collect();
+        let metrics: Vec<_> = self.pairs.into_iter().map(|p| p.acc.finish()).collect();
         let decisions = decisions(&metrics, &self.lanes);
         TensorRecord {
             metrics,
