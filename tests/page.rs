@@ -86,6 +86,9 @@ fn rounds(shown: &str, full: &str) -> bool {
     if full == "null" {
         return shown == "NaN";
     }
+    if let Some(word) = full.strip_prefix('"') {
+        return word.strip_suffix('"') == Some(shown);
+    }
     let (shown, full): (f64, f64) = (shown.parse().unwrap(), full.parse().unwrap());
     (shown - full).abs() <= 5.001e-6 || (shown - full).abs() <= 5.001e-3 * full.abs()
 }
@@ -150,7 +153,7 @@ fn page_markdown_and_json_hold_the_same_figures() {
         }
     }
     // Every key once in the folded table, five of them in the one above as well.
-    assert_eq!(checked, 6 * (20 + 5));
+    assert_eq!(checked, 6 * (21 + 5));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tq4::checkpoint::{Checkpoint, TqModel};
 use tq4::error::{Error, Result};
 use tq4::fault::{Fault, emulate};
 use tq4::lane::Lane;
+use tq4::metrics::{Metrics, Quantiles};
 use tq4::report::Status;
 use tq4::sweep::record::{Header, LaneOptions, Partition, Rows, SweepOutcome, TensorRecord};
 use tq4::sweep::{Event, Options, Plan, Record, summarise};
@@ -189,7 +190,24 @@ fn strips_give_the_figures_of_the_whole() {
         };
         let whole = validate(&input, &mut lanes(), |_| ()).unwrap().report;
         assert_eq!(record.metrics.len(), 6);
-        assert_eq!(record.metrics, whole.metrics, "{}", t.base);
+        for (m, whole) in record.metrics.iter().zip(&whole.metrics) {
+            // Of several strips the quantiles are sketched; every other figure is the same.
+            let (p99, exact) = (m.rel_p99, whole.rel_p99);
+            assert!((p99 - exact).abs() <= 0.0051 * exact, "{p99} for {exact}");
+            let several = t.rows * t.cols > 1 << 22;
+            assert_eq!(m.quantiles == Quantiles::Sketch, several, "{}", t.base);
+            let same = Metrics {
+                quantiles: whole.quantiles,
+                rel_p50: whole.rel_p50,
+                rel_p90: whole.rel_p90,
+                rel_p95: whole.rel_p95,
+                rel_p99: whole.rel_p99,
+                rel_p999: whole.rel_p999,
+                top1pct_rel_mean: whole.top1pct_rel_mean,
+                ..m.clone()
+            };
+            assert_eq!(if several { &same } else { m }, whole, "{}", t.base);
+        }
         assert_eq!(record.decisions, whole.decisions);
         assert_eq!(record.decision, whole.decision);
         assert_eq!(record.fwht_bug_control, whole.fwht_bug_control);
@@ -256,18 +274,7 @@ fn a_lane_that_breaks_fails_its_tensor_and_goes_on_with_the_next() {
 fn a_lane_that_does_not_repeat_itself_is_no_panic_and_no_pass() {
     let dir = tempfile::tempdir().unwrap();
     big::write_models(dir.path(), &tensors());
-    // Wrong in the first pass, so that the quantiles need a second one, which is right.
-    let lane = Faulty::lane("wgpu", "t0", |_, _, call| call < 2, NEVER);
-    let (header, records) = run(dir.path(), &mut [Lane::reference(), lane]);
-    assert_eq!(
-        records[0].lanes[1].reason.as_deref(),
-        Some("a second run of the same rows gave other values")
-    );
-    assert_eq!(
-        summarise(&header, &records, &[]).outcome,
-        SweepOutcome::Broke
-    );
-    // Of one strip no quantile needs a second run; the diagnosis tells.
+    // Wrong the first time only: the diagnosis runs the rows again.
     let lane = Faulty::lane("wgpu", "t2", |_, _, call| call == 0, NEVER);
     let (header, records) = run(dir.path(), &mut [Lane::reference(), lane]);
     let d = &records[2].diagnosis[0];

@@ -2,7 +2,7 @@
 
 use super::{LaneReport, Status, TensorReport};
 use crate::error::printable;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Quantiles};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 
 /// Where the table is read.
@@ -102,11 +102,15 @@ pub fn metrics_table(rows: &[(&Metrics, &str)], style: Style) -> Table {
         }
     }
     for (m, verdict) in rows {
+        let about = match m.quantiles {
+            Quantiles::Exact => "",
+            Quantiles::Sketch => "~",
+        };
         table.add_row([
             printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
             short(m.rmse_over_rhs_rms),
             short(m.max_abs),
-            short(m.rel_p99),
+            format!("{about}{}", short(m.rel_p99)),
             percent(m),
             m.max_ulp.to_string(),
             (*verdict).to_owned(),

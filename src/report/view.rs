@@ -24,6 +24,7 @@ impl Figure {
             Value::Number(n) if n.is_u64() || n.is_i64() => n.to_string(),
             Value::Number(n) => short(n.as_f64().unwrap_or(f64::NAN)),
             Value::Null => "NaN".into(),
+            Value::String(s) => s.clone(),
             other => other.to_string(),
         };
         Self {
