@@ -45,7 +45,7 @@ pub struct Input<'a> {
     /// Directory name of the TQ4 model, for the report.
     pub tq_model: &'a str,
     /// The rows to validate.
-    pub tensor: &'a TqTensor<'a>,
+    pub tensor: &'a TqTensor,
     /// Number of the first row in the whole tensor.
     pub row_start: usize,
     /// The original weight, when it is at hand.

@@ -3,17 +3,16 @@
 use super::{Backend, Cost, Device, OutMut, POISON_BF16, Timed, Timing, checksum};
 use crate::error::Result;
 use crate::reference;
-use crate::tensor::{Parts, TqTensor};
+use crate::tensor::TqTensor;
 use half::bf16;
 use rayon::prelude::*;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The CPU reference.
 #[derive(Debug)]
 pub struct Cpu {
     device: Device,
-    sets: Vec<(TqTensor<'static>, Vec<bf16>)>,
+    sets: Vec<(TqTensor, Vec<bf16>)>,
     copy: [Vec<u8>; 2],
 }
 
@@ -64,7 +63,7 @@ impl Backend for Cpu {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost> {
         let start = Instant::now();
         match out {
             OutMut::Bf16(out) => reference::dequantize_bf16_into(tensor, out),
@@ -90,23 +89,11 @@ impl Timing for Cpu {
         "wall"
     }
 
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
+    fn load(&mut self, tensor: &TqTensor, sets: usize, copy_bytes: u64) -> Result<()> {
         self.unload();
         for _ in 0..sets {
-            let parts = tensor.parts();
-            let copy = TqTensor::new(
-                tensor.base(),
-                tensor.layout(),
-                [tensor.rows(), tensor.cols()],
-                Parts {
-                    packed: parts.packed.into_owned().into(),
-                    scales: parts.scales.into_owned().into(),
-                    signs: parts.signs.into_owned().into(),
-                },
-                Arc::clone(tensor.codebook()),
-            )?;
             let out = vec![bf16::from_bits(POISON_BF16); tensor.elements()];
-            self.sets.push((copy, out));
+            self.sets.push((tensor.clone(), out));
         }
         // Not zero: such memory may not be there until it is written.
         self.copy = [1, 2].map(|fill| vec![fill; copy_bytes as usize]);
@@ -136,7 +123,7 @@ impl Timing for Cpu {
         Ok(())
     }
 
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
+    fn end_to_end(&mut self, tensor: &TqTensor, out: &mut [bf16]) -> Result<Cost> {
         self.dequantize(tensor, OutMut::Bf16(out))
     }
 

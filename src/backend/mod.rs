@@ -126,7 +126,7 @@ pub trait Backend: Send {
     ///
     /// # Panics
     /// When `out` does not hold `rows * cols` elements.
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost>;
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost>;
 
     /// The lane's pieces of work one by one, to time them; `None` for a lane that cannot be taken apart.
     fn timing(&mut self) -> Option<&mut dyn Timing> {
@@ -146,7 +146,7 @@ pub trait Timing {
     ///
     /// # Errors
     /// [`Error::Backend`] when the device fails, most often for want of memory; nothing is then loaded.
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()>;
+    fn load(&mut self, tensor: &TqTensor, sets: usize, copy_bytes: u64) -> Result<()>;
 
     /// Runs the kernel on one set.
     ///
@@ -173,21 +173,21 @@ pub trait Timing {
     ///
     /// # Errors
     /// [`Error::Backend`] when the device fails.
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost>;
+    fn end_to_end(&mut self, tensor: &TqTensor, out: &mut [bf16]) -> Result<Cost>;
 
     /// Gives back what [`Timing::load`] took.
     fn unload(&mut self);
 }
 
 /// [`Backend::dequantize`] into new memory, BF16.
-pub fn dequantize_bf16(backend: &mut dyn Backend, tensor: &TqTensor<'_>) -> Result<Vec<bf16>> {
+pub fn dequantize_bf16(backend: &mut dyn Backend, tensor: &TqTensor) -> Result<Vec<bf16>> {
     let mut out = vec![bf16::from_bits(POISON_BF16); tensor.elements()];
     backend.dequantize(tensor, OutMut::Bf16(&mut out))?;
     Ok(out)
 }
 
 /// [`Backend::dequantize`] into new memory, f32.
-pub fn dequantize_f32(backend: &mut dyn Backend, tensor: &TqTensor<'_>) -> Result<Vec<f32>> {
+pub fn dequantize_f32(backend: &mut dyn Backend, tensor: &TqTensor) -> Result<Vec<f32>> {
     let mut out = vec![f32::from_bits(POISON_F32); tensor.elements()];
     backend.dequantize(tensor, OutMut::F32(&mut out))?;
     Ok(out)

@@ -3,13 +3,12 @@
 use super::job::Job;
 use super::{Event, model, strips};
 use crate::backend::{Backend, dequantize_bf16};
-use crate::checkpoint::{Planned, StreamWriter, TqModel};
+use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
 use crate::error::{Error, Result};
 use crate::fault::{self, Diagnosis};
 use crate::gate::{self, Decision};
 use crate::metrics::{Values, compare};
 use crate::reference;
-use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -110,7 +109,7 @@ pub fn dequantize(
     let size = |name: &str| {
         let shard = checkpoint.shard_of(name);
         let info = shard.and_then(|s| s.info(name));
-        info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
+        info.map_or(0, |i| i.bytes)
     };
     let bytes_in = checkpoint.names().map(size).sum();
     on(Event::Total(bytes_in));

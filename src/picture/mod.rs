@@ -66,7 +66,7 @@ impl Picture {
     ///
     /// # Panics
     /// When a lane in `outputs` does not hold `rows * cols` elements, or there is no reference.
-    pub fn new(tensor: &TqTensor<'_>, outputs: &Outputs<'_>, diagnosis: &[Diagnosis]) -> Self {
+    pub fn new(tensor: &TqTensor, outputs: &Outputs<'_>, diagnosis: &[Diagnosis]) -> Self {
         let lane = |name: &str| outputs.lanes.iter().find(|(n, _)| n == name);
         let (_, reference) = lane("reference").expect("the reference always runs");
         let source = lane("source").map(|(_, values)| *values);

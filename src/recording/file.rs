@@ -5,10 +5,10 @@ use super::header::{FORMAT_1, FORMAT_2, Header, Kind, part};
 use super::identity::{Entry, Identity};
 use super::{Data, Dump, Recording};
 use crate::backend::Device;
-use crate::checkpoint::{Shard, read_json_text};
+use crate::checkpoint::{Dtype, Shard, read_json_text};
 use crate::error::{Error, Result};
+use bytemuck::Pod;
 use half::bf16;
-use safetensors::Dtype;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ enum Content {
     /// The published dump.
     Dump(Box<Recording>),
     /// A safetensors file; `true` where values have no name but `values`.
-    Mapped(Box<Shard>, bool),
+    Tensors(Box<Shard>, bool),
 }
 
 /// An open recording.
@@ -100,7 +100,7 @@ impl RecordingFile {
         let file = Self {
             path: path.to_owned(),
             header,
-            content: Content::Mapped(Box::new(shard), first),
+            content: Content::Tensors(Box::new(shard), first),
         };
         file.check()?;
         Ok(file)
@@ -169,7 +169,7 @@ impl RecordingFile {
 
     fn sampled(&self, base: &str) -> usize {
         match &self.content {
-            Content::Mapped(shard, _) => shard
+            Content::Tensors(shard, _) => shard
                 .info(&part(base, "sample"))
                 .and_then(|i| i.shape.first().copied())
                 .unwrap_or(0),
@@ -177,14 +177,15 @@ impl RecordingFile {
         }
     }
 
+    /// Type of a tensor's part, its name in the file and the file.
     fn data(
         &self,
         base: &str,
         suffix: &str,
         dtypes: &[Dtype],
         shape: &[usize],
-    ) -> Result<(Dtype, &[u8])> {
-        let Content::Mapped(shard, first) = &self.content else {
+    ) -> Result<(Dtype, String, &Shard)> {
+        let Content::Tensors(shard, first) = &self.content else {
             return Err(self.damaged("it holds no tensors"));
         };
         let name = if *first {
@@ -192,15 +193,15 @@ impl RecordingFile {
         } else {
             part(base, suffix)
         };
-        match (shard.info(&name), shard.data(&name)) {
-            (Some(info), Some(data)) if info.shape == shape && dtypes.contains(&info.dtype) => {
-                Ok((info.dtype, data))
+        match shard.info(&name) {
+            Some(info) if info.shape == shape && dtypes.contains(&info.dtype) => {
+                Ok((info.dtype, name, shard))
             }
-            (Some(info), _) => Err(self.damaged(&format!(
+            Some(info) => Err(self.damaged(&format!(
                 "{name} is {:?} {:?}, expected {:?} {shape:?}",
                 info.dtype, info.shape, dtypes[0]
             ))),
-            (None, _) => Err(self.damaged(&format!("no tensor {name:?}"))),
+            None => Err(self.damaged(&format!("no tensor {name:?}"))),
         }
     }
 
@@ -264,11 +265,13 @@ impl RecordingFile {
             ));
         };
         let shape = [entry.shape[0], entry.shape[1]];
-        let (dtype, bytes) = self.data(base, "values", &[Dtype::BF16, Dtype::F32], &shape)?;
+        let (dtype, values, shard) =
+            self.data(base, "values", &[Dtype::BF16, Dtype::F32], &shape)?;
+        let all = 0..shape[0] * shape[1];
         let data = if dtype == Dtype::BF16 {
-            Data::Bf16(bf16s(bytes))
+            Data::Bf16(shard.read(&values, all)?)
         } else {
-            Data::F32(f32s(bytes))
+            Data::F32(shard.read(&values, all)?)
         };
         Ok(Recording {
             name: name.to_owned(),
@@ -308,41 +311,31 @@ impl RecordingFile {
         }
         let groups = entry.shape[0] * entry.shape[1] / cut.group_size;
         let blocks = groups.div_ceil(cut.groups_per_block);
-        let data = |suffix, dtype, shape: &[usize]| {
-            self.data(base, suffix, &[dtype], shape)
-                .map(|(_, bytes)| bytes)
-        };
-        let sketches = f32s(data("sketches", Dtype::F32, &[blocks, SKETCHES])?);
         Ok(Digest {
             group_size: cut.group_size,
             groups,
             groups_per_block: cut.groups_per_block,
-            sums: data("sums", Dtype::U64, &[blocks])?
-                .chunks_exact(8)
-                .map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
-                .collect(),
-            sketches: sketches
+            sums: self.read(base, "sums", Dtype::U64, &[blocks])?,
+            sketches: self
+                .read(base, "sketches", Dtype::F32, &[blocks, SKETCHES])?
                 .chunks_exact(SKETCHES)
                 .map(|s| s.try_into().expect("four sketches"))
                 .collect(),
-            squares: f32s(data("squares", Dtype::F32, &[blocks])?),
-            sample: bf16s(data("sample", Dtype::BF16, &[cut.sampled, cut.group_size])?),
+            squares: self.read(base, "squares", Dtype::F32, &[blocks])?,
+            sample: self.read(base, "sample", Dtype::BF16, &[cut.sampled, cut.group_size])?,
         })
     }
-}
 
-fn bf16s(bytes: &[u8]) -> Vec<bf16> {
-    bytes
-        .chunks_exact(2)
-        .map(|b| bf16::from_le_bytes([b[0], b[1]]))
-        .collect()
-}
-
-fn f32s(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
+    fn read<T: Pod>(
+        &self,
+        base: &str,
+        suffix: &str,
+        dtype: Dtype,
+        shape: &[usize],
+    ) -> Result<Vec<T>> {
+        let (_, name, shard) = self.data(base, suffix, &[dtype], shape)?;
+        shard.read(&name, 0..shape.iter().product())
+    }
 }
 
 /// Reads a dump. Python writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have: they are read

@@ -125,7 +125,7 @@ impl TensorSum {
     }
 
     /// Takes the next rows.
-    pub fn add(&mut self, rows: &TqTensor<'_>) {
+    pub fn add(&mut self, rows: &TqTensor) {
         self.packed.update(rows.packed());
         for s in rows.scales() {
             self.scales.update(s.to_le_bytes());
@@ -153,7 +153,7 @@ impl TensorSum {
 }
 
 /// Checksum of the rows in `tensor`.
-pub fn tensor_checksum(tensor: &TqTensor<'_>) -> String {
+pub fn tensor_checksum(tensor: &TqTensor) -> String {
     let mut sum = TensorSum::new();
     sum.add(tensor);
     sum.finish(tensor.layout(), tensor.signs())

@@ -146,7 +146,7 @@ impl Recording {
     }
 
     /// Why this recording cannot be compared with `tensor` from `row_start`, or `None` when it can.
-    pub fn mismatch(&self, tensor: &TqTensor<'_>, row_start: usize) -> Option<String> {
+    pub fn mismatch(&self, tensor: &TqTensor, row_start: usize) -> Option<String> {
         if self.tensor_base != tensor.base() {
             return Some(format!("the recording is of tensor {}", self.tensor_base));
         }

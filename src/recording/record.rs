@@ -4,13 +4,12 @@ use super::digest::{Cut, Digest, Digester, Plan, SKETCHES};
 use super::header::{Header, Kind, part};
 use super::identity::{Entry, Identity, TensorSum, model_checksum};
 use crate::backend::{Backend, Device, dequantize_bf16};
-use crate::checkpoint::{Planned, StreamWriter, TqModel};
+use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
 use crate::convert::strips;
 use crate::error::{Error, Result};
 use crate::report::Tool;
 use crate::tensor::TqTensor;
 use half::bf16;
-use safetensors::Dtype;
 use std::ops::Range;
 use std::path::Path;
 
@@ -187,7 +186,7 @@ pub fn check_model(model: &TqModel, model_name: &str, identity: &Identity) -> Re
 pub fn write(
     path: &Path,
     model: &str,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     row_start: usize,
     device: &Device,
     values: &[bf16],

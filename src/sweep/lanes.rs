@@ -47,7 +47,7 @@ impl<'l> Bench<'l> {
     }
 
     /// Runs one kernel lane.
-    pub(super) fn run_one(&self, i: usize, tensor: &TqTensor<'_>) -> LaneRun {
+    pub(super) fn run_one(&self, i: usize, tensor: &TqTensor) -> LaneRun {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Ready(backend) = lanes[i].state_mut() else {
             return LaneRun::Idle;
@@ -61,7 +61,7 @@ impl<'l> Bench<'l> {
     }
 
     /// Runs the reference and every kernel lane that is ready and not in `broken`.
-    pub(super) fn run(&self, strip: Strip<'_>, broken: &[bool]) -> Outputs {
+    pub(super) fn run(&self, strip: Strip, broken: &[bool]) -> Outputs {
         let (reference, cost) = {
             let start = std::time::Instant::now();
             (reference::dequantize(&strip.tensor), start.elapsed())

@@ -30,7 +30,10 @@ use crate::lane::Lane;
 use record::{PlainRecord, Summary, SweepOutcome};
 
 /// Every tensor that is not quantised, compared byte for byte with the source's, by name.
-pub fn compare_plain(model: &TqModel, source: &Checkpoint) -> Vec<PlainRecord> {
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn compare_plain(model: &TqModel, source: &Checkpoint) -> Result<Vec<PlainRecord>> {
     plan::plain_names(model, source)
         .iter()
         .map(|name| plain::compare(model.checkpoint(), source, name))
@@ -53,7 +56,8 @@ impl Plan<'_> {
     /// that happens; its first error ends the sweep.
     ///
     /// # Errors
-    /// What `sink` returns. A tensor that is bad input and a lane that breaks are records, not errors.
+    /// What `sink` returns, or when a plain tensor cannot be read. A TQ4 tensor that is bad input and a
+    /// lane that breaks are records, not errors.
     pub fn run(
         &self,
         lanes: &mut [Lane],

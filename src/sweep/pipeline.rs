@@ -22,7 +22,8 @@ type Item<T> = std::result::Result<T, (usize, Error)>;
 /// the sweep.
 ///
 /// # Errors
-/// What `sink` returns. Bad tensors and lanes that break are records.
+/// What `sink` returns, or when a plain tensor cannot be read. Bad TQ4 tensors and lanes that break are
+/// records.
 pub(super) fn run(
     plan: &Plan<'_>,
     lanes: &mut [Lane],
@@ -41,7 +42,7 @@ pub(super) fn run(
     if let Some(source) = plan.source {
         for name in &plan.plain {
             sink(Event::Working(name))?;
-            let record = plain::compare(plan.model.checkpoint(), source, name);
+            let record = plain::compare(plan.model.checkpoint(), source, name)?;
             sink(Event::Bytes(plan.plain_bytes(name)))?;
             sink(Event::Done(Record::Plain(record)))?;
         }
@@ -49,7 +50,7 @@ pub(super) fn run(
     Ok(())
 }
 
-fn read_all<'a>(plan: &Plan<'a>, to: &SyncSender<Item<Strip<'a>>>) {
+fn read_all(plan: &Plan<'_>, to: &SyncSender<Item<Strip>>) {
     for index in 0..plan.tensors.len() {
         let tensor = &plan.tensors[index];
         let mut strips = strips(tensor.rows.clone(), tensor.shape[1]).peekable();
@@ -78,11 +79,7 @@ fn read_all<'a>(plan: &Plan<'a>, to: &SyncSender<Item<Strip<'a>>>) {
     }
 }
 
-fn compute_all<'a>(
-    bench: &Bench<'_>,
-    from: Receiver<Item<Strip<'a>>>,
-    to: &SyncSender<Item<Outputs>>,
-) {
+fn compute_all(bench: &Bench<'_>, from: Receiver<Item<Strip>>, to: &SyncSender<Item<Outputs>>) {
     let mut broken = vec![false; bench.reports.len()];
     for item in from {
         let item = item.map(|strip| {

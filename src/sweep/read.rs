@@ -30,13 +30,13 @@ pub(super) fn strips(rows: Range<usize>, cols: usize) -> impl Iterator<Item = Ra
 }
 
 /// Some rows of a tensor, read.
-pub(super) struct Strip<'a> {
+pub(super) struct Strip {
     // Index of the tensor in the plan.
     pub index: usize,
     pub first: bool,
     pub last: bool,
     pub rows: Range<usize>,
-    pub tensor: TqTensor<'a>,
+    pub tensor: TqTensor,
     pub source: Option<Vec<f32>>,
     pub sample: Option<Sample>,
 }
@@ -50,11 +50,11 @@ pub(super) struct Sample {
 }
 
 /// Reads some rows and the source's.
-pub(super) fn read<'a>(
-    plan: &Plan<'a>,
+pub(super) fn read(
+    plan: &Plan<'_>,
     tensor: &Tensor,
     rows: Range<usize>,
-) -> Result<(TqTensor<'a>, Option<Vec<f32>>)> {
+) -> Result<(TqTensor, Option<Vec<f32>>)> {
     let model = plan.model;
     let strip = model.rows(&tensor.base, rows.clone()).map_err(|e| {
         let p = e.problem();
@@ -65,9 +65,6 @@ pub(super) fn read<'a>(
         };
         Error::input(&p.what, counted, &p.help)
     })?;
-    // Every page is touched here, so that the later stages do not wait for the disk.
-    let touched = strip.packed().iter().step_by(4096).fold(0, |a, b| a ^ b);
-    std::hint::black_box(touched);
     let source = plan
         .source
         .map(|source| source.rows_f32(&format!("{}.weight", tensor.base), tensor.shape, rows));

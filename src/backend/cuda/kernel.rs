@@ -26,7 +26,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Of `rows` rows of a tensor.
-    pub(super) fn new(tensor: &TqTensor<'_>, rows: usize) -> Self {
+    pub(super) fn new(tensor: &TqTensor, rows: usize) -> Self {
         let up = |n: usize| n.next_multiple_of(256);
         let signs = up(16 * 4);
         let scales = signs + up(tensor.cols());
@@ -40,7 +40,7 @@ impl Input {
     }
 
     /// Puts the rows `tile` into `host`; returns the bytes up to the last one put.
-    pub(super) fn fill(&self, tensor: &TqTensor<'_>, tile: Range<usize>, host: &mut [u8]) -> usize {
+    pub(super) fn fill(&self, tensor: &TqTensor, tile: Range<usize>, host: &mut [u8]) -> usize {
         let per_row = tensor.groups_per_row();
         let row_len = tensor.layout().packed_len(tensor.cols());
         let codes = &tensor.packed()[tile.start * row_len..tile.end * row_len];

@@ -242,7 +242,7 @@ impl Cuda {
         ))
     }
 
-    fn decode(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>, poison: bool) -> Result<Cost> {
+    fn decode(&mut self, tensor: &TqTensor, out: OutMut<'_>, poison: bool) -> Result<Cost> {
         assert_eq!(out.len(), tensor.elements(), "one output per element");
         self.context.make_current()?;
         let kernel = self.entry_point(
@@ -282,7 +282,7 @@ impl Backend for Cuda {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost> {
         self.decode(tensor, out, true)
     }
 
@@ -296,7 +296,7 @@ impl Timing for Cuda {
         "CUDA events"
     }
 
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
+    fn load(&mut self, tensor: &TqTensor, sets: usize, copy_bytes: u64) -> Result<()> {
         self.unload();
         self.context.make_current()?;
         let kernel = self.entry_point(tensor.layout(), "bf16")?;
@@ -317,7 +317,7 @@ impl Timing for Cuda {
         self.loaded()?.read(set, bytemuck::cast_slice_mut(out))
     }
 
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
+    fn end_to_end(&mut self, tensor: &TqTensor, out: &mut [bf16]) -> Result<Cost> {
         self.decode(tensor, OutMut::Bf16(out), false)
     }
 

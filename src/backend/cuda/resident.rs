@@ -36,7 +36,7 @@ impl Resident {
     pub(super) fn load(
         caller: &Caller,
         kernel: Handle,
-        tensor: &TqTensor<'_>,
+        tensor: &TqTensor,
         sets: usize,
         copy_bytes: u64,
     ) -> Result<Self> {
@@ -79,7 +79,7 @@ impl Resident {
         Ok(resident)
     }
 
-    fn upload(&mut self, tensor: &TqTensor<'_>) -> Result<()> {
+    fn upload(&mut self, tensor: &TqTensor) -> Result<()> {
         let mut image = vec![0; self.input.len];
         self.input.fill(tensor, 0..tensor.rows(), &mut image);
         let step = self.staging.len();

@@ -76,7 +76,7 @@ impl Drop for Slot {
 /// Cuts a tensor into tiles: rows in each, and slots.
 fn plan(
     caller: &Caller,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     out_size: usize,
     available: u64,
     max_tile: Option<u64>,
@@ -126,7 +126,7 @@ pub(super) fn run(
     caller: &Caller,
     kernel: Handle,
     slots: &mut Vec<Slot>,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     mut out: OutMut<'_>,
     mode: Mode,
 ) -> Result<Cost> {
@@ -187,7 +187,7 @@ fn submit(
     caller: &Caller,
     kernel: Handle,
     slot: &mut Slot,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     tile: Range<usize>,
     out_size: usize,
     poison: bool,

@@ -23,7 +23,7 @@ pub(super) struct Limits {
 /// Ranges of groups that cover the tensor.
 pub(super) fn plan(
     limits: &Limits,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     out_group_bytes: usize,
     lane: &str,
 ) -> Result<Vec<Range<usize>>> {

@@ -31,7 +31,7 @@ pub(super) struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     pub(super) fn new(
-        tensor: &'a TqTensor<'_>,
+        tensor: &'a TqTensor,
         groups: Range<usize>,
         max_workgroups: u32,
         is_f32: bool,

@@ -100,7 +100,7 @@ impl Wgpu {
         })
     }
 
-    fn decode(&mut self, tensor: &TqTensor<'_>, mut out: OutMut<'_>, poison: bool) -> Result<Cost> {
+    fn decode(&mut self, tensor: &TqTensor, mut out: OutMut<'_>, poison: bool) -> Result<Cost> {
         assert_eq!(out.len(), tensor.elements(), "one output per element");
         let start = Instant::now();
         if poison {
@@ -137,7 +137,7 @@ impl Backend for Wgpu {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost> {
         self.decode(tensor, out, true)
     }
 
@@ -155,7 +155,7 @@ impl Timing for Wgpu {
         }
     }
 
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
+    fn load(&mut self, tensor: &TqTensor, sets: usize, copy_bytes: u64) -> Result<()> {
         self.unload();
         let loaded = Resident::load(&mut self.gpu, &self.limits, tensor, sets, copy_bytes)?;
         self.resident = Some(loaded);
@@ -177,7 +177,7 @@ impl Timing for Wgpu {
         resident.read(gpu, set, bytemuck::cast_slice_mut(out))
     }
 
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
+    fn end_to_end(&mut self, tensor: &TqTensor, out: &mut [bf16]) -> Result<Cost> {
         self.decode(tensor, OutMut::Bf16(out), false)
     }
 

@@ -32,7 +32,7 @@ impl Resident {
     pub(super) fn load(
         gpu: &mut Gpu,
         limits: &chunk::Limits,
-        tensor: &TqTensor<'_>,
+        tensor: &TqTensor,
         sets: usize,
         copy_bytes: u64,
     ) -> Result<Self> {
@@ -147,7 +147,7 @@ impl Resident {
 fn load_chunk(
     gpu: &mut Gpu,
     limits: &chunk::Limits,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     groups: Range<usize>,
     group_bytes: usize,
 ) -> Chunk {
