@@ -67,7 +67,7 @@ impl Selftest {
     }
 }
 
-fn first_failed_gate(tensor: &TqTensor<'_>, got: &[bf16]) -> Option<String> {
+fn first_failed_gate(tensor: &TqTensor, got: &[bf16]) -> Option<String> {
     let reference = reference::dequantize(tensor);
     let m = compare("", Values::Bf16(got), "", Values::F32(&reference));
     gate::gates(&m)
@@ -77,7 +77,7 @@ fn first_failed_gate(tensor: &TqTensor<'_>, got: &[bf16]) -> Option<String> {
 }
 
 /// What a correct GPU lane returns: it multiplies by f32 `1/sqrt(n)` where the reference divides.
-fn gpu_output(tensor: &TqTensor<'_>) -> Vec<bf16> {
+fn gpu_output(tensor: &TqTensor) -> Vec<bf16> {
     let (n, cols) = (tensor.layout().group_size(), tensor.cols());
     let inv_sqrt_n = (1.0 / (n as f64).sqrt()) as f32;
     let mut out = Vec::with_capacity(tensor.elements());
@@ -100,7 +100,7 @@ fn gpu_output(tensor: &TqTensor<'_>) -> Vec<bf16> {
 
 /// Outputs that lie halfway between two BF16 values: centroids are small integers and 1/sqrt(n) is a
 /// power of two, so that a sum has a bit or two more than BF16 holds.
-fn ties(rng: &mut Rng) -> Result<TqTensor<'static>> {
+fn ties(rng: &mut Rng) -> Result<TqTensor> {
     let layout = Layout::new(4, 64)?;
     let (rows, cols) = (16, 256);
     let codebook = Codebook::new((0..16).map(|i| i as f32).collect(), None)?;
@@ -109,14 +109,14 @@ fn ties(rng: &mut Rng) -> Result<TqTensor<'static>> {
         .collect();
     let scales: Vec<f16> = (0..rows * cols / 64).map(|_| f16::from_f32(3.0)).collect();
     let parts = Parts {
-        packed: packed.into(),
-        scales: scales.into(),
-        signs: rng.signs(cols).into(),
+        packed,
+        scales,
+        signs: rng.signs(cols),
     };
     TqTensor::new("ties", layout, [rows, cols], parts, Arc::new(codebook))
 }
 
-fn tensors() -> Result<Vec<TqTensor<'static>>> {
+fn tensors() -> Result<Vec<TqTensor>> {
     let mut rng = Rng::new(0x5E1F);
     let mut all = Vec::new();
     for bits in 2..=4 {

@@ -42,7 +42,7 @@ impl<F: Fn(usize, f32) -> bf16 + Send> Backend for Altered<F> {
         &self.0
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> tq4::Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
         let OutMut::Bf16(out) = out else {
             panic!("BF16 is asked for")
         };

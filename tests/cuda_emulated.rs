@@ -41,7 +41,7 @@ fn aligned(bytes: &[u8]) -> Vec<Aligned> {
 }
 
 /// Runs an entry point; the output's bytes.
-fn emulate(library: &Library, tensor: &TqTensor<'_>, out_size: usize) -> Result<Vec<u8>, String> {
+fn emulate(library: &Library, tensor: &TqTensor, out_size: usize) -> Result<Vec<u8>, String> {
     let layout = tensor.layout();
     let name = CString::new(format!(
         "tq4_dequant_b{}_g{}_{}",
@@ -113,7 +113,7 @@ fn ordered(bits: u32, sign: u32) -> i64 {
 }
 
 /// The rule for a kernel lane. `Err` says what is wrong.
-fn check(library: &Library, tensor: &TqTensor<'_>) -> Result<(), String> {
+fn check(library: &Library, tensor: &TqTensor) -> Result<(), String> {
     let mut expected_bf16 = vec![bf16::ZERO; tensor.elements()];
     reference::dequantize_bf16_into(tensor, &mut expected_bf16);
     let expected = reference::dequantize(tensor);

@@ -24,7 +24,7 @@ const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ
 // ---------------------------------------------------------------------------------------------------
 // In the child
 
-fn tensor(bits: u32, group: usize, rows: usize, groups: usize) -> TqTensor<'static> {
+fn tensor(bits: u32, group: usize, rows: usize, groups: usize) -> TqTensor {
     let layout = Layout::new(bits, group).unwrap();
     synthetic::tensor(&mut Rng::new(5), layout, rows, groups * group, Scales::Any).unwrap()
 }
@@ -39,7 +39,7 @@ fn show(e: &Error) -> String {
 }
 
 /// Decodes and compares; what it took, or the error.
-fn decode(cuda: &mut Cuda, tensor: &TqTensor<'_>) -> Result<String, Error> {
+fn decode(cuda: &mut Cuda, tensor: &TqTensor) -> Result<String, Error> {
     let mut out = vec![half::bf16::ZERO; tensor.elements()];
     let cost = cuda.dequantize(tensor, OutMut::Bf16(&mut out))?;
     assert!(cost.kernel.is_none_or(|k| k <= cost.total), "{cost:?}");
@@ -56,7 +56,7 @@ fn decode(cuda: &mut Cuda, tensor: &TqTensor<'_>) -> Result<String, Error> {
 }
 
 /// The pieces of work that a benchmark times, each set's result compared; how many runs the device timed.
-fn bench(cuda: &mut Cuda, tensor: &TqTensor<'_>) -> Result<String, Error> {
+fn bench(cuda: &mut Cuda, tensor: &TqTensor) -> Result<String, Error> {
     let mut expected = vec![half::bf16::ZERO; tensor.elements()];
     reference::dequantize_bf16_into(tensor, &mut expected);
     let timing = cuda.timing().expect("the lane can be timed");

@@ -173,7 +173,7 @@ impl Backend for Wrong {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> tq4::Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
         let OutMut::Bf16(out) = out else {
             panic!("BF16 is asked for")
         };

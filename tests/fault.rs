@@ -11,19 +11,19 @@ use tq4::reference;
 use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
 
-fn tensor(seed: u64, bits: u32, n: usize) -> TqTensor<'static> {
+fn tensor(seed: u64, bits: u32, n: usize) -> TqTensor {
     let layout = Layout::new(bits, n).unwrap();
     synthetic::tensor(&mut Rng::new(seed), layout, 19, 8 * n, Scales::Usual).unwrap()
 }
 
-fn correct(t: &TqTensor<'_>) -> Vec<bf16> {
+fn correct(t: &TqTensor) -> Vec<bf16> {
     reference::dequantize(t)
         .into_iter()
         .map(bf16::from_f32)
         .collect()
 }
 
-fn faulty(t: &TqTensor<'_>, faults: &[Fault]) -> Vec<bf16> {
+fn faulty(t: &TqTensor, faults: &[Fault]) -> Vec<bf16> {
     let mut out = vec![bf16::ZERO; t.elements()];
     emulate(t, faults, 0, &mut out);
     out

@@ -19,7 +19,7 @@ impl Backend for Told {
         &self.0
     }
 
-    fn dequantize(&mut self, _: &TqTensor<'_>, out: OutMut<'_>) -> tq4::Result<Cost> {
+    fn dequantize(&mut self, _: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
         match out {
             OutMut::Bf16(out) => out.copy_from_slice(&self.1),
             OutMut::F32(out) => out

@@ -73,7 +73,7 @@ struct Faulty {
     device: Device,
     fault: Fault,
     base: &'static str,
-    wrong: fn(&TqTensor<'_>, usize, usize) -> bool,
+    wrong: fn(&TqTensor, usize, usize) -> bool,
     // The call for this tensor at which it breaks.
     breaks_at: usize,
     calls: usize,
@@ -84,7 +84,7 @@ impl Faulty {
     fn lane(
         name: &str,
         base: &'static str,
-        wrong: fn(&TqTensor<'_>, usize, usize) -> bool,
+        wrong: fn(&TqTensor, usize, usize) -> bool,
         breaks_at: usize,
     ) -> Lane {
         Lane::new(Box::new(Self {
@@ -103,7 +103,7 @@ impl Backend for Faulty {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost> {
         let OutMut::Bf16(out) = out else {
             unreachable!("kernel lanes are asked for BF16")
         };
@@ -158,7 +158,7 @@ fn strips_give_the_figures_of_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     big::write_models(dir.path(), &tensors());
     // Wrong in some rows all over the tensor.
-    let some = |t: &TqTensor<'_>, row: usize, _| {
+    let some = |t: &TqTensor, row: usize, _| {
         t.scales()[row * t.groups_per_row()]
             .to_bits()
             .is_multiple_of(5)
@@ -329,7 +329,7 @@ impl Backend for Telling {
         &self.0
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> Result<Cost> {
         let OutMut::Bf16(out) = out else {
             unreachable!("kernel lanes are asked for BF16")
         };

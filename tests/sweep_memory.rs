@@ -11,7 +11,7 @@ mod big;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Most anonymous memory in MiB: what is resident and not a mapped file.
+/// Most anonymous memory in MiB.
 const BOUND: u64 = 300;
 /// The same with every lane, whose drivers have memory of their own.
 const BOUND_ALL: u64 = 600;

@@ -459,7 +459,7 @@ fn every_mutation_of_the_shader_is_caught() {
 
 /// Outputs that lie halfway between two BF16 values: one group per row, every centroid a small
 /// integer and 1/sqrt(n) a power of two, so that sums have few bits more than BF16.
-fn ties() -> tq4::tensor::TqTensor<'static> {
+fn ties() -> tq4::tensor::TqTensor {
     use tq4::codebook::Codebook;
     use tq4::tensor::{Parts, TqTensor};
     let layout = Layout::new(4, 64).unwrap();
@@ -471,9 +471,9 @@ fn ties() -> tq4::tensor::TqTensor<'static> {
         layout,
         [64, 64],
         Parts {
-            packed: packed.into(),
-            scales: vec![half::f16::from_f32(3.0); 64].into(),
-            signs: rng.signs(64).into(),
+            packed,
+            scales: vec![half::f16::from_f32(3.0); 64],
+            signs: rng.signs(64),
         },
         std::sync::Arc::new(book),
     )

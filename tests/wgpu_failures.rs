@@ -14,7 +14,7 @@ use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{Layout, TqTensor};
 use tq4::validate::{Input, validate};
 
-fn tensor() -> TqTensor<'static> {
+fn tensor() -> TqTensor {
     let layout = Layout::new(4, 128).unwrap();
     synthetic::tensor(&mut Rng::new(1), layout, 9, 512, Scales::Usual).unwrap()
 }
@@ -42,7 +42,7 @@ fn open(fail: Option<Failure>) -> Result<Wgpu, Error> {
     )
 }
 
-fn decode(lane: &mut Wgpu, tensor: &TqTensor<'_>) -> Result<u32, Error> {
+fn decode(lane: &mut Wgpu, tensor: &TqTensor) -> Result<u32, Error> {
     let mut out = vec![bf16::ZERO; tensor.elements()];
     let cost = lane.dequantize(tensor, OutMut::Bf16(&mut out))?;
     Ok(cost.allocations)

@@ -41,7 +41,7 @@ pub struct Job<'a> {
     /// The tensor's name, or the shape that was asked for.
     pub name: &'a str,
     /// The rows to decode.
-    pub tensor: &'a TqTensor<'a>,
+    pub tensor: &'a TqTensor,
     /// Rows that were asked for.
     pub rows_asked: usize,
     /// Why there are fewer.
@@ -102,15 +102,15 @@ pub fn measure(
     step("loading");
     let mut runners = runners(lanes);
     let mut cut = job.cut;
-    let rows = load(job.tensor, lanes, &mut runners, options, &mut cut)?;
-    let tensor = job.tensor.slice_rows(0..rows)?;
+    let fewer = load(job.tensor, lanes, &mut runners, options, &mut cut)?;
+    let tensor = fewer.as_ref().unwrap_or(job.tensor);
     let mut out = vec![bf16::ZERO; tensor.elements()];
     for r in runners.iter_mut().filter(|r| r.runs()) {
         step(&format!("checking {}", r.times.lane));
         let State::Ready(backend) = lanes[r.lane].state_mut() else {
             continue;
         };
-        match verify::check(&r.times.lane, &mut **backend, &tensor, SETS, &mut out) {
+        match verify::check(&r.times.lane, &mut **backend, tensor, SETS, &mut out) {
             Err(e) => r.broke(&e),
             Ok(checked) => {
                 r.times.equal = checked.equal;
@@ -121,7 +121,7 @@ pub fn measure(
             }
         }
     }
-    let (rounds, stopped) = rounds(lanes, &mut runners, &tensor, &mut out, options, &mut step);
+    let (rounds, stopped) = rounds(lanes, &mut runners, tensor, &mut out, options, &mut step);
     for lane in lanes.iter_mut() {
         if let Some(timing) = timing(lane) {
             timing.unload();
@@ -137,7 +137,7 @@ pub fn measure(
         group_size: tensor.layout().group_size(),
         elements: tensor.elements() as u64,
         bytes_per_element: plan::bytes_per_element(tensor.layout()),
-        bytes: plan::least_bytes(&tensor),
+        bytes: plan::least_bytes(tensor),
         copy_bytes: options.copy_bytes,
         rounds,
         stopped,
@@ -190,41 +190,42 @@ fn runners(lanes: &mut [Lane]) -> Vec<Runner> {
 }
 
 /// Loads the tensor on every lane, fewer rows of it where one has no memory. A lane that has none even
-/// for a few rows is broken, and the others get all rows. Returns the rows.
+/// for a few rows is broken, and the others get all rows. Returns the rows where they are fewer.
 fn load(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     lanes: &mut [Lane],
     runners: &mut [Runner],
     options: &Options,
     cut: &mut Vec<String>,
-) -> Result<usize> {
-    let mut rows = tensor.rows();
+) -> Result<Option<TqTensor>> {
+    let mut fewer = None;
     let mut halvings = 0;
     let mut reason = None;
     loop {
-        let part = tensor.slice_rows(0..rows)?;
+        let part = fewer.as_ref().unwrap_or(tensor);
         let failed = runners.iter_mut().filter(|r| r.runs()).find_map(|r| {
             let timing = timing(&mut lanes[r.lane])?;
-            let e = timing.load(&part, SETS, options.copy_bytes).err()?;
+            let e = timing.load(part, SETS, options.copy_bytes).err()?;
             Some((r, e))
         });
         let Some((runner, e)) = failed else {
             if let Some(reason) = reason {
                 cut.push(reason);
             }
-            return Ok(rows);
+            return Ok(fewer);
         };
-        if halvings < HALVINGS && rows > 1 {
+        if halvings < HALVINGS && part.rows() > 1 {
             halvings += 1;
-            rows /= 2;
+            let rows = part.rows() / 2;
             reason = Some(format!(
                 "to {rows} rows, lane {}: {}",
                 runner.times.lane,
                 e.problem().what
             ));
+            fewer = Some(tensor.slice_rows(0..rows)?);
         } else {
             runner.broke(&e);
-            (rows, halvings, reason) = (tensor.rows(), 0, None);
+            (fewer, halvings, reason) = (None, 0, None);
         }
     }
 }
@@ -232,7 +233,7 @@ fn load(
 fn rounds(
     lanes: &mut [Lane],
     runners: &mut [Runner],
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     out: &mut [bf16],
     options: &Options,
     step: &mut impl FnMut(&str),
@@ -275,7 +276,7 @@ fn one_round(
     r: &mut Runner,
     timing: &mut dyn Timing,
     set: usize,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     out: &mut [bf16],
 ) -> Result<()> {
     r.copy.push(timing.copy()?);

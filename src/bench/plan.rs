@@ -59,13 +59,13 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
 ///
 /// # Errors
 /// When the columns are not a multiple of the group size.
-pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor<'static>> {
+pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor> {
     let mut rng = Rng::new(0x7104_BE7C);
     synthetic::tensor(&mut rng, layout, rows, cols, Scales::Usual)
 }
 
 /// Least bytes that decoding `tensor` to BF16 must move: codes, scales and signs once, the result once.
-pub fn least_bytes(tensor: &TqTensor<'_>) -> u64 {
+pub fn least_bytes(tensor: &TqTensor) -> u64 {
     (tensor.packed().len() + 2 * tensor.scales().len() + tensor.cols() + 2 * tensor.elements())
         as u64
 }

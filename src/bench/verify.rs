@@ -24,7 +24,7 @@ pub(super) struct Checked {
 pub(super) fn check(
     lane: &str,
     backend: &mut dyn Backend,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     sets: usize,
     out: &mut [bf16],
 ) -> Result<Checked> {
@@ -52,7 +52,7 @@ pub(super) fn check(
 /// The call that is timed is not the one that poisons first: it must give the same.
 fn again(
     timing: &mut dyn Timing,
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     expected: &[bf16],
     out: &mut [bf16],
 ) -> Result<Option<String>> {
@@ -75,7 +75,7 @@ fn difference(call: &[bf16], other: &[bf16]) -> Option<String> {
 }
 
 /// The gates, block by block of whole rows: each block must pass.
-fn gates(lane: &str, tensor: &TqTensor<'_>, out: &[bf16]) -> Result<Checked> {
+fn gates(lane: &str, tensor: &TqTensor, out: &[bf16]) -> Result<Checked> {
     let cols = tensor.cols();
     let rows = (BLOCK / cols).max(1);
     let mut equal = 0;

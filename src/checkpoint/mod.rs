@@ -4,19 +4,17 @@
 //! directory, and nothing is read that a header did not declare.
 
 mod config;
+mod dtype;
 mod guard;
-mod plain;
 mod shard;
-mod shrunk;
 mod stream;
 mod tq;
 mod write;
 
 pub use config::{CONFIG, Config};
+pub use dtype::Dtype;
 pub use guard::keep_apart;
-pub use plain::{element_size, to_f32};
-pub use shard::Shard;
-pub use shrunk::report_shrunk_files;
+pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
@@ -44,7 +42,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A checkpoint directory with its shards mapped.
+/// A checkpoint directory with its shards open.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -53,7 +51,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Maps every shard of the checkpoint in `dir`.
+    /// Opens every shard of the checkpoint in `dir`.
     ///
     /// # Errors
     /// When the directory, its index or a shard is missing, damaged or contradicts the others.
@@ -182,28 +180,18 @@ impl Checkpoint {
             ));
         };
         let info = shard.info(name).expect("the map names this shard");
-        let place = format!("{} in {}", name, shard.path().display());
         if info.shape != shape {
             return Err(Error::input(
                 format!(
                     "shape {:?} found, expected {shape:?} as in the TQ4 model",
                     info.shape
                 ),
-                place,
+                format!("{name} in {}", shard.path().display()),
                 "name the source model that the TQ4 model was made from",
             ));
         }
-        let data = shard.data(name).expect("the map names this shard");
-        let Some(size) = element_size(info.dtype) else {
-            return Err(Error::input(
-                format!("dtype {:?} found, expected BF16, F16 or F32", info.dtype),
-                place,
-                "name a source model with plain weights",
-            ));
-        };
         let mut values = vec![0.0; rows.len() * shape[1]];
-        let data = &data[rows.start * shape[1] * size..rows.end * shape[1] * size];
-        to_f32(info.dtype, data, &mut values);
+        shard.read_f32(name, rows.start * shape[1], &mut values)?;
         Ok(values)
     }
 

@@ -1,9 +1,9 @@
 //! Writing a safetensors file piece by piece: the header first, then each tensor's bytes where they
 //! belong, so that no tensor need be in memory whole.
 
+use super::Dtype;
 use super::write::regular;
 use crate::error::{Error, Result};
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ impl StreamWriter {
             let bits = t
                 .shape
                 .iter()
-                .try_fold(t.dtype.bitsize(), |n, d| n.checked_mul(*d))
+                .try_fold(t.dtype.bits(), |n, d| n.checked_mul(*d))
                 .ok_or_else(|| bad(format!("shape {:?} of {} overflows", t.shape, t.name)))?;
             spans.push((end, end + bits.div_ceil(8)));
             end += bits.div_ceil(8);
@@ -198,7 +198,7 @@ fn header(
         .iter()
         .map(|(t, span)| {
             let info = TensorInfo {
-                dtype: t.dtype,
+                dtype: t.dtype.0,
                 shape: t.shape.clone(),
                 data_offsets: *span,
             };
@@ -266,7 +266,9 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::Dtype as Own;
     use super::*;
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
 
     #[test]
@@ -285,7 +287,7 @@ mod tests {
             .iter()
             .map(|(name, v)| Planned {
                 name: (*name).to_owned(),
-                dtype: v.dtype(),
+                dtype: Own(v.dtype()),
                 shape: v.shape().to_vec(),
             })
             .collect();

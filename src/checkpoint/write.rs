@@ -119,7 +119,7 @@ pub fn write_plain_model(dir: &Path, tensors: &[PlainTensor]) -> Result<()> {
 ///
 /// # Errors
 /// When `dir` cannot be made or written.
-pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor<'_>]) -> Result<()> {
+pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor]) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
     let mut views = Vec::new();
     for t in tensors {

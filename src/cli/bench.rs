@@ -240,7 +240,7 @@ fn fit(
     Ok((rows, cut))
 }
 
-fn tensor<'a>(target: &Target, model: Option<&'a TqModel>, rows: usize) -> Result<TqTensor<'a>> {
+fn tensor(target: &Target, model: Option<&TqModel>, rows: usize) -> Result<TqTensor> {
     match model {
         Some(model) => model.rows(&target.name, 0..rows),
         None => plan::synthetic(target.layout, [rows, target.shape[1]]),

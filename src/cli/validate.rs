@@ -296,18 +296,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
         },
     }
     .execute(&mut lanes)
-    .map(|outcome| match (&source, args.all) {
-        (Some(source), true) if !plain_tensors_equal(&model, source) => match outcome {
+    .and_then(|outcome| match (&source, args.all) {
+        (Some(source), true) if !plain_tensors_equal(&model, source)? => Ok(match outcome {
             Outcome::Passed | Outcome::RequiredLaneMissing => Outcome::GatesFailed,
             worse => worse,
-        },
-        _ => outcome,
+        }),
+        _ => Ok(outcome),
     })
 }
 
 /// Compares the tensors that are not quantised with the source's, and tells of those that differ.
-fn plain_tensors_equal(model: &TqModel, source: &Checkpoint) -> bool {
-    let mut differing = compare_plain(model, source);
+fn plain_tensors_equal(model: &TqModel, source: &Checkpoint) -> Result<bool> {
+    let mut differing = compare_plain(model, source)?;
     differing.retain(|p| p.status != PlainStatus::Equal);
     for p in &differing {
         tell(&format!(
@@ -316,5 +316,5 @@ fn plain_tensors_equal(model: &TqModel, source: &Checkpoint) -> bool {
             printable(p.reason.as_deref().unwrap_or("it differs"))
         ));
     }
-    differing.is_empty()
+    Ok(differing.is_empty())
 }

@@ -36,15 +36,10 @@ pub(super) fn copy_tensor(
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     on(Event::Tensor(name));
-    let data = shard.data(name).ok_or_else(|| {
-        Error::input(
-            "the tensor lies outside its file",
-            format!("{name} in {}", shard.path().display()),
-            "copy the file again",
-        )
-    })?;
-    for (i, piece) in data.chunks(PIECE).enumerate() {
-        writer.write_at(name, (i * PIECE) as u64, piece)?;
+    let len = shard.info(name).map_or(0, |i| i.bytes) as usize;
+    for at in (0..len).step_by(PIECE) {
+        let piece: Vec<u8> = shard.read(name, at..len.min(at + PIECE))?;
+        writer.write_at(name, at as u64, &piece)?;
         on(Event::Bytes(piece.len() as u64));
     }
     Ok(())

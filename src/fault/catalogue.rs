@@ -128,7 +128,7 @@ impl Fault {
     /// Every fault that can differ from a correct kernel on a tensor of this layout, plainest first.
     ///
     /// Faults with a number in them stand here with a usual one; a diagnosis fits others to the output.
-    pub fn catalogue(tensor: &TqTensor<'_>) -> Vec<Self> {
+    pub fn catalogue(tensor: &TqTensor) -> Vec<Self> {
         use Fault::*;
         use Neighbour::{Next, Previous};
         let n = tensor.layout().group_size();
@@ -233,7 +233,7 @@ impl Fault {
     }
 
     /// The fault with this name on tensors of this layout: the inverse of [`Fault::name`].
-    pub fn named(name: &str, tensor: &TqTensor<'_>) -> Option<Self> {
+    pub fn named(name: &str, tensor: &TqTensor) -> Option<Self> {
         let stages = tensor.layout().group_size().trailing_zeros();
         // What a diagnosis fits stands in the catalogue with another number, or not at all.
         let masks = (1..1u32 << stages).map(Self::UpperLaneSign);

@@ -74,7 +74,7 @@ impl Match {
 ///
 /// # Panics
 /// When `got` does not hold `rows * cols` elements.
-pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagnosis> {
+pub fn diagnose(lane: &str, tensor: &TqTensor, got: &[bf16]) -> Option<Diagnosis> {
     assert_eq!(got.len(), tensor.elements(), "one output per element");
     let survey = Survey::new(tensor, got);
     let first = survey.first?;
@@ -130,7 +130,7 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
 }
 
 /// The catalogue, and what the output suggests.
-fn candidates(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
+fn candidates(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
     let mut faults = Fault::catalogue(tensor);
     for fitted in fit(tensor, got, survey, rows) {
         if !faults.contains(&fitted) {
@@ -142,7 +142,7 @@ fn candidates(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey, rows: &[usiz
 
 /// Every single fault that explains the output, or else every pair that does, plainest first.
 fn search(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     rows: &[usize],
@@ -191,7 +191,7 @@ fn search(
 /// The single fault that reproduces most, where that is [`NEARLY`] all of the elements and of the wrong
 /// ones.
 fn closest(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     rows: &[usize],
@@ -236,7 +236,7 @@ fn sample(wrong_per_row: &[u32]) -> Vec<usize> {
 }
 
 fn match_rows(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     first: usize,
@@ -254,7 +254,7 @@ fn match_rows(
         .reduce(Match::default, Match::add)
 }
 
-fn match_all(tensor: &TqTensor<'_>, got: &[bf16], faults: &[Fault]) -> Match {
+fn match_all(tensor: &TqTensor, got: &[bf16], faults: &[Fault]) -> Match {
     let mut all = Match::default();
     for (first, count) in strips(tensor) {
         all = all.add(match_rows(tensor, got, faults, first, count));

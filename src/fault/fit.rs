@@ -6,12 +6,7 @@ use crate::tensor::TqTensor;
 use half::bf16;
 
 /// Every fitted fault that the output suggests; emulation confirms or refutes it.
-pub(super) fn fit(
-    tensor: &TqTensor<'_>,
-    got: &[bf16],
-    survey: &Survey,
-    rows: &[usize],
-) -> Vec<Fault> {
+pub(super) fn fit(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(sign_mask(tensor, got, rows));
     faults.extend(moved_rows(survey));
@@ -23,7 +18,7 @@ pub(super) fn fit(
 
 /// The stages whose upper lane has the other sign: flipping stage s flips every element with bit s set
 /// in its index and nothing else, so the elements at 1, 2, 4, ... tell each stage by itself.
-fn sign_mask(tensor: &TqTensor<'_>, got: &[bf16], rows: &[usize]) -> Option<Fault> {
+fn sign_mask(tensor: &TqTensor, got: &[bf16], rows: &[usize]) -> Option<Fault> {
     let (cols, n) = (tensor.cols(), tensor.layout().group_size());
     let mut votes = vec![0i64; n.trailing_zeros() as usize];
     for row in rows {
@@ -76,7 +71,7 @@ fn moved_rows(survey: &Survey) -> Vec<Fault> {
 }
 
 /// How much at the end, of the tensor and of each row, holds nothing but NaN or nothing but zeros.
-fn tail(tensor: &TqTensor<'_>, got: &[bf16], fill: Fill) -> Vec<Fault> {
+fn tail(tensor: &TqTensor, got: &[bf16], fill: Fill) -> Vec<Fault> {
     let (rows, cols, n) = (tensor.rows(), tensor.cols(), tensor.layout().group_size());
     let empty = |v: &bf16| match fill {
         Fill::Nan => v.is_nan(),

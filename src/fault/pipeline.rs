@@ -7,7 +7,7 @@ use half::bf16;
 
 /// The decoder with the knobs set.
 pub(super) struct Pipeline<'a> {
-    tensor: &'a TqTensor<'a>,
+    tensor: &'a TqTensor,
     centroids: Vec<f32>,
     faults: Vec<Fault>,
     sign_mask: usize,
@@ -45,7 +45,7 @@ fn value(fill: Fill) -> bf16 {
 }
 
 impl<'a> Pipeline<'a> {
-    pub(super) fn with(tensor: &'a TqTensor<'a>, faults: &[Fault]) -> Self {
+    pub(super) fn with(tensor: &'a TqTensor, faults: &[Fault]) -> Self {
         let n = tensor.layout().group_size();
         let mut p = Self {
             tensor,

@@ -111,7 +111,7 @@ impl Backend for Fake {
         &self.device
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, mut out: OutMut<'_>) -> Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor, mut out: OutMut<'_>) -> Result<Cost> {
         self.note("check");
         let cost = match &mut out {
             OutMut::Bf16(v) => self.cpu.dequantize(tensor, OutMut::Bf16(v))?,
@@ -133,7 +133,7 @@ impl Timing for Fake {
         "fake clock"
     }
 
-    fn load(&mut self, tensor: &TqTensor<'_>, sets: usize, copy_bytes: u64) -> Result<()> {
+    fn load(&mut self, tensor: &TqTensor, sets: usize, copy_bytes: u64) -> Result<()> {
         let most = match self.fault {
             Fault::NoMemory => 0,
             Fault::MostRows(rows) => rows,
@@ -177,7 +177,7 @@ impl Timing for Fake {
         Ok(())
     }
 
-    fn end_to_end(&mut self, tensor: &TqTensor<'_>, out: &mut [bf16]) -> Result<Cost> {
+    fn end_to_end(&mut self, tensor: &TqTensor, out: &mut [bf16]) -> Result<Cost> {
         self.note("call");
         let cost = self.cpu.end_to_end(tensor, out)?;
         if self.fault == Fault::WrongEndToEnd {

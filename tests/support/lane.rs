@@ -26,7 +26,7 @@ pub fn layouts() -> impl Iterator<Item = Layout> {
 /// The last-bit rule: f32 within one f32 step of the reference (a multiply by 1/sqrt(n) in place of
 /// the division), BF16 within one step and at least 99.9 % equal (one element where that is less than
 /// one); no NaN.
-pub fn check(lane: &mut dyn Backend, tensor: &TqTensor<'_>) -> Result<(), String> {
+pub fn check(lane: &mut dyn Backend, tensor: &TqTensor) -> Result<(), String> {
     let reference = reference::dequantize(tensor);
     let got = dequantize_f32(lane, tensor).map_err(|e| e.to_string())?;
     for (i, (g, r)) in got.iter().zip(&reference).enumerate() {
@@ -54,7 +54,7 @@ pub fn check(lane: &mut dyn Backend, tensor: &TqTensor<'_>) -> Result<(), String
 }
 
 /// `count` random tensors over every layout, with odd row counts and every kind of scale.
-pub fn random_tensors(seed: u64, count: usize) -> Vec<TqTensor<'static>> {
+pub fn random_tensors(seed: u64, count: usize) -> Vec<TqTensor> {
     let mut rng = Rng::new(seed);
     let layouts: Vec<Layout> = layouts().collect();
     (0..count)
@@ -68,7 +68,7 @@ pub fn random_tensors(seed: u64, count: usize) -> Vec<TqTensor<'static>> {
 }
 
 /// Runs the test body on every tensor and names the first that fails.
-pub fn check_all(lane: &mut dyn Backend, tensors: &[TqTensor<'_>]) -> Result<(), String> {
+pub fn check_all(lane: &mut dyn Backend, tensors: &[TqTensor]) -> Result<(), String> {
     for (i, t) in tensors.iter().enumerate() {
         check(lane, t).map_err(|e| {
             format!(
