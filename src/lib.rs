@@ -29,21 +29,27 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+pub mod bench;
 pub mod checkpoint;
 pub mod codebook;
-mod control;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod fault;
 pub mod fwht;
-pub mod gate;
+
+pub mod journal;
+pub mod judge;
 pub mod lane;
 pub mod metrics;
 pub mod oracle;
 pub mod picture;
 pub mod record;
+pub mod recording;
 pub mod reference;
 pub mod run;
+pub mod selftest;
+pub mod strip;
 pub mod synthetic;
 pub mod tensor;
 

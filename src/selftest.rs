@@ -4,8 +4,9 @@ use crate::codebook::Codebook;
 use crate::error::Result;
 use crate::fault::{Fault, Fill, diagnose, emulate};
 use crate::fwht;
-use crate::gate;
+use crate::judge::gate;
 use crate::metrics::{Values, compare};
+use crate::record::LaneName;
 use crate::reference;
 use crate::synthetic::{self, Rng, Scales};
 use crate::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
@@ -69,11 +70,10 @@ impl Selftest {
 
 fn first_failed_gate(tensor: &TqTensor, got: &[bf16]) -> Option<String> {
     let reference = reference::dequantize(tensor);
-    let m = compare("", Values::Bf16(got), "", Values::F32(&reference));
-    gate::gates(&m)
-        .into_iter()
-        .find(|g| !g.passed)
-        .map(|g| g.name)
+    let (got, reference) = (Values::Bf16(got), Values::F32(&reference));
+    let m = compare(LaneName::Cuda, got, LaneName::Reference, reference);
+    let failed = gate::gates(&m).into_iter().find(|g| !g.passed);
+    failed.map(|g| g.name.name().to_owned())
 }
 
 /// What a correct GPU lane returns: it multiplies by f32 `1/sqrt(n)` where the reference divides.

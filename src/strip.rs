@@ -14,14 +14,14 @@ pub struct Strip {
     /// Elements a row.
     pub cols: usize,
     /// Codes, scales and signs of these rows; `None` where recordings are compared without their model.
-    pub tensor: Option<TqTensor<'static>>,
+    pub tensor: Option<TqTensor>,
     /// The original weights of these rows, row-major.
     pub source: Option<Vec<f32>>,
 }
 
 impl Strip {
     /// A tensor in memory as one strip.
-    pub fn of(tensor: TqTensor<'static>) -> Self {
+    pub fn of(tensor: TqTensor) -> Self {
         Self {
             base: tensor.base().to_owned(),
             rows: 0..tensor.rows(),
@@ -40,7 +40,7 @@ impl Strip {
     ///
     /// # Errors
     /// When there are none.
-    pub fn tensor(&self) -> Result<&TqTensor<'static>> {
+    pub fn tensor(&self) -> Result<&TqTensor> {
         self.tensor.as_ref().ok_or_else(|| {
             Error::input(
                 "no codes to decode: the TQ4 model was not given",

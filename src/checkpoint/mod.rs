@@ -6,6 +6,7 @@
 mod config;
 mod dtype;
 mod guard;
+mod identity;
 mod shard;
 mod stream;
 mod tq;
@@ -14,6 +15,7 @@ mod write;
 pub use config::{CONFIG, Config};
 pub use dtype::Dtype;
 pub use guard::keep_apart;
+pub use identity::dir_name;
 pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};

@@ -193,7 +193,7 @@ impl Judge {
         }
         let mut record = self.record;
         record.checksum = checksum;
-        record.metrics = self.pairs.iter().map(|p| p.figures.finish()).collect();
+        record.metrics = self.pairs.into_iter().map(|p| p.figures.finish()).collect();
         record.fwht_bug_control = self.control.map(|(_, c)| c.finish());
         decide(&mut record, self.held_to);
         for (i, worst) in self.worst.iter().enumerate() {
@@ -205,7 +205,7 @@ impl Judge {
         }
         record.picture = self
             .picture
-            .and_then(|p| draw(&p.strip?, &record))
+            .and_then(|p| draw(p.strip.as_ref()?, &record))
             .map(Box::new);
         record
     }

@@ -4,7 +4,7 @@ use super::{Lane, Output, POISON_BF16, POISON_F32, Timed, checksum};
 use crate::error::Result;
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::reference;
-use crate::run::Strip;
+use crate::strip::Strip;
 use crate::tensor::TqTensor;
 use half::bf16;
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Cpu {
     info: LaneInfo,
-    tensor: Option<TqTensor<'static>>,
+    tensor: Option<TqTensor>,
     out: Output,
     copy: [Vec<u8>; 2],
 }

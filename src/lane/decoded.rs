@@ -3,7 +3,7 @@
 use super::{Output, Slot, Timed, decode};
 use crate::error::{Error, Result};
 use crate::record::LaneName;
-use crate::run::Strip;
+use crate::strip::Strip;
 
 /// What became of a lane in one strip.
 #[derive(Debug)]

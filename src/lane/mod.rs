@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod cuda;
 mod decoded;
 mod open;
+pub mod recorded;
 #[cfg(feature = "gpu")]
 pub mod wgpu;
 
@@ -16,7 +17,7 @@ pub use open::open;
 
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
-use crate::run::Strip;
+use crate::strip::Strip;
 use half::bf16;
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use super::{Lane, Output, Timed};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName};
 use crate::recording::RecordingFile;
-use crate::run::Strip;
+use crate::strip::Strip;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;

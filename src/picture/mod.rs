@@ -74,7 +74,7 @@ impl Picture {
     ///
     /// # Panics
     /// When a lane in `outputs` does not hold `rows * cols` elements, or there is no reference.
-    pub fn new(tensor: &TqTensor<'_>, outputs: &Columns<'_>, diagnosis: &[&Diagnosis]) -> Self {
+    pub fn new(tensor: &TqTensor, outputs: &Columns<'_>, diagnosis: &[&Diagnosis]) -> Self {
         let lane = |name: LaneName| outputs.lanes.iter().find(|(n, _)| *n == name);
         let (_, reference) = lane(LaneName::Reference).expect("the reference always runs");
         let source = lane(LaneName::Source).map(|(_, values)| *values);

@@ -7,6 +7,7 @@
 //! Times are in keys that end with `seconds` and nowhere else; apart from those, and from `tool`, a
 //! report depends only on the models, the lanes and the options.
 
+pub mod bench;
 mod decision;
 mod lane;
 mod summary;

@@ -284,10 +284,7 @@ fn plain_names(model: &TqModel, source: &Checkpoint) -> Vec<String> {
 }
 
 fn plain_bytes(model: &TqModel, source: Option<&Checkpoint>, name: &str) -> u64 {
-    let size = |c: &Checkpoint| {
-        let (start, end) = c.shard_of(name)?.info(name)?.data_offsets;
-        Some((end - start) as u64)
-    };
+    let size = |c: &Checkpoint| Some(c.shard_of(name)?.info(name)?.bytes);
     size(model.checkpoint())
         .or_else(|| source.and_then(size))
         .unwrap_or(0)

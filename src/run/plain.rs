@@ -1,8 +1,8 @@
 //! Tensors that are not quantised, byte for byte.
 
-use super::record::{PlainRecord, PlainStatus};
 use crate::checkpoint::{Checkpoint, Shard, TensorInfo};
 use crate::error::Result;
+use crate::record::{PlainRecord, PlainStatus};
 use rayon::prelude::*;
 
 /// Bytes that a thread compares at a time.

@@ -11,7 +11,7 @@ mod resident;
 use super::{Lane, Timed, checksum};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
-use crate::run::Strip;
+use crate::strip::Strip;
 use crate::tensor::Layout;
 use api::{Api, Handle, PLACE, call};
 use memory::Context;

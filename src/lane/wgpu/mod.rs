@@ -16,7 +16,7 @@ pub use shader::{SHADER, variant};
 use super::{Lane, Timed, checksum};
 use crate::error::Result;
 use crate::record::{LaneInfo, LaneName, OutputType};
-use crate::run::Strip;
+use crate::strip::Strip;
 use gpu::Gpu;
 use resident::Resident;
 

@@ -1,9 +1,7 @@
 //! A benchmark's record: what the JSON file holds, and what a baseline is read from.
 
-use super::baseline::Comparison;
-use super::stats;
+use super::{LaneName, LaneRecord, Tool};
 use crate::error::{Error, Result};
-use crate::report::{LaneReport, Tool};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -12,7 +10,7 @@ pub const SCHEMA: &str = "tq4-bench/1";
 
 /// One run of `tq4 bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Bench {
     /// [`SCHEMA`].
     pub schema: String,
     /// The program.
@@ -22,11 +20,11 @@ pub struct Record {
     /// When it ran, seconds since 1970.
     pub unix_time: u64,
     /// Every lane, run or not.
-    pub lanes: Vec<LaneReport>,
+    pub lanes: Vec<LaneRecord>,
     /// What was timed, in order.
     pub shapes: Vec<ShapeRecord>,
     /// Against an earlier record; null when none was given.
-    pub comparison: Option<Comparison>,
+    pub comparison: Option<BaselineDiff>,
 }
 
 /// The machine.
@@ -92,7 +90,7 @@ pub enum Stopped {
 /// Whether a lane may be timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Checked {
     /// Its output passes the gates.
     Verified,
     /// It does not: no speed is given.
@@ -104,10 +102,10 @@ pub enum Verdict {
 /// A lane on one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaneTimes {
-    /// Name of the lane.
-    pub lane: String,
+    /// The lane.
+    pub lane: LaneName,
     /// Whether its output is right.
-    pub verdict: Verdict,
+    pub verdict: Checked,
     /// What is wrong; null when nothing is.
     pub reason: Option<String>,
     /// Elements that equal the rounded reference.
@@ -198,40 +196,13 @@ pub struct Speed {
     pub samples_s: Vec<f64>,
 }
 
-impl Speed {
-    /// Of a copy that moves `bytes`.
-    pub fn of_copy(clock: &str, samples: Vec<f64>, bytes: u64) -> Self {
-        let median = stats::median(&samples);
-        Self {
-            clock: clock.to_owned(),
-            median_s: median,
-            mad_s: stats::mad(&samples),
-            interval_s: stats::interval(&samples, stats::CONFIDENCE),
-            elements_per_s: None,
-            gb_per_s: bytes as f64 / median / 1e9,
-            percent_of_copy: None,
-            samples_s: samples,
-        }
-    }
-
-    /// Of decoding `elements`, which moves `bytes` at least, beside the device's `copy`.
-    pub fn of_job(clock: &str, samples: Vec<f64>, bytes: u64, elements: u64, copy: &Self) -> Self {
-        let speed = Self::of_copy(clock, samples, bytes);
-        Self {
-            elements_per_s: Some(elements as f64 / speed.median_s),
-            percent_of_copy: Some(100.0 * speed.gb_per_s / copy.gb_per_s),
-            ..speed
-        }
-    }
-}
-
 /// How much faster one lane is than another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The lane whose speed is given.
-    pub lhs: String,
+    pub lhs: LaneName,
     /// The lane that it is measured in.
-    pub rhs: String,
+    pub rhs: LaneName,
     /// What is compared.
     pub measure: Measure,
     /// Median over the rounds of time of `rhs` over time of `lhs`: above 1, `lhs` is faster.
@@ -240,22 +211,7 @@ pub struct Ratio {
     pub interval: Option<[f64; 2]>,
 }
 
-impl Ratio {
-    /// Of two lanes timed in the same rounds.
-    pub fn new(lhs: &LaneTimes, rhs: &LaneTimes, measure: Measure) -> Option<Self> {
-        let samples = |l: &LaneTimes| Some(l.times.as_ref()?.of(measure).samples_s.clone());
-        let quotients = stats::quotients(&samples(rhs)?, &samples(lhs)?);
-        Some(Self {
-            lhs: lhs.lane.clone(),
-            rhs: rhs.lane.clone(),
-            measure,
-            speed_ratio: stats::median(&quotients),
-            interval: stats::interval(&quotients, stats::CONFIDENCE),
-        })
-    }
-}
-
-impl Record {
+impl Bench {
     /// Reads a record that `tq4 bench --json` wrote.
     ///
     /// # Errors
@@ -281,14 +237,6 @@ impl Record {
         }
     }
 
-    /// As a JSON text with a final newline.
-    pub fn to_json(&self) -> String {
-        let mut text =
-            serde_json::to_string_pretty(self).expect("a record has no map keys to fail");
-        text.push('\n');
-        text
-    }
-
     /// Whether a lane gave a wrong result, and whether one broke.
     pub fn failures(&self) -> [bool; 2] {
         let any = |v| {
@@ -297,6 +245,62 @@ impl Record {
                 .flat_map(|s| &s.lanes)
                 .any(|l| l.verdict == v)
         };
-        [any(Verdict::Wrong), any(Verdict::Broke)]
+        [any(Checked::Wrong), any(Checked::Broke)]
     }
+}
+
+/// What became of a speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Faster by more than the tolerance.
+    Faster,
+    /// Slower by more than the tolerance.
+    Slower,
+    /// The same within the tolerance.
+    Same,
+    /// The intervals are too wide to tell, or there are none.
+    NotDecidable,
+}
+
+impl Change {
+    /// `faster`, `slower`, `same` or `not decidable`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Same => "same",
+            Self::NotDecidable => "not decidable",
+        }
+    }
+}
+
+/// One speed of this run beside the same of an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeedChange {
+    /// What was timed.
+    pub name: String,
+    /// The lane.
+    pub lane: LaneName,
+    /// What was timed of it.
+    pub measure: Measure,
+    /// Speed now over speed then.
+    pub speed_ratio: f64,
+    /// The quotient lies in here with 95 % confidence.
+    pub interval: Option<[f64; 2]>,
+    /// What that means.
+    pub outcome: Change,
+    /// What else is not as it was: the device, the driver, the kernel, the clock.
+    pub notes: Vec<String>,
+}
+
+/// A run against an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BaselineDiff {
+    /// Part by which a speed may differ and still be the same.
+    pub tolerance: f64,
+    /// Every speed that both records have.
+    pub changes: Vec<SpeedChange>,
+    /// What could not be compared, a line each.
+    pub left_out: Vec<String>,
 }
