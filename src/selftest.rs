@@ -2,7 +2,7 @@
 
 use crate::codebook::Codebook;
 use crate::error::Result;
-use crate::fault::{Fault, Fill, diagnose, emulate};
+use crate::fault::{Fault, diagnose, emulate};
 use crate::fwht;
 use crate::judge::gate;
 use crate::metrics::{Values, compare};
@@ -18,14 +18,14 @@ use std::sync::Arc;
 pub const CORRECT: usize = 1000;
 
 /// Faults with numbers that the catalogue does not hold: a diagnosis has to fit them.
-const FITTED: [Fault; 7] = [
-    Fault::UpperLaneSign(0b1010),
-    Fault::RowsShifted(3),
-    Fault::RowsShifted(-2),
-    Fault::Stale(2),
-    Fault::TailRows(3, Fill::Nan),
-    Fault::TailGroups(2, Fill::Zero),
-    Fault::RowTailGroups(3, Fill::Nan),
+const FITTED: [&str; 7] = [
+    "fwht_upper_lane_sign_strides_2_8",
+    "rows_shifted_by_3",
+    "rows_shifted_by_-2",
+    "stale_output_from_row_2",
+    "tail_rows_unwritten_3",
+    "tail_groups_zero_2",
+    "row_tail_groups_unwritten_3",
 ];
 
 /// What became of one fault on one tensor.
@@ -53,7 +53,7 @@ impl Row {
 pub struct Selftest {
     /// One for each fault and tensor on which it has an effect.
     pub rows: Vec<Row>,
-    /// Faults of the catalogue that had no effect on any tensor: not tested.
+    /// Faults of the catalogue that had no effect on any tensor, or suited none: not tested.
     pub untested: Vec<String>,
     /// Correct outputs that were looked at.
     pub correct: usize,
@@ -138,17 +138,16 @@ fn tensors() -> Result<Vec<TqTensor>> {
 /// When a synthetic tensor cannot be made, which is a fault of this program.
 pub fn run(mut step: impl FnMut()) -> Result<Selftest> {
     let mut rows = Vec::new();
-    let mut untested: Vec<String> = Vec::new();
+    let mut untested: Vec<String> = Fault::patterns().map(str::to_owned).collect();
     let mut tested: Vec<String> = Vec::new();
     for tensor in tensors()? {
         step();
-        let stages = tensor.layout().group_size().trailing_zeros();
         let mut correct = vec![bf16::ZERO; tensor.elements()];
         reference::dequantize_bf16_into(&tensor, &mut correct);
         let mut faults = Fault::catalogue(&tensor);
-        faults.extend(FITTED);
+        faults.extend(FITTED.iter().filter_map(|name| Fault::named(name, &tensor)));
         for fault in faults {
-            let name = fault.name(stages);
+            let name = fault.name();
             let mut got = vec![bf16::ZERO; tensor.elements()];
             emulate(&tensor, &[fault], 0, &mut got);
             let caught_by = first_failed_gate(&tensor, &got);
@@ -164,17 +163,15 @@ pub fn run(mut step: impl FnMut()) -> Result<Selftest> {
             }
             let named_as = match (&caught_by, diagnose("selftest", &tensor, &got)) {
                 (Some(_), Some(d)) if d.explained => {
-                    let main = d
-                        .faults
-                        .iter()
-                        .map(|f| f.name.clone())
-                        .collect::<Vec<_>>()
-                        .join(" + ");
-                    [main].into_iter().chain(d.equivalent).collect()
+                    let names: Vec<String> = d.faults.into_iter().map(|f| f.name).collect();
+                    [names.join(" + ")]
+                        .into_iter()
+                        .chain(d.equivalent)
+                        .collect()
                 }
                 _ => Vec::new(),
             };
-            tested.push(name.clone());
+            tested.extend([name.clone(), fault.pattern().to_owned()]);
             rows.push(Row {
                 fault: name,
                 tensor: format!(

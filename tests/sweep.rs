@@ -68,10 +68,11 @@ fn device(lane: &str) -> Device {
     }
 }
 
+const FAULT: &str = "fwht_upper_lane_sign";
+
 /// A kernel that is wrong in some rows of one tensor, told by what they hold, and may break.
 struct Faulty {
     device: Device,
-    fault: Fault,
     base: &'static str,
     wrong: fn(&TqTensor, usize, usize) -> bool,
     // The call for this tensor at which it breaks.
@@ -89,7 +90,6 @@ impl Faulty {
     ) -> Lane {
         Lane::new(Box::new(Self {
             device: device(name),
-            fault: Fault::UpperLaneSign(127),
             base,
             wrong,
             breaks_at,
@@ -113,7 +113,8 @@ impl Backend for Faulty {
                 return Err(Error::backend("out of memory", "lane", "buy some"));
             }
             let mut faulty = vec![bf16::ZERO; out.len()];
-            emulate(tensor, &[self.fault], 0, &mut faulty);
+            let fault = Fault::named(FAULT, tensor).unwrap();
+            emulate(tensor, &[fault], 0, &mut faulty);
             let rows = out
                 .chunks_mut(tensor.cols())
                 .zip(faulty.chunks(tensor.cols()));
@@ -236,7 +237,7 @@ fn a_fault_is_named_from_a_slice_of_the_rows() {
         d.summary
     );
     let named = d.diagnosis.as_ref().unwrap();
-    assert_eq!(named.faults[0].name, Fault::UpperLaneSign(127).name(7));
+    assert_eq!(named.faults[0].name, FAULT);
     assert!(records[0].diagnosis.is_empty() && records[2].diagnosis.is_empty());
     let summary = summarise(&header, &records, &[]);
     assert_eq!(summary.outcome, SweepOutcome::Failed);

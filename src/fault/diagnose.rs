@@ -81,9 +81,8 @@ pub fn diagnose(lane: &str, tensor: &TqTensor, got: &[bf16]) -> Option<Diagnosis
     let rows = sample(&survey.wrong_per_row);
     let candidates = candidates(tensor, got, &survey, &rows);
     let found = search(tensor, got, &candidates, &rows);
-    let stages = tensor.layout().group_size().trailing_zeros();
     let names = |faults: &[Fault]| -> String {
-        let names: Vec<String> = faults.iter().map(|f| f.name(stages)).collect();
+        let names: Vec<String> = faults.iter().map(|f| f.name()).collect();
         names.join(" + ")
     };
     let expected = |at: usize| correct(tensor, at / tensor.cols(), 1)[at % tensor.cols()];
@@ -95,7 +94,7 @@ pub fn diagnose(lane: &str, tensor: &TqTensor, got: &[bf16]) -> Option<Diagnosis
     );
     let place = Place::new(&survey, first, worst, got.len());
     let named = |f: &Fault| Named {
-        name: f.name(stages),
+        name: f.name(),
         advice: f.advice(),
     };
     let (faults, reproduced): (Vec<Named>, u64) = match found.first() {

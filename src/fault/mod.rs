@@ -7,7 +7,7 @@ mod fit;
 mod pipeline;
 mod survey;
 
-pub use catalogue::{Fault, Fill, Neighbour};
+pub use catalogue::Fault;
 pub use diagnose::diagnose;
 pub use diagnosis::{Closest, Diagnosis, Named, Place, Worst};
 pub use survey::Signature;
