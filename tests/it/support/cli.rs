@@ -1,5 +1,6 @@
 //! Running the built `tq4` and making models for it.
 
+use super::{not_run, root};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// Runs `tq4` with its lanes limited to the reference unless the arguments say otherwise.
+/// Runs `tq4`.
 pub fn tq4(args: &[&str]) -> Output {
     assert_cmd::Command::cargo_bin("tq4")
         .expect("the binary is built with the tests")
@@ -24,13 +25,13 @@ pub fn stderr(o: &Output) -> String {
     String::from_utf8_lossy(&o.stderr).into_owned()
 }
 
-/// The real tensor's folder, or `None` with a notice where it is absent.
+/// The real tensor's folder, which lies beside the repository; `None` with a notice where it is absent.
 pub fn seed_case() -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/seed-case");
+    let dir = root().join("../shared/seed-case");
     if dir.join("published-report.json").exists() {
         return Some(dir);
     }
-    eprintln!("NOT RUN: seed case: {} is not here", dir.display());
+    not_run("seed case", &format!("{} is not here", dir.display()));
     None
 }
 
