@@ -2,7 +2,7 @@
 //! here looks at how long anything took.
 
 use crate::support::cli::{self, stderr, stdout, tq4};
-use crate::support::cuda;
+use crate::support::standin;
 use serde_json::Value;
 use std::path::Path;
 use tq4::bench::plan;
@@ -175,8 +175,14 @@ fn a_record_holds_together_and_is_its_own_baseline() {
     assert_eq!(comparison["tolerance"], 0.1);
     assert_eq!(comparison["changes"].as_array().unwrap().len(), 4);
     for change in comparison["changes"].as_array().unwrap() {
-        let outcome = change["outcome"].as_str().unwrap();
-        assert!(["faster", "slower", "same", "not_decidable"].contains(&outcome));
+        // The whole interval lies beyond the tolerance, or the whole within it.
+        let outcome = match change["interval"].as_array() {
+            Some(i) if i[0].as_f64() > Some(1.1) => "faster",
+            Some(i) if i[1].as_f64() < Some(0.9) => "slower",
+            Some(i) if i[0].as_f64() >= Some(0.9) && i[1].as_f64() <= Some(1.1) => "same",
+            _ => "not_decidable",
+        };
+        assert_eq!(change["outcome"], outcome, "{change}");
         let measure = change["measure"].as_str().unwrap();
         let median = |r: &Value| {
             r["shapes"][0]["lanes"][0]["times"][measure]["median_s"]
@@ -330,35 +336,12 @@ fn bad_usage_is_one_clear_error() {
 // ---------------------------------------------------------------------------------------------------
 // The CUDA lane on the stand-in driver: emulated
 
-/// Runs the command with the stand-in made from the kernel after `change`.
-fn emulated(
-    change: [&str; 2],
-    args: &[&str],
-    env: &[(&str, &str)],
-) -> Option<std::process::Output> {
-    let cxx = cuda::cxx("tq4 bench on a stand-in driver")?;
-    let dir = tempfile::tempdir().unwrap();
-    let kernel = cuda::source();
-    let [from, to] = change;
-    assert!(kernel.contains(from), "the kernel no longer has {from:?}");
-    let source = dir.path().join("kernel.cu");
-    std::fs::write(&source, kernel.replace(from, to)).unwrap();
-    let library = dir.path().join("libcuda.so");
-    cuda::run(
-        cuda::compile(&cxx, &source, "libcuda_standin.cpp", &library).args([
-            "-shared",
-            "-fPIC",
-            "-fvisibility-inlines-hidden",
-        ]),
-    );
-    let mut command = assert_cmd::Command::cargo_bin("tq4").unwrap();
-    command
-        .arg("bench")
-        .args(QUICK)
-        .args(args)
-        .env("LD_LIBRARY_PATH", dir.path())
-        .envs(env.iter().copied());
-    Some(command.output().unwrap())
+/// Runs the command with the driver in this folder.
+fn emulated(driver: &Path, args: &[&str], env: &[(&str, &str)]) -> std::process::Output {
+    standin::command(driver, &[&["bench"], &QUICK[..], args].concat())
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
 }
 
 const CUDA: [&str; 8] = [
@@ -374,9 +357,10 @@ const CUDA: [&str; 8] = [
 
 #[test]
 fn the_cuda_lane_is_timed_and_called_software() {
-    let Some(out) = emulated(["", ""], &CUDA, &[]) else {
+    let Some(right) = standin::right() else {
         return;
     };
+    let out = emulated(right, &CUDA, &[]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let record: Value = serde_json::from_slice(&out.stdout).unwrap();
     check_record(&record);
@@ -401,10 +385,10 @@ fn a_wrong_kernel_is_printed_as_fail_without_a_speed() {
         .iter()
         .map(|a| if *a == "-" { csv.as_str() } else { a })
         .collect();
-    let wrong = ["x[k + STRIDE] = a - b;", "x[k + STRIDE] = b - a;"];
-    let Some(out) = emulated(wrong, &args, &[]) else {
+    let Some(wrong) = standin::wrong() else {
         return;
     };
+    let out = emulated(wrong, &args, &[]);
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     let text = stdout(&out);
     let line = text.lines().find(|l| l.contains(" FAIL ")).unwrap();
@@ -425,9 +409,10 @@ fn a_wrong_kernel_is_printed_as_fail_without_a_speed() {
 #[test]
 fn a_driver_that_fails_or_has_little_memory_is_said() {
     let fail = [("TQ4_STANDIN_FAIL", "cuMemcpyDtoDAsync_v2:700:1")];
-    let Some(out) = emulated(["", ""], &CUDA, &fail) else {
+    let Some(right) = standin::right() else {
         return;
     };
+    let out = emulated(right, &CUDA, &fail);
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
     let record: Value = serde_json::from_slice(&out.stdout).unwrap();
     let cuda = &record["shapes"][0]["lanes"][1];
@@ -439,7 +424,7 @@ fn a_driver_that_fails_or_has_little_memory_is_said() {
     // Two buffers of 1 MiB to copy between leave memory for fewer rows than 4000.
     let args = [&["--shape", "4000x256"], &CUDA[2..]].concat();
     let little = [("TQ4_STANDIN_FREE", "4000000")];
-    let out = emulated(["", ""], &args, &little).unwrap();
+    let out = emulated(right, &args, &little);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let record: Value = serde_json::from_slice(&out.stdout).unwrap();
     check_record(&record);
@@ -451,7 +436,7 @@ fn a_driver_that_fails_or_has_little_memory_is_said() {
         "{cut}"
     );
 
-    let out = emulated(["", ""], &CUDA, &[("TQ4_STANDIN_ELAPSED", "-1")]).unwrap();
+    let out = emulated(right, &CUDA, &[("TQ4_STANDIN_ELAPSED", "-1")]);
     let record: Value = serde_json::from_slice(&out.stdout).unwrap();
     check_record(&record);
     assert_eq!(

@@ -4,10 +4,9 @@
 //! The driver's library is found once in a process, so each case runs this program again, with the
 //! stand-in on the library path; [`child`] is what runs there.
 
-use crate::support::{again, cuda, root, tool};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use crate::support::{again, cuda, standin, tool};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tq4::backend::cuda::{Cuda, Options, list};
 use tq4::backend::{Backend, OutMut, dequantize_bf16, dequantize_f32};
@@ -168,37 +167,6 @@ fn child() {
 // ---------------------------------------------------------------------------------------------------
 // In the parent
 
-/// The folder with the stand-in, and one with a library that has none of the driver's functions.
-fn standin() -> Option<&'static (PathBuf, PathBuf)> {
-    static BUILT: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let cxx = cuda::cxx("the CUDA lane on a stand-in driver")?;
-            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("standin");
-            let (full, empty) = (dir.join("full"), dir.join("empty"));
-            for dir in [&full, &empty] {
-                std::fs::create_dir_all(dir).unwrap();
-            }
-            let source = root().join("kernels/tq4_dequant.cu");
-            // cudarc asks for libcuda.so before libcuda.so.1.
-            let library = full.join("libcuda.so.1");
-            let flags = ["-shared", "-fPIC", "-fvisibility-inlines-hidden"];
-            cuda::run(cuda::compile(&cxx, &source, "libcuda_standin.cpp", &library).args(flags));
-            std::fs::copy(&library, full.join("libcuda.so")).unwrap();
-            let nothing = empty.join("nothing.cpp");
-            std::fs::write(&nothing, "int tq4_nothing;\n").unwrap();
-            cuda::run(
-                Command::new(&cxx)
-                    .args(flags)
-                    .arg("-o")
-                    .arg(empty.join("libcuda.so"))
-                    .arg(&nothing),
-            );
-            Some((full, empty))
-        })
-        .as_ref()
-}
-
 /// Runs a case on the library in `dir`: its `outcome:` lines, and all it printed.
 fn run_in(dir: &Path, case: &str, env: &[(&str, &str)]) -> (Vec<String>, String) {
     let mut path = dir.as_os_str().to_owned();
@@ -239,7 +207,7 @@ fn run_in(dir: &Path, case: &str, env: &[(&str, &str)]) -> (Vec<String>, String)
 }
 
 fn run(case: &str, env: &[(&str, &str)]) -> Option<(Vec<String>, String)> {
-    Some(run_in(&standin()?.0, case, env))
+    Some(run_in(standin::right()?, case, env))
 }
 
 #[test]
@@ -291,7 +259,7 @@ fn a_tensor_that_fits_is_one_launch() {
 
 #[test]
 fn large_tensors_go_through_two_streams_in_tiles() {
-    let Some((full, _)) = standin() else {
+    let Some(driver) = standin::right() else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
@@ -302,7 +270,7 @@ fn large_tensors_go_through_two_streams_in_tiles() {
         let log = dir.path().join(case);
         let mut variables = vec![("TQ4_STANDIN_LOG", log.to_str().unwrap())];
         variables.extend(env);
-        let (results, _) = run_in(full, case, &variables);
+        let (results, _) = run_in(driver, case, &variables);
         assert_eq!(results.len(), 2);
         let launches: u32 = results[0].split(' ').nth(1).unwrap().parse().unwrap();
         assert!(launches > 3 && launches < 37, "{results:?}");
@@ -647,12 +615,16 @@ const TIMING_FAULTS: &[&str] = &[
 
 #[test]
 fn timing_runs_and_every_failure_in_it_is_a_clean_error() {
-    let Some((full, _)) = standin() else {
+    let Some(driver) = standin::right() else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_LOG", log.to_str().unwrap())]);
+    let (results, _) = run_in(
+        driver,
+        "bench",
+        &[("TQ4_STANDIN_LOG", log.to_str().unwrap())],
+    );
     assert_eq!(results, ["timed 3 of 3"; 2]);
     let log = std::fs::read_to_string(log).unwrap();
     let count = |symbol: &str| log.lines().filter(|l| *l == symbol).count();
@@ -672,7 +644,7 @@ fn timing_runs_and_every_failure_in_it_is_a_clean_error() {
         assert_eq!(count(symbol), 2 * calls, "{symbol}");
     }
     for fault in TIMING_FAULTS {
-        let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_FAIL", fault)]);
+        let (results, _) = run_in(driver, "bench", &[("TQ4_STANDIN_FAIL", fault)]);
         let call = fault.split(':').next().unwrap().trim_end_matches("_v2");
         assert!(
             results[0].starts_with(&format!("Backend: {call} failed: ")),
@@ -681,13 +653,13 @@ fn timing_runs_and_every_failure_in_it_is_a_clean_error() {
         assert_eq!(results[1], "timed 3 of 3", "{fault}");
     }
     // 1000 bytes are nothing; time that stands still is no time.
-    let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_FREE", "1000")]);
+    let (results, _) = run_in(driver, "bench", &[("TQ4_STANDIN_FREE", "1000")]);
     assert!(
         results[0].contains("bytes of device memory are needed at once, 1000 are free"),
         "{results:?}"
     );
     for elapsed in ["0", "-1", "nan"] {
-        let (results, _) = run_in(full, "bench", &[("TQ4_STANDIN_ELAPSED", elapsed)]);
+        let (results, _) = run_in(driver, "bench", &[("TQ4_STANDIN_ELAPSED", elapsed)]);
         assert_eq!(results, ["timed 0 of 3"; 2], "{elapsed}");
     }
 }
@@ -750,7 +722,7 @@ fn foreign_ptx_is_refused() {
 
 #[test]
 fn a_driver_without_the_functions_is_unavailable() {
-    let Some((_, empty)) = standin() else {
+    let Some(empty) = standin::empty() else {
         return;
     };
     for case in ["list", "run"] {
@@ -797,12 +769,10 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
 
 /// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
 fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
-    let (full, _) = standin()?;
     let dir = tempfile::tempdir().unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_tq4"))
-        .args(["demo", "--format", "json", "--require", "cuda", "--dir"])
+    let args = ["demo", "--format", "json", "--require", "cuda", "--dir"];
+    let out = standin::command(standin::right()?, &args)
         .arg(dir.path())
-        .env("LD_LIBRARY_PATH", full)
         .env("TQ4_STANDIN_FAIL", fault)
         .output()
         .unwrap();

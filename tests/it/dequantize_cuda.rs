@@ -2,43 +2,14 @@
 //! on the CPU, as it is and with a fault. Results are emulated.
 
 use crate::support::cli::{stderr, stdout, tq4};
-use crate::support::{cuda, source};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-/// A folder with a stand-in that runs the kernel with `from` replaced by `to`.
-fn standin(name: &str, from: &str, to: &str) -> Option<PathBuf> {
-    let cxx = cuda::cxx("dequantize by the CUDA lane on a stand-in driver")?;
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("standin-convert")
-        .join(name);
-    std::fs::create_dir_all(&dir).unwrap();
-    let text = cuda::source();
-    assert_eq!(text.matches(from).count(), 1, "{from}");
-    let kernel = dir.join("kernel.cu");
-    std::fs::write(&kernel, text.replace(from, to)).unwrap();
-    let library = dir.join("libcuda.so.1");
-    let flags = ["-shared", "-fPIC", "-fvisibility-inlines-hidden"];
-    cuda::run(cuda::compile(&cxx, &kernel, "libcuda_standin.cpp", &library).args(flags));
-    std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
-    Some(dir)
-}
-
-fn on(driver: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tq4"))
-        .args(args)
-        .env("LD_LIBRARY_PATH", driver)
-        .output()
-        .unwrap()
-}
+use crate::support::{source, standin};
+use std::path::Path;
 
 #[test]
 fn a_right_kernel_is_taken_and_a_wrong_one_refused() {
-    let lower_minus_upper = "x[k + STRIDE] = a - b;";
-    let Some(right) = standin("right", lower_minus_upper, lower_minus_upper) else {
+    let (Some(right), Some(wrong)) = (standin::right(), standin::wrong()) else {
         return;
     };
-    let wrong = standin("wrong", lower_minus_upper, "x[k + STRIDE] = b - a;").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     source::write(&dir.path().join("src"), 2, 16, 256);
@@ -56,7 +27,7 @@ fn a_right_kernel_is_taken_and_a_wrong_one_refused() {
         "--lane",
         "cuda",
     ];
-    let refused = on(&wrong, &args);
+    let refused = standin::tq4(wrong, &args);
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     let error = stderr(&refused);
     assert!(
@@ -66,7 +37,7 @@ fn a_right_kernel_is_taken_and_a_wrong_one_refused() {
     assert!(error.contains("diagnosis of cuda"), "{error}");
     assert!(error.contains("nothing was written"), "{error}");
     assert!(!Path::new(&out).exists());
-    let done = on(&right, &args);
+    let done = standin::tq4(right, &args);
     assert!(done.status.success(), "{}", stderr(&done));
     let reference = path("reference");
     let done = tq4(&["dequantize", "--tq-model", &tq, "--output", &reference]);
@@ -75,7 +46,7 @@ fn a_right_kernel_is_taken_and_a_wrong_one_refused() {
     assert_eq!(names, source::names(Path::new(&reference)));
 
     // The NVIDIA box records, another machine compares.
-    for (driver, code) in [(&right, 0), (&wrong, 1)] {
+    for (driver, code) in [(right, 0), (wrong, 1)] {
         for more in [&["--digest"][..], &[]] {
             let file = path("recording.safetensors");
             let record = [
@@ -88,7 +59,7 @@ fn a_right_kernel_is_taken_and_a_wrong_one_refused() {
                 "--output",
                 &file,
             ];
-            let recorded = on(driver, &[&record[..], more].concat());
+            let recorded = standin::tq4(driver, &[&record[..], more].concat());
             assert!(recorded.status.success(), "{}", stderr(&recorded));
             let compared = tq4(&["compare", &file, "--lane", "reference", "--tq-model", &tq]);
             assert_eq!(compared.status.code(), Some(code), "{}", stdout(&compared));

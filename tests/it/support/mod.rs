@@ -10,6 +10,7 @@ pub mod lane;
 pub mod page;
 pub mod pages;
 pub mod source;
+pub mod standin;
 pub mod sweep;
 
 use std::path::{Path, PathBuf};
