@@ -1,7 +1,7 @@
 //! `tq4 record` and `tq4 compare`: outputs of machines that never meet.
 
 use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
-use crate::support::not_run;
+use crate::support::{not_run, standin};
 use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -378,8 +378,6 @@ fn a_recording_goes_against_a_lane_here() {
         assert_eq!(status("cuda"), Some("recorded".into()), "{kind:?}");
     }
     let file = recorded(&model, "cuda", Kind::Full, right);
-    let out = compare(&[&file, "--lane", "cuda", "--tq-model", tq]);
-    assert!(matches!(out.status.code(), Some(0 | 3)), "{}", stderr(&out));
     for (args, what) in [
         (
             vec![file.as_str()],
@@ -393,6 +391,25 @@ fn a_recording_goes_against_a_lane_here() {
         let out = compare(&args);
         assert_eq!(out.status.code(), Some(2));
         assert!(stderr(&out).contains(what), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn a_recording_goes_against_a_cuda_lane_that_is_right_wrong_or_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    let file = recorded(&model, "cuda", Kind::Full, right);
+    let args = ["compare", &file, "--lane", "cuda", "--tq-model", tq];
+    for (driver, code, said) in [
+        (standin::right(), 0, ""),
+        (standin::wrong(), 1, ""),
+        (standin::empty(), 3, "the CUDA driver has no function"),
+    ] {
+        let Some(driver) = driver else { return };
+        let out = standin::tq4(driver, &args);
+        assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
+        assert!(stderr(&out).contains(said), "{}", stderr(&out));
     }
 }
 

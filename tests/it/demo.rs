@@ -1,6 +1,7 @@
 //! The first thing a newcomer runs.
 
 use crate::support::cli::{self, stderr, stdout, tq4};
+use crate::support::standin;
 use tq4::checkpoint::TqModel;
 
 #[test]
@@ -72,18 +73,36 @@ fn without_a_vulkan_driver_the_reference_runs_and_help_is_given() {
 }
 
 #[test]
-fn devices_lists_or_explains_both_apis() {
+fn every_adapter_is_listed_or_the_lack_of_one_explained() {
     let out = tq4(&["devices"]);
     assert!(out.status.success(), "{}", stderr(&out));
     let text = stdout(&out);
-    assert!(
-        text.contains("wgpu adapters") || text.contains("wgpu: NOT AVAILABLE"),
-        "{text}"
-    );
-    assert!(
-        text.contains("CUDA devices") || text.contains("cuda: NOT AVAILABLE"),
-        "{text}"
-    );
+    let adapters = tq4::backend::wgpu::list();
+    assert_eq!(text.contains("wgpu adapters\n"), !adapters.is_empty());
+    assert_eq!(text.contains("wgpu: NOT AVAILABLE: "), adapters.is_empty());
+    assert_eq!(text.matches("largest binding").count(), adapters.len());
+    for a in adapters {
+        assert!(text.contains(&a.name), "{}: {text}", a.name);
+    }
+}
+
+#[test]
+fn every_cuda_device_is_listed_or_the_lack_of_one_explained() {
+    let (Some(right), Some(empty)) = (standin::right(), standin::empty()) else {
+        return;
+    };
+    for (driver, said) in [
+        (right, ["CUDA devices\n", "tq4 stand-in (emulated)"]),
+        (
+            empty,
+            ["cuda: NOT AVAILABLE: ", "help: install the NVIDIA driver"],
+        ),
+    ] {
+        let out = standin::tq4(driver, &["devices"]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let text = stdout(&out);
+        assert!(said.iter().all(|s| text.contains(s)), "{said:?}: {text}");
+    }
 }
 
 #[test]
