@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let choice = args.lanes.choice()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
     let layout = Layout::new(4, 128)?;
-    let codebook = Arc::new(Codebook::lloyd_max(4, 128));
+    let codebook = Arc::new(Codebook::encoder(4, 128));
     let mut rng = Rng::new(SEED);
     let (mut plain, mut quantised) = (Vec::new(), Vec::new());
     for (base, [rows, cols]) in TENSORS {

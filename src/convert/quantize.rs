@@ -111,7 +111,7 @@ pub fn quantize(
         "weights": plan.chosen.keys().collect::<Vec<_>>(),
     });
     let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity, on)?;
-    let codebook = Arc::new(Codebook::lloyd_max(
+    let codebook = Arc::new(Codebook::encoder(
         options.layout.bits(),
         options.layout.group_size(),
     ));
