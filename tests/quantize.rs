@@ -40,6 +40,7 @@ fn the_model_is_whole_and_all_else_is_copied() {
     assert_eq!(
         source::names(&out),
         [
+            ".tq4-finished.jsonl",
             "chat_templates/default.jinja",
             "config.json",
             "model-00001-of-00003.safetensors",

@@ -67,6 +67,15 @@ pub fn json<T: Serialize>(input: &Path, output: &Path, done: &T) -> String {
     serde_json::to_string_pretty(&report).expect("plain data") + "\n"
 }
 
+/// What an earlier run had done, as a line; empty where there was none.
+pub fn earlier(finished: bool, shards: usize) -> String {
+    match (finished, shards) {
+        (true, _) => "already finished by an earlier run: nothing was written\n".into(),
+        (false, 0) => String::new(),
+        (false, _) => format!("{shards} shards were whole from an earlier run\n"),
+    }
+}
+
 /// A size with its unit, for people.
 pub fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

@@ -42,6 +42,8 @@ pub struct Dequantized {
     pub bytes_out: u64,
     /// Shards that an earlier run had finished.
     pub resumed_shards: usize,
+    /// An earlier run had finished it: nothing was written.
+    pub already_finished: bool,
 }
 
 /// How it ended.
@@ -181,10 +183,13 @@ pub fn dequantize(
         shard.unchanged()?;
         job.shard(&file, writer, weights)?;
     }
-    model::finish(&mut job, checkpoint, &weight_map, bytes_out, None)?;
+    let already_finished = job.finished();
     let mut weights: Vec<Restored> = job.done().iter().flat_map(|d| d.of.clone()).collect();
     weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    job.finish()?;
+    if !already_finished {
+        model::finish(&mut job, checkpoint, &weight_map, bytes_out, None)?;
+        job.finish()?;
+    }
     Ok(Outcome::Done(Dequantized {
         lane: device.lane,
         device: device.device,
@@ -193,6 +198,7 @@ pub fn dequantize(
         bytes_in,
         bytes_out,
         resumed_shards,
+        already_finished,
     }))
 }
 
