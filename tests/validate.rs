@@ -211,3 +211,25 @@ fn a_closed_pipe_ends_the_program_quietly() {
         .unwrap();
     assert_eq!(stderr(&out), "");
 }
+
+/// A model with a tensor of this name beside the usual two.
+fn with_name(dir: &Path, name: &str) {
+    let mut model = Model::valid();
+    for part in ["tq_packed", "tq_scales", "tq_signs"] {
+        let raw = model.tensors[&format!("a.gate_proj.{part}")].clone();
+        model.tensors.insert(format!("{name}.{part}"), raw);
+    }
+    model.write(dir);
+}
+
+#[test]
+fn a_name_is_itself_before_it_is_a_glob() {
+    for name in ["a\\..\\b", "a[0]", "a{b", "*"] {
+        let dir = tempfile::tempdir().unwrap();
+        with_name(dir.path(), name);
+        let given = format!("--tensor-base={name}");
+        let out = validate(dir.path(), &[&given, "--format", "json"]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        assert_eq!(report(&out)["tensor_base"], name);
+    }
+}
