@@ -233,3 +233,33 @@ fn a_name_is_itself_before_it_is_a_glob() {
         assert_eq!(report(&out)["tensor_base"], name);
     }
 }
+
+#[test]
+fn names_in_a_csv_are_no_formulas_and_numbers_are_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, source) = (dir.path().join("top.csv"), dir.path().join("s"));
+    for name in ["=1+1", "+a", "-a", "@a", "\ta"] {
+        let model = dir.path().join("m");
+        with_name(&model, name);
+        let mut plain = Model::source();
+        let raw = plain.tensors["a.gate_proj.weight"].clone();
+        plain.tensors.insert(format!("{name}.weight"), raw);
+        plain.write(&source);
+        let out = validate(
+            &model,
+            &[
+                &format!("--tensor-base={name}"),
+                "--source-model",
+                source.to_str().unwrap(),
+                "--top-errors",
+                csv.to_str().unwrap(),
+            ],
+        );
+        assert!(out.status.success(), "{}", stderr(&out));
+        let mut reader = csv::Reader::from_path(&csv).unwrap();
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert!(rows.iter().all(|r| r[1] == format!("'{name}")));
+        let values: Vec<f64> = rows.iter().map(|r| r[4].parse().unwrap()).collect();
+        assert!(values.iter().any(|v| *v < 0.0));
+    }
+}
