@@ -3,7 +3,7 @@
 #[path = "support/cli.rs"]
 mod cli;
 
-use cli::{Model, stderr, stdout, tq4};
+use cli::{COLS, Model, ROWS, stderr, stdout, tq4};
 use serde_json::Value;
 use std::path::Path;
 
@@ -261,5 +261,31 @@ fn names_in_a_csv_are_no_formulas_and_numbers_are_numbers() {
         assert!(rows.iter().all(|r| r[1] == format!("'{name}")));
         let values: Vec<f64> = rows.iter().map(|r| r[4].parse().unwrap()).collect();
         assert!(values.iter().any(|v| *v < 0.0));
+    }
+}
+
+#[test]
+fn a_dump_of_other_bits_or_groups_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let dump = dir.path().join("dump.json");
+    let given = format!("mine={}", dump.display());
+    for (bits, group_size, refused) in [(4, 128, false), (2, 128, true), (4, 999, true)] {
+        let values = vec![0.0; ROWS * COLS];
+        let json = serde_json::json!({
+            "tensor_base": "a.gate_proj", "shape": [ROWS, COLS], "values": values,
+            "bits": bits, "group_size": group_size,
+        });
+        std::fs::write(&dump, json.to_string()).unwrap();
+        let out = validate(
+            &model,
+            &["--tensor-base", "a.gate_proj", "--recording", &given],
+        );
+        assert_eq!(out.status.code(), Some(if refused { 2 } else { 1 }));
+        let what = format!(
+            "the recording is of {bits} bits in groups of {group_size}, the model of 4 in groups of 128"
+        );
+        assert_eq!(stderr(&out).contains(&what), refused, "{}", stderr(&out));
     }
 }

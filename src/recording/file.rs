@@ -50,7 +50,6 @@ impl RecordingFile {
             return Self::from_safetensors(path);
         }
         let dump: Dump = read_dump(path)?;
-        let (bits, group_size) = (dump.bits, dump.group_size);
         let recording = Recording::from_dump("recorded", dump)
             .map_err(|e| Error::input(&e.problem().what, &place, &e.problem().help))?;
         recording.check(path)?;
@@ -66,8 +65,8 @@ impl RecordingFile {
                     shape: recording.shape,
                     tensor_checksum: None,
                 }],
-                bits,
-                group_size,
+                bits: recording.bits,
+                group_size: recording.group_size,
                 ..Identity::default()
             },
             groups_per_block: 0,
@@ -275,6 +274,8 @@ impl RecordingFile {
             tensor_base: entry.tensor_base.clone(),
             row_start: entry.row_start,
             shape,
+            bits: self.identity().bits,
+            group_size: self.identity().group_size,
             device: self.device().clone(),
             data,
         })

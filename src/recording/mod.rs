@@ -43,6 +43,10 @@ pub struct Recording {
     pub row_start: usize,
     /// `[rows, cols]` of the recorded values.
     pub shape: [usize; 2],
+    /// Bits per code, where the file says it.
+    pub bits: Option<u32>,
+    /// Elements per group, where the file says it.
+    pub group_size: Option<usize>,
     /// Who computed it, as far as the file says.
     pub device: Device,
     data: Data,
@@ -120,6 +124,8 @@ impl Recording {
             tensor_base: dump.tensor_base,
             row_start: dump.row_start,
             shape: [rows, cols],
+            bits: dump.bits,
+            group_size: dump.group_size,
             device: Device {
                 lane: name.to_owned(),
                 device: "recorded".into(),
@@ -149,6 +155,15 @@ impl Recording {
     pub fn mismatch(&self, tensor: &TqTensor<'_>, row_start: usize) -> Option<String> {
         if self.tensor_base != tensor.base() {
             return Some(format!("the recording is of tensor {}", self.tensor_base));
+        }
+        let (bits, group_size) = (tensor.layout().bits(), tensor.layout().group_size());
+        if self.bits.is_some_and(|b| b != bits) || self.group_size.is_some_and(|g| g != group_size)
+        {
+            return Some(format!(
+                "the recording is of {} bits in groups of {}, the model of {bits} in groups of {group_size}",
+                self.bits.unwrap_or(bits),
+                self.group_size.unwrap_or(group_size)
+            ));
         }
         let asked = [tensor.rows(), tensor.cols()];
         if self.row_start != row_start || self.shape != asked {
