@@ -289,3 +289,44 @@ fn a_dump_of_other_bits_or_groups_is_refused() {
         assert_eq!(stderr(&out).contains(&what), refused, "{}", stderr(&out));
     }
 }
+
+#[test]
+fn two_outputs_in_one_file_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, dotted) = (at("r"), at("./new/../r"));
+    std::fs::create_dir(at("new")).unwrap();
+    #[allow(unused_mut)]
+    let mut others = vec![file.clone(), dotted];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.path(), at("link")).unwrap();
+        others.push(at("link/r"));
+    }
+    for other in &others {
+        for (command, options) in [
+            (
+                "validate --tq-model none",
+                ["--report", "--html", "--top-errors"].as_slice(),
+            ),
+            ("compare none none", &["--report", "--html"]),
+            ("merge none", &["--report", "--html"]),
+            ("demo", &["--report", "--html"]),
+            ("bench", &["--json", "--csv", "--markdown", "--html"]),
+        ] {
+            for pair in options.windows(2) {
+                let mut args: Vec<&str> = command.split(' ').collect();
+                args.extend([pair[0], &file, pair[1], other]);
+                let out = tq4(&args);
+                assert_eq!(out.status.code(), Some(2), "{args:?}");
+                let what = format!("error: {} and {} name one file", pair[0], pair[1]);
+                assert!(
+                    stderr(&out).starts_with(&what),
+                    "{args:?}: {}",
+                    stderr(&out)
+                );
+                assert!(!Path::new(&file).exists());
+            }
+        }
+    }
+}

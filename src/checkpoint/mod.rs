@@ -13,7 +13,7 @@ mod tq;
 mod write;
 
 pub use config::{CONFIG, Config};
-pub use guard::keep_apart;
+pub use guard::{keep_apart, same_place};
 pub use plain::{element_size, to_f32};
 pub use shard::Shard;
 pub use shrunk::report_shrunk_files;
