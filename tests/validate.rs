@@ -330,3 +330,41 @@ fn two_outputs_in_one_file_are_refused_before_anything_is_written() {
         }
     }
 }
+
+#[test]
+fn an_absurd_number_of_threads_is_cut_and_nonsense_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    Model::valid().write(dir.path());
+    let run = |threads: &str| {
+        assert_cmd::Command::cargo_bin("tq4")
+            .unwrap()
+            .env("RAYON_NUM_THREADS", threads)
+            .args(["validate", "--all", "--lanes", "reference", "--tq-model"])
+            .arg(dir.path())
+            .output()
+            .unwrap()
+    };
+    for threads in ["0", "", "3"] {
+        let out = run(threads);
+        assert!(out.status.success());
+        assert!(!stderr(&out).contains("RAYON"), "{}", stderr(&out));
+    }
+    for threads in ["100000000", "99999999999999999999999"] {
+        let out = run(threads);
+        assert!(out.status.success(), "{}", stderr(&out));
+        assert!(
+            stderr(&out).starts_with("note: RAYON_NUM_THREADS"),
+            "{}",
+            stderr(&out)
+        );
+    }
+    for threads in ["abc", "-1", "1.5"] {
+        let out = run(threads);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(
+            stderr(&out).contains("expected a number of threads"),
+            "{}",
+            stderr(&out)
+        );
+    }
+}

@@ -16,6 +16,7 @@ mod record;
 mod run;
 mod selftest;
 mod sweep;
+mod threads;
 mod transfer;
 mod validate;
 
@@ -84,7 +85,7 @@ enum Outcome {
 /// Parses the arguments, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let command = Args::parse().command;
-    let result = run(command);
+    let result = threads::start().and_then(|()| run(command));
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
         Ok(Outcome::GatesFailed) => ExitCode::from(1),
