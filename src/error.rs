@@ -1,6 +1,7 @@
 //! The one error type of the library.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// What went wrong, in the three parts a user needs: what, where, what to do.
@@ -28,11 +29,37 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Escapes control characters, so that a hostile name cannot drive a terminal or fake a line.
+/// Characters of Unicode's general category Cf (soft hyphen, bidirectional controls, joiners, tags) and
+/// its line and paragraph separators: they show nothing, or change how others are shown.
+const UNSEEN: [RangeInclusive<char>; 20] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0001}'..='\u{e0001}',
+    '\u{e0020}'..='\u{e007f}',
+];
+
+/// Escapes characters that are not seen, so that a hostile name cannot drive a terminal, fake a line or
+/// turn text round.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() || UNSEEN.iter().any(|range| range.contains(&c)) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -129,5 +156,13 @@ mod tests {
     fn control_characters_are_escaped() {
         let e = Error::input("bad\u{1b}[31m name", "a\nb", "");
         assert_eq!(e.to_string(), "bad\\u{1b}[31m name\n  where: a\\nb");
+        for c in
+            "\u{9b}\u{ad}\u{200b}\u{200e}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}".chars()
+        {
+            assert_eq!(printable(&c.to_string()), c.escape_unicode().to_string());
+        }
+        for shown in ["caf\u{e9}", "\u{5c42}", "\u{1f600}", "\u{5d0}", "a b"] {
+            assert_eq!(printable(shown), shown);
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::baseline::Comparison;
 use super::measure::INTERVAL;
 use super::record::{LaneTimes, Measure, Ratio, Record, ShapeRecord, Speed, Stopped, Verdict};
 use crate::error::{Error, Result, printable};
-use crate::report::{Style, lanes_table, table};
+use crate::report::{Style, lanes_table, table, text_cell};
 use comfy_table::{CellAlignment, Table};
 
 /// The whole record: each shape's figures, ratios and warnings, then the lanes.
@@ -251,13 +251,13 @@ pub fn csv(record: &Record) -> Result<Vec<u8>> {
         for lane in &s.lanes {
             let about = record.lanes.iter().find(|l| l.name == lane.lane);
             let head = [
-                s.name.clone(),
+                text_cell(&s.name),
                 s.shape[0].to_string(),
                 s.shape[1].to_string(),
                 s.bits.to_string(),
                 s.group_size.to_string(),
-                lane.lane.clone(),
-                about.and_then(|l| l.device.clone()).unwrap_or_default(),
+                text_cell(&lane.lane),
+                text_cell(about.and_then(|l| l.device.as_deref()).unwrap_or_default()),
                 about
                     .and_then(|l| l.software)
                     .unwrap_or_default()
@@ -281,7 +281,7 @@ pub fn csv(record: &Record) -> Result<Vec<u8>> {
                 let mut row: Vec<String> = head.clone().into();
                 row.extend([
                     measure.name().to_owned(),
-                    speed.clock.clone(),
+                    text_cell(&speed.clock),
                     s.rounds.to_string(),
                     speed.median_s.to_string(),
                     speed.mad_s.to_string(),

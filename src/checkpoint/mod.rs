@@ -14,7 +14,7 @@ mod write;
 
 pub use config::{CONFIG, Config};
 pub use dtype::Dtype;
-pub use guard::keep_apart;
+pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
 pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter, Sum};

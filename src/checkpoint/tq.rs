@@ -60,11 +60,11 @@ impl TqModel {
     /// # Errors
     /// When a pattern is malformed or matches nothing; the nearest names are said.
     pub fn select(&self, patterns: &[String]) -> Result<Vec<String>> {
-        let mut chosen = GlobSetBuilder::new();
+        let (mut exact, mut chosen) = (Vec::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let wanted = pattern.strip_suffix(".weight").unwrap_or(pattern);
             if self.bases().any(|b| b == wanted) {
-                chosen.add(literal(wanted)?);
+                exact.push(wanted);
                 continue;
             }
             let glob = GlobBuilder::new(wanted).build().map_err(|e| {
@@ -85,7 +85,7 @@ impl TqModel {
             .map_err(|e| Error::input(format!("malformed pattern: {e}"), "--tensor-base", ""))?;
         Ok(self
             .bases()
-            .filter(|b| chosen.is_match(b))
+            .filter(|b| exact.contains(b) || chosen.is_match(b))
             .map(str::to_owned)
             .collect())
     }
@@ -214,10 +214,4 @@ impl TqModel {
             Arc::clone(&self.config.codebook),
         )
     }
-}
-
-fn literal(name: &str) -> Result<globset::Glob> {
-    GlobBuilder::new(&globset::escape(name))
-        .build()
-        .map_err(|e| Error::input(format!("malformed name: {e}"), "--tensor-base", ""))
 }

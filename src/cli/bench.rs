@@ -2,13 +2,13 @@
 
 use super::progress::Progress;
 use super::validate::LaneArgs;
-use super::{Format, Outcome, print, tell};
+use super::{Format, Outcome, check_outputs, print, tell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tq4::Error;
 use tq4::bench::measure::{Job, Options, measure};
 use tq4::bench::{self, Host, Record, SCHEMA, baseline, plan};
-use tq4::checkpoint::{TqModel, keep_apart, write_atomically};
+use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::{self, Lane};
 use tq4::report::html::bench_page;
@@ -106,12 +106,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .flatten()
         .map(PathBuf::as_path)
         .collect();
-    for output in [&args.json, &args.csv, &args.markdown, &args.html]
-        .into_iter()
-        .flatten()
-    {
-        keep_apart(output, &inputs)?;
-    }
+    let outputs = [
+        ("--json", &args.json),
+        ("--csv", &args.csv),
+        ("--markdown", &args.markdown),
+        ("--html", &args.html),
+    ];
+    check_outputs(&outputs, &inputs)?;
     let choice = args.lanes.choice()?;
     let old = args.baseline.as_deref().map(Record::read).transpose()?;
     let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;

@@ -5,12 +5,12 @@ use super::pair_text::{PairReport, note_lines, pair_text};
 use super::pictures::Pictures;
 use super::run::dir_name;
 use super::transfer::Transfer;
-use super::{Format, Outcome, print};
+use super::{Format, Outcome, check_outputs, print};
 use std::path::{Path, PathBuf};
 use tq4::Error;
 use tq4::backend::Backend;
 use tq4::backend::cpu::Cpu;
-use tq4::checkpoint::{TqModel, keep_apart, write_atomically};
+use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::convert::Event;
 use tq4::error::Result;
 use tq4::lane::Lane;
@@ -50,12 +50,15 @@ struct Named {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    let inputs: Vec<&Path> = args
+        .recordings
+        .iter()
+        .map(|given| named(given).1)
+        .chain(args.tq_model.as_deref())
+        .collect();
+    let outputs = [("--report", &args.report), ("--html", &args.html)];
+    check_outputs(&outputs, &inputs)?;
     let files = open(args)?;
-    for path in args.report.iter().chain(&args.html) {
-        let mut inputs: Vec<&Path> = files.iter().map(|f| f.file.path()).collect();
-        inputs.extend(args.tq_model.as_deref());
-        keep_apart(path, &inputs)?;
-    }
     let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
     let first = files[0].file.identity();
     if let [a, b] = &files[..]
@@ -93,17 +96,22 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
 }
 
+/// `[NAME=]FILE`, taken apart.
+fn named(given: &str) -> (Option<String>, &Path) {
+    match given.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
+            (Some(name.to_owned()), path.as_ref())
+        }
+        _ => (None, given.as_ref()),
+    }
+}
+
 /// Opens the recordings and gives each its name.
 fn open(args: &Args) -> Result<Vec<Named>> {
     let mut files: Vec<Named> = Vec::new();
     for given in &args.recordings {
-        let (name, path) = match given.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
-                (Some(name.to_owned()), path)
-            }
-            _ => (None, given.as_str()),
-        };
-        let file = RecordingFile::open(path.as_ref())?;
+        let (name, path) = named(given);
+        let file = RecordingFile::open(path)?;
         let lane = file.device().lane.clone();
         let mut name = name.unwrap_or(if lane.is_empty() {
             "recorded".into()

@@ -3,7 +3,7 @@
 use super::pictures::Pictures;
 use super::run::Run;
 use super::validate::LaneArgs;
-use super::{Format, Outcome, print};
+use super::{Format, Outcome, check_outputs, print};
 use half::bf16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,10 +64,12 @@ fn only_a_demo(dir: &Path) -> Result<()> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    let outputs = [("--report", &args.report), ("--html", &args.html)];
+    check_outputs(&outputs, &[])?;
     let choice = args.lanes.choice()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
     let layout = Layout::new(4, 128)?;
-    let codebook = Arc::new(Codebook::lloyd_max(4, 128));
+    let codebook = Arc::new(Codebook::encoder(4, 128));
     let mut rng = Rng::new(SEED);
     let (mut plain, mut quantised) = (Vec::new(), Vec::new());
     for (base, [rows, cols]) in TENSORS {

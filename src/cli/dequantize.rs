@@ -1,7 +1,7 @@
 //! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
 
 use super::device::DeviceArgs;
-use super::transfer::{Transfer, json, size};
+use super::transfer::{Transfer, earlier, json, size};
 use super::{Format, Outcome, print, tell};
 use std::path::PathBuf;
 use tq4::convert::{self, Dequantized};
@@ -12,7 +12,7 @@ pub struct Args {
     /// Directory of the TQ4 model
     #[arg(long, value_name = "DIR")]
     tq_model: PathBuf,
-    /// New directory for the plain model; one that a stopped run left is gone on with
+    /// New directory for the plain model; a stopped run is resumed, a finished one is left as it is
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Lane that decodes: reference, cuda or wgpu
@@ -83,11 +83,6 @@ fn text(done: &Dequantized) -> String {
             "{equal} of {elements} elements equal the rounded reference, the rest within one BF16 step\n"
         );
     }
-    if done.resumed_shards > 0 {
-        out += &format!(
-            "{} shards were whole from an earlier run\n",
-            done.resumed_shards
-        );
-    }
+    out += &earlier(done.already_finished, done.resumed_shards);
     out
 }

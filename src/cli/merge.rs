@@ -1,8 +1,8 @@
 //! `tq4 merge`: the reports of partitions into one.
 
-use super::{Format, Outcome, sweep};
+use super::{Format, Outcome, check_outputs, sweep};
 use std::path::{Path, PathBuf};
-use tq4::checkpoint::{keep_apart, write_atomically};
+use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
 use tq4::sweep::merge;
 
@@ -24,9 +24,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
-    for output in [&args.report, &args.html].into_iter().flatten() {
-        keep_apart(output, &inputs)?;
-    }
+    check_outputs(
+        &[("--report", &args.report), ("--html", &args.html)],
+        &inputs,
+    )?;
     let merged = merge(&args.reports)?;
     if let Some(path) = &args.report {
         write_atomically(path, merged.text.as_bytes())?;

@@ -16,13 +16,16 @@ mod record;
 mod run;
 mod selftest;
 mod sweep;
+mod threads;
 mod transfer;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tq4::Error;
+use tq4::checkpoint::{keep_apart, same_place};
 
 /// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 ///
@@ -81,7 +84,23 @@ enum Outcome {
 
 /// Parses the arguments, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let result = match Args::parse().command {
+    let command = Args::parse().command;
+    let result = threads::start().and_then(|()| run(command));
+    match result {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::GatesFailed) => ExitCode::from(1),
+        Ok(Outcome::LaneBroke) => ExitCode::from(2),
+        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
+        Err(e) => {
+            // stderr may be closed as well; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome, Error> {
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Merge(args) => merge::run(&args),
@@ -94,17 +113,6 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
-    };
-    match result {
-        Ok(Outcome::Passed) => ExitCode::SUCCESS,
-        Ok(Outcome::GatesFailed) => ExitCode::from(1),
-        Ok(Outcome::LaneBroke) => ExitCode::from(2),
-        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
-        Err(e) => {
-            // stderr may be closed as well; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "error: {e}");
-            ExitCode::from(2)
-        }
     }
 }
 
@@ -120,6 +128,25 @@ fn print(text: &str) -> Result<(), Error> {
         )),
         Ok(()) => Ok(()),
     }
+}
+
+/// Refuses output files, each with its option, that are read as well or are one and the same.
+fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Result<(), Error> {
+    let given: Vec<(&str, &Path)> = outputs
+        .iter()
+        .filter_map(|(option, path)| Some((*option, path.as_deref()?)))
+        .collect();
+    for (i, (option, path)) in given.iter().enumerate() {
+        if let Some((other, _)) = given[..i].iter().find(|(_, p)| same_place(p, path)) {
+            return Err(Error::input(
+                format!("{other} and {option} name one file"),
+                path.display().to_string(),
+                "give each its own",
+            ));
+        }
+        keep_apart(path, inputs)?;
+    }
+    Ok(())
 }
 
 /// A line on stderr, which may be closed.

@@ -1,18 +1,18 @@
-//! A progress bar over bytes, with rate and time left.
+//! A progress bar on stderr, over bytes, with rate and time left.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::Path;
-use tq4::convert::Event;
+use tq4::record::Tool;
+use tq4::run::Event;
 use tq4::error::printable;
-use tq4::report::Tool;
 
 /// A bar on stderr. It draws only on a terminal.
-pub struct Transfer {
+pub struct Progress {
     bar: ProgressBar,
 }
 
-impl Transfer {
+impl Progress {
     /// A bar whose length comes with the first event.
     pub fn new() -> Self {
         let style = ProgressStyle::with_template(
@@ -40,7 +40,7 @@ impl Transfer {
     }
 }
 
-impl Drop for Transfer {
+impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -70,4 +70,13 @@ pub fn json<T: Serialize>(input: &Path, output: &Path, done: &T) -> String {
 /// A size with its unit, for people.
 pub fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+/// What an earlier run had done, as a line; empty where there was none.
+pub fn earlier(finished: bool, shards: usize) -> String {
+    match (finished, shards) {
+        (true, _) => "already finished by an earlier run: nothing was written\n".into(),
+        (false, 0) => String::new(),
+        (false, _) => format!("{shards} shards were whole from an earlier run\n"),
+    }
 }

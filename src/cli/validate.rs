@@ -2,10 +2,10 @@
 
 use super::pictures::Pictures;
 use super::run::Run;
-use super::{Format, Outcome, sweep, tell};
+use super::{Format, Outcome, check_outputs, sweep, tell};
 use std::path::{Path, PathBuf};
 use tq4::Error;
-use tq4::checkpoint::{Checkpoint, TqModel, keep_apart};
+use tq4::checkpoint::{Checkpoint, TqModel};
 use tq4::error::{Result, printable};
 use tq4::lane::{self, Choice};
 use tq4::recording::Recording;
@@ -191,10 +191,13 @@ impl Args {
             .chain(recordings.map(|(_, path)| Path::new(path)))
             .collect();
         let recorded = self.record.as_ref().map(|dir| dir.join("recording"));
-        [&self.report, &self.top_errors, &self.html, &recorded]
-            .into_iter()
-            .flatten()
-            .try_for_each(|output| keep_apart(output, &inputs))
+        let outputs = [
+            ("--report", &self.report),
+            ("--html", &self.html),
+            ("--top-errors", &self.top_errors),
+            ("--record", &recorded),
+        ];
+        check_outputs(&outputs, &inputs)
     }
 }
 

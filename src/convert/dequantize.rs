@@ -40,6 +40,8 @@ pub struct Dequantized {
     pub bytes_out: u64,
     /// Shards that an earlier run had finished.
     pub resumed_shards: usize,
+    /// An earlier run had finished it: nothing was written.
+    pub already_finished: bool,
 }
 
 /// How it ended.
@@ -202,10 +204,13 @@ pub fn dequantize(
         shard.unchanged()?;
         output.shard(&file, writer, done)?;
     }
-    model::finish(&mut output, checkpoint, &weight_map, bytes_out, None)?;
+    let already_finished = output.finished();
     let mut weights: Vec<Restored> = output.done().iter().flat_map(|d| d.of.clone()).collect();
     weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    output.finish()?;
+    if !already_finished {
+        model::finish(&mut output, checkpoint, &weight_map, bytes_out, None)?;
+        output.finish()?;
+    }
     Ok(Outcome::Done(Dequantized {
         lane: device.name,
         device: device.device,
@@ -214,6 +219,7 @@ pub fn dequantize(
         bytes_in,
         bytes_out,
         resumed_shards,
+        already_finished,
     }))
 }
 

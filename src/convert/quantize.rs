@@ -75,9 +75,12 @@ pub struct Quantized {
     pub bytes_out: u64,
     /// Shards that an earlier run had finished.
     pub resumed_shards: usize,
+    /// An earlier run had finished it: nothing was written.
+    pub already_finished: bool,
 }
 
-/// Quantises the model in `source` into the new directory `out`.
+/// Quantises the model in `source` into the new directory `out`; where the same call has done so already
+/// and nothing was changed since, that is said and nothing is written.
 ///
 /// # Errors
 /// When the source is damaged, is a TQ4 model already or holds no weight to quantise; when `out` is
@@ -108,7 +111,7 @@ pub fn quantize(
         "weights": plan.chosen.keys().collect::<Vec<_>>(),
     });
     let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity, on)?;
-    let codebook = Arc::new(Codebook::lloyd_max(
+    let codebook = Arc::new(Codebook::encoder(
         options.layout.bits(),
         options.layout.group_size(),
     ));
@@ -148,16 +151,14 @@ pub fn quantize(
         layout: options.layout,
         codebook,
     };
-    model::finish(
-        &mut job,
-        &checkpoint,
-        &weight_map,
-        bytes_out,
-        Some(&config.to_json()),
-    )?;
+    let already_finished = job.finished();
     let mut weights: Vec<Weight> = job.done().iter().flat_map(|d| d.of.clone()).collect();
     weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    job.finish()?;
+    if !already_finished {
+        let config = config.to_json();
+        model::finish(&mut job, &checkpoint, &weight_map, bytes_out, Some(&config))?;
+        job.finish()?;
+    }
     Ok(Quantized {
         bits: options.layout.bits(),
         group_size: options.layout.group_size(),
@@ -167,6 +168,7 @@ pub fn quantize(
         bytes_in: plan.bytes_in,
         bytes_out,
         resumed_shards,
+        already_finished,
     })
 }
 

@@ -80,11 +80,7 @@ impl Lane for Recorded {
         if let Some(tensor) = &strip.tensor
             && let Some(what) = self.file.identity().mismatch(tensor)
         {
-            return Err(Error::unavailable(
-                format!("the recording is not of this model: {what}"),
-                place(),
-                "",
-            ));
+            return Err(Error::unavailable(what, place(), ""));
         }
         self.loaded = Some((strip.base.clone(), strip.rows.clone()));
         Ok(())

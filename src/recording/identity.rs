@@ -112,9 +112,17 @@ impl Identity {
     /// How the layout or codebook of `tensor` differs from what was recorded.
     pub fn mismatch(&self, tensor: &TqTensor) -> Option<String> {
         let layout = tensor.layout();
+        let (bits, group_size) = (layout.bits(), layout.group_size());
+        let differs = self.bits.is_some_and(|b| b != bits)
+            || self.group_size.is_some_and(|n| n != group_size);
+        if differs {
+            return Some(format!(
+                "the recording is of {} bits in groups of {}, the model of {bits} in groups of {group_size}",
+                self.bits.unwrap_or(bits),
+                self.group_size.unwrap_or(group_size)
+            ));
+        }
         let here = Self {
-            bits: Some(layout.bits()),
-            group_size: Some(layout.group_size()),
             codebook: Some(tensor.codebook().centroids().to_vec()),
             ..Self::default()
         };
@@ -122,6 +130,7 @@ impl Identity {
             tensors: Vec::new(),
             ..self.clone()
         };
-        recorded.difference(&here)
+        let what = recorded.difference(&here)?;
+        Some(format!("the recording is not of this model: {what}"))
     }
 }

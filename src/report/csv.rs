@@ -48,7 +48,7 @@ pub fn top_errors(outputs: &Outputs<'_>, rank_header: bool, out: &mut Vec<u8>) -
         |e: ::csv::Error| Error::input(format!("cannot write CSV: {e}"), "--top-errors", "");
     if rank_header {
         let mut header: Vec<String> = ["rank", "tensor", "row", "col"].map(String::from).into();
-        header.extend(outputs.lanes.iter().map(|(name, _)| name.clone()));
+        header.extend(outputs.lanes.iter().map(|(name, _)| text_cell(name)));
         header.extend(["lhs", "rhs", "abs", "rel"].map(String::from));
         writer.write_record(&header).map_err(failed)?;
     }
@@ -57,18 +57,23 @@ pub fn top_errors(outputs: &Outputs<'_>, rank_header: bool, out: &mut Vec<u8>) -
         let (a, b) = (outputs.lanes[l].1.get(i), outputs.lanes[r].1.get(i));
         let mut record = vec![
             (rank + 1).to_string(),
-            outputs.base.to_owned(),
+            text_cell(outputs.base),
             (outputs.row_start + i / outputs.cols).to_string(),
             (i % outputs.cols).to_string(),
         ];
         record.extend(outputs.lanes.iter().map(|(_, v)| v.get(i).to_string()));
-        record.push(outputs.lanes[l].0.clone());
-        record.push(outputs.lanes[r].0.clone());
+        record.extend([l, r].map(|lane| text_cell(&outputs.lanes[lane].0)));
         record.push((a - b).abs().to_string());
         record.push(rel(a, b).to_string());
         writer.write_record(&record).map_err(failed)?;
     }
     writer.flush().map_err(|e| failed(e.into()))
+}
+
+/// A name as a cell: text that a spreadsheet would take for a formula gets an apostrophe before it.
+pub(crate) fn text_cell(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    format!("{}{text}", if formula { "'" } else { "" })
 }
 
 fn keep_worst(worst: &mut Vec<(f32, usize, usize)>) {

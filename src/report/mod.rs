@@ -7,6 +7,7 @@ mod table;
 mod terminal;
 mod view;
 
+pub(crate) use self::csv::text_cell;
 pub use self::csv::{Outputs, top_errors};
 pub use markdown::{markdown, sweep_markdown};
 pub use table::{Style, lanes_table, metrics_table, table, tensor_table};

@@ -544,24 +544,37 @@ fn names_from_files_cannot_drive_the_terminal() {
     let mut m = Model::valid();
     for part in ["tq_packed", "tq_scales", "tq_signs"] {
         let raw = m.tensors.remove(&format!("a.gate_proj.{part}")).unwrap();
-        m.tensors.insert(format!("a\u{1b}[2J\n.gate.{part}"), raw);
+        let name = format!("a\u{1b}[2J\n\u{202e}\u{2028}\u{feff}.gate.{part}");
+        m.tensors.insert(name, raw);
     }
     m.write(dir.path());
-    let out = tq4(&[
-        "validate",
-        "--tq-model",
-        dir.path().to_str().unwrap(),
-        "--all",
-        "--lanes",
-        "reference",
-    ]);
-    assert!(out.status.success(), "{}", stderr(&out));
-    assert!(!stdout(&out).contains('\u{1b}') && !stderr(&out).contains('\u{1b}'));
-    assert!(
-        stdout(&out).contains("a\\u{1b}[2J\\n.gate"),
-        "{}",
-        stdout(&out)
-    );
+    let page = tempfile::NamedTempFile::new().unwrap();
+    for format in ["table", "markdown"] {
+        let out = tq4(&[
+            "validate",
+            "--tq-model",
+            dir.path().to_str().unwrap(),
+            "--tensor-base",
+            "*",
+            "--lanes",
+            "reference",
+            "--format",
+            format,
+            "--html",
+            page.path().to_str().unwrap(),
+        ]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let html = std::fs::read_to_string(page.path()).unwrap();
+        for text in [&stdout(&out), &stderr(&out), &html] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{2028}', '\u{feff}']));
+        }
+        for text in [&stdout(&out).replace('\\', ""), &html.replace('\\', "")] {
+            assert!(
+                text.contains("u{1b}[2Jnu{202e}u{2028}u{feff}.gate"),
+                "{text}"
+            );
+        }
+    }
 }
 
 #[cfg(unix)]

@@ -67,8 +67,9 @@ fn the_plain_model_is_the_rounded_reference_and_the_rest_is_copied() {
     check(&tq, &out);
     // The same files as the source model has, but for the weights' values.
     let names = source::names(&dir.path().join("src"));
-    let kept: Vec<String> = names
+    let kept: Vec<String> = [".tq4-finished.jsonl".to_owned()]
         .into_iter()
+        .chain(names)
         .filter(|n| n != ".hidden" && n != "pytorch_model.bin")
         .collect();
     assert_eq!(source::names(&out), kept);
@@ -115,6 +116,7 @@ fn a_weight_whose_parts_lie_in_several_shards_goes_where_its_codes_are() {
     assert_eq!(
         source::names(&out),
         [
+            ".tq4-finished.jsonl",
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json"
         ]

@@ -278,14 +278,45 @@ fn another_conversion_is_not_gone_on_with() {
     assert!(source::files(&out) == before);
     assert_eq!(case.goes_on(&out), 3);
     // Whole, it is not touched again.
-    let again = case.run(&out);
-    assert_eq!(again.status.code(), Some(2));
+    let other = tq4(&[
+        "quantize",
+        "--source-model",
+        src,
+        "--output",
+        to,
+        "--bits",
+        "2",
+    ]);
+    assert_eq!(other.status.code(), Some(2));
     assert!(
-        stderr(&again).contains("the directory holds files"),
+        stderr(&other).contains("another conversion, which is finished"),
         "{}",
-        stderr(&again)
+        stderr(&other)
     );
     assert!(source::files(&out) == case.expected);
+}
+
+#[test]
+fn a_finished_conversion_run_again_is_done_unless_its_files_changed() {
+    for case in Case::both() {
+        let out = case.path("out");
+        assert_eq!(case.goes_on(&out), 0);
+        let again = case.run(&out);
+        assert!(again.status.success(), "{}", stderr(&again));
+        let report: Value = serde_json::from_str(&stdout(&again)).unwrap();
+        assert_eq!(report["already_finished"], true);
+        assert!(source::files(&out) == case.expected);
+        for file in [LAST, "tokenizer.json"] {
+            let before = std::fs::read(out.join(file)).unwrap();
+            std::fs::write(out.join(file), &before[1..]).unwrap();
+            let refused = case.run(&out);
+            assert_eq!(refused.status.code(), Some(2));
+            let what = format!("is finished, and {file} was changed since");
+            assert!(stderr(&refused).contains(&what), "{}", stderr(&refused));
+            std::fs::write(out.join(file), before).unwrap();
+        }
+        assert!(case.run(&out).status.success());
+    }
 }
 
 #[test]

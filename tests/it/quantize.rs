@@ -33,6 +33,7 @@ fn the_model_is_whole_and_all_else_is_copied() {
     assert_eq!(
         source::names(&out),
         [
+            ".tq4-finished.jsonl",
             "chat_templates/default.jinja",
             "config.json",
             "model-00001-of-00003.safetensors",
@@ -99,7 +100,7 @@ const GOLDEN: [(&str, &str, &str); 4] = [
     (
         "4",
         "128",
-        "b47347d3a73649e69b373453d73ce826c95e4b20c50dc16874fae4452eccefb1",
+        "3121c4b57b3543c1e03abff11db26af8eb38de9c7119248a7b87cef2985eda57",
     ),
     (
         "3",
@@ -114,7 +115,7 @@ const GOLDEN: [(&str, &str, &str); 4] = [
     (
         "4",
         "256",
-        "bc6d3818909a611a0fecf6224eaded9436a68862547237b06c635d4401126351",
+        "0c7ce90c4f115e22c997f18ad71cfb693ffe1675430c175f2b76cb9d8f7d8b32",
     ),
 ];
 

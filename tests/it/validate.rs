@@ -207,3 +207,160 @@ fn a_closed_pipe_ends_the_program_quietly() {
         .unwrap();
     assert_eq!(stderr(&out), "");
 }
+
+/// A model with a tensor of this name beside the usual two.
+fn with_name(dir: &Path, name: &str) {
+    let mut model = Model::valid();
+    for part in ["tq_packed", "tq_scales", "tq_signs"] {
+        let raw = model.tensors[&format!("a.gate_proj.{part}")].clone();
+        model.tensors.insert(format!("{name}.{part}"), raw);
+    }
+    model.write(dir);
+}
+
+#[test]
+fn a_name_is_itself_before_it_is_a_glob() {
+    for name in ["a\\..\\b", "a[0]", "a{b", "*"] {
+        let dir = tempfile::tempdir().unwrap();
+        with_name(dir.path(), name);
+        let given = format!("--tensor-base={name}");
+        let out = validate(dir.path(), &[&given, "--format", "json"]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        assert_eq!(report(&out)["tensor_base"], name);
+    }
+}
+
+#[test]
+fn names_in_a_csv_are_no_formulas_and_numbers_are_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, source) = (dir.path().join("top.csv"), dir.path().join("s"));
+    for name in ["=1+1", "+a", "-a", "@a", "\ta"] {
+        let model = dir.path().join("m");
+        with_name(&model, name);
+        let mut plain = Model::source();
+        let raw = plain.tensors["a.gate_proj.weight"].clone();
+        plain.tensors.insert(format!("{name}.weight"), raw);
+        plain.write(&source);
+        let out = validate(
+            &model,
+            &[
+                &format!("--tensor-base={name}"),
+                "--source-model",
+                source.to_str().unwrap(),
+                "--top-errors",
+                csv.to_str().unwrap(),
+            ],
+        );
+        assert!(out.status.success(), "{}", stderr(&out));
+        let mut reader = csv::Reader::from_path(&csv).unwrap();
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert!(rows.iter().all(|r| r[1] == format!("'{name}")));
+        let values: Vec<f64> = rows.iter().map(|r| r[4].parse().unwrap()).collect();
+        assert!(values.iter().any(|v| *v < 0.0));
+    }
+}
+
+#[test]
+fn a_dump_of_other_bits_or_groups_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let dump = dir.path().join("dump.json");
+    let given = format!("mine={}", dump.display());
+    for (bits, group_size, refused) in [(4, 128, false), (2, 128, true), (4, 999, true)] {
+        let values = vec![0.0; ROWS * COLS];
+        let json = serde_json::json!({
+            "tensor_base": "a.gate_proj", "shape": [ROWS, COLS], "values": values,
+            "bits": bits, "group_size": group_size,
+        });
+        std::fs::write(&dump, json.to_string()).unwrap();
+        let out = validate(
+            &model,
+            &["--tensor-base", "a.gate_proj", "--recording", &given],
+        );
+        assert_eq!(out.status.code(), Some(if refused { 2 } else { 1 }));
+        let what = format!(
+            "the recording is of {bits} bits in groups of {group_size}, the model of 4 in groups of 128"
+        );
+        assert_eq!(stderr(&out).contains(&what), refused, "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn two_outputs_in_one_file_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, dotted) = (at("r"), at("./new/../r"));
+    std::fs::create_dir(at("new")).unwrap();
+    #[allow(unused_mut)]
+    let mut others = vec![file.clone(), dotted];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.path(), at("link")).unwrap();
+        others.push(at("link/r"));
+    }
+    for other in &others {
+        for (command, options) in [
+            (
+                "validate --tq-model none",
+                ["--report", "--html", "--top-errors"].as_slice(),
+            ),
+            ("compare none none", &["--report", "--html"]),
+            ("merge none", &["--report", "--html"]),
+            ("demo", &["--report", "--html"]),
+            ("bench", &["--json", "--csv", "--markdown", "--html"]),
+        ] {
+            for pair in options.windows(2) {
+                let mut args: Vec<&str> = command.split(' ').collect();
+                args.extend([pair[0], &file, pair[1], other]);
+                let out = tq4(&args);
+                assert_eq!(out.status.code(), Some(2), "{args:?}");
+                let what = format!("error: {} and {} name one file", pair[0], pair[1]);
+                assert!(
+                    stderr(&out).starts_with(&what),
+                    "{args:?}: {}",
+                    stderr(&out)
+                );
+                assert!(!Path::new(&file).exists());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_absurd_number_of_threads_is_cut_and_nonsense_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    Model::valid().write(dir.path());
+    let run = |threads: &str| {
+        assert_cmd::Command::cargo_bin("tq4")
+            .unwrap()
+            .env("RAYON_NUM_THREADS", threads)
+            .args(["validate", "--all", "--lanes", "reference", "--tq-model"])
+            .arg(dir.path())
+            .output()
+            .unwrap()
+    };
+    for threads in ["0", "", "3"] {
+        let out = run(threads);
+        assert!(out.status.success());
+        assert!(!stderr(&out).contains("RAYON"), "{}", stderr(&out));
+    }
+    for threads in ["100000000", "99999999999999999999999"] {
+        let out = run(threads);
+        assert!(out.status.success(), "{}", stderr(&out));
+        assert!(
+            stderr(&out).starts_with("note: RAYON_NUM_THREADS"),
+            "{}",
+            stderr(&out)
+        );
+    }
+    for threads in ["abc", "-1", "1.5"] {
+        let out = run(threads);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(
+            stderr(&out).contains("expected a number of threads"),
+            "{}",
+            stderr(&out)
+        );
+    }
+}
