@@ -1,7 +1,7 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
 use super::{Outcome, print};
-use tq4::backend::{Backend, cuda, wgpu};
+use tq4::lane::{Lane, cuda, wgpu};
 use tq4::error::{Result, printable};
 use tq4::report::{Style, table};
 
@@ -58,7 +58,7 @@ fn wgpu_adapters() -> String {
                 )
                 .map_or_else(
                     |e| e.problem().what.clone(),
-                    |lane| lane.device().kernel_variant.clone(),
+                    |lane| lane.info().kernel_variant.clone(),
                 ),
             ),
             ("timestamps", yes(a.timestamps).into()),

@@ -5,19 +5,15 @@ mod compare;
 mod completions;
 mod demo;
 mod dequantize;
-mod device;
 mod devices;
+mod lanes;
 mod merge;
-mod pair_text;
-mod pictures;
+mod output;
 mod progress;
 mod quantize;
 mod record;
-mod run;
 mod selftest;
-mod sweep;
 mod threads;
-mod transfer;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -44,7 +40,7 @@ enum Command {
     Demo(demo::Args),
     /// Validate tensors of a TQ4 model on every lane
     Validate(validate::Args),
-    /// Merge the reports of the partitions of a sweep into one
+    /// Merge the reports of partitions into one
     Merge(merge::Args),
     Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
@@ -55,9 +51,9 @@ enum Command {
     Quantize(quantize::Args),
     /// Write a TQ4 model back as a plain BF16 model
     Dequantize(dequantize::Args),
-    /// Save a lane's output, or a digest of it, to compare it elsewhere
+    /// Save a lane's output, to compare it elsewhere
     Record(record::Args),
-    /// Compare recordings made on different machines, or one with a lane here
+    /// Compare two reports, or recordings made on different machines, or one with a lane here
     Compare(compare::Args),
     /// Print the completions for a shell
     Completions(completions::Args),

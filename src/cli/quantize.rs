@@ -1,6 +1,6 @@
 //! `tq4 quantize`: a TQ4 model from a source model.
 
-use super::transfer::{Transfer, earlier, json, size};
+use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
-    let bar = Transfer::new();
+    let bar = Progress::new();
     let done = convert::quantize(&args.source_model, &args.output, &options, &mut |e| {
         bar.on(e)
     })?;

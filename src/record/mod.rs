@@ -8,11 +8,13 @@
 //! report depends only on the models, the lanes and the options.
 
 pub mod bench;
+mod compare;
 mod decision;
 mod lane;
 mod summary;
 mod tensor;
 
+pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, cuda_verdict, published};
 pub(crate) use lane::published as published_name;
 pub use lane::{
@@ -286,6 +288,23 @@ impl Run {
             plain,
             summary,
         }
+    }
+
+    /// As lines of JSON: what a run writes line by line.
+    pub fn to_lines(&self) -> String {
+        let header = Header {
+            format: self.format.clone(),
+            tool: self.tool.clone(),
+            model: self.model.clone(),
+        };
+        let mut text = Record::Header(Box::new(header)).to_line();
+        for t in &self.tensors {
+            text += &Record::Tensor(Box::new(t.clone())).to_line();
+        }
+        for p in &self.plain {
+            text += &Record::Plain(p.clone()).to_line();
+        }
+        text + &Record::Summary(Box::new(self.summary.clone())).to_line()
     }
 
     /// The tensors, worst first.

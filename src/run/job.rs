@@ -174,6 +174,25 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Judges these rows of a target only.
+    ///
+    /// # Errors
+    /// When the tensor does not have them.
+    pub fn narrow(&mut self, base: &str, rows: Range<usize>) -> Result<()> {
+        for t in self.targets.iter_mut().filter(|t| t.base == base) {
+            let asked = Rows {
+                start: rows.start,
+                count: Some(rows.len()),
+            };
+            rows_of(base, t.shape[0], asked)?;
+            // Every row takes as many bytes; the signs are shared.
+            let per_row = (t.bytes - t.shape[1] as u64) / t.rows.len() as u64;
+            t.bytes = per_row * rows.len() as u64 + t.shape[1] as u64;
+            t.rows = rows.clone();
+        }
+        Ok(())
+    }
+
     /// Leaves out the tensors that are `done`.
     pub fn without(&mut self, done: &BTreeSet<String>, plain: &BTreeSet<String>) {
         self.targets.retain(|t| !done.contains(&t.base));
@@ -249,7 +268,7 @@ fn target(
 }
 
 /// The rows that are asked for, of `n`.
-pub(crate) fn rows_of(base: &str, n: usize, asked: Rows) -> Result<Range<usize>> {
+fn rows_of(base: &str, n: usize, asked: Rows) -> Result<Range<usize>> {
     let end = match asked.count {
         Some(count) => asked.start.saturating_add(count),
         None => n.max(asked.start),
