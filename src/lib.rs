@@ -45,6 +45,7 @@ pub mod oracle;
 pub mod picture;
 pub mod record;
 pub mod reference;
+pub mod report;
 pub mod synthetic;
 pub mod tensor;
 
