@@ -47,6 +47,7 @@ pub mod picture;
 pub mod record;
 pub mod recording;
 pub mod reference;
+pub mod report;
 pub mod run;
 pub mod selftest;
 pub mod strip;

@@ -5,7 +5,9 @@ use super::bench_plots::{Bar, Series, bars, sizes};
 use super::tensor::Chart;
 use crate::bench::{LaneTimes, Measure, Record, ShapeRecord, Speed, Verdict as Outcome};
 use crate::error::printable;
-use crate::report::view::{Figure, LaneView, Verdict};
+use crate::record::Verdict;
+use crate::report::view::{Figure, Look};
+use crate::report::words::LaneView;
 use askama::Template;
 
 #[derive(Template)]
@@ -33,7 +35,7 @@ struct ShapeView {
 /// Whether a lane may be timed.
 struct LaneLine {
     lane: String,
-    verdict: Verdict,
+    verdict: Look,
     reason: String,
 }
 
@@ -258,8 +260,8 @@ fn lane_line(l: &LaneTimes) -> LaneLine {
     LaneLine {
         lane: printable(&l.lane),
         verdict: match l.verdict {
-            Outcome::Verified => Verdict::of(Some(true)),
-            Outcome::Wrong | Outcome::Broke => Verdict::of(Some(false)),
+            Outcome::Verified => Look::of(Verdict::Passed),
+            Outcome::Wrong | Outcome::Broke => Look::of(Verdict::Failed),
         },
         reason: match (&l.verdict, &l.reason) {
             (_, Some(reason)) => printable(reason),
