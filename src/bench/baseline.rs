@@ -1,10 +1,8 @@
 //! A run against an earlier one.
 
 use super::stats;
-use crate::record::bench::{
-    BaselineDiff, Bench, Change, Measure, ShapeRecord, Speed, SpeedChange,
-};
 use crate::record::LaneName;
+use crate::record::bench::{BaselineDiff, Bench, Change, Measure, ShapeRecord, Speed, SpeedChange};
 
 /// Confidence of each run's interval, so that the quotient of both holds with 95 %.
 const CONFIDENCE_EACH: f64 = 0.975;

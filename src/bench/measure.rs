@@ -4,14 +4,11 @@ use super::{plan, speed, stats, verify, warn};
 use crate::error::{Error, Result};
 use crate::lane::{Lane, Slot, Timed, decode};
 use crate::record::LaneName;
-use crate::record::bench::{Checked, LaneTimes, Measure, ShapeRecord, Stopped, Times};
+use crate::record::bench::{Checked, INTERVAL, LaneTimes, Measure, ShapeRecord, Stopped, Times};
 use crate::strip::Strip;
 use crate::tensor::TqTensor;
 use half::bf16;
 use std::time::{Duration, Instant};
-
-/// Rounds end when every interval is within this of its median.
-pub const INTERVAL: f64 = 0.01;
 
 /// The rule by which rounds end is asked from this round on.
 const MIN_ROUNDS: usize = 10;
@@ -218,7 +215,9 @@ fn load(
         let failed = runners.iter_mut().filter(|r| r.runs()).find_map(|r| {
             let lane = slots[r.slot].lane()?;
             // The first copy makes the buffers, so that they are not wanting later.
-            let loaded = lane.load(&strip).and_then(|()| lane.copy(options.copy_bytes));
+            let loaded = lane
+                .load(&strip)
+                .and_then(|()| lane.copy(options.copy_bytes));
             Some((r, loaded.err()?))
         });
         let Some((runner, e)) = failed else {
@@ -268,7 +267,9 @@ fn rounds(
         for i in 0..count {
             let r = &mut runners[(i + round) % count];
             if r.runs() {
-                r.with(slots, |r, lane| one_round(r, lane, strip, options.copy_bytes));
+                r.with(slots, |r, lane| {
+                    one_round(r, lane, strip, options.copy_bytes)
+                });
             }
         }
         round += 1;

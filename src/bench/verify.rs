@@ -52,7 +52,8 @@ pub(super) fn check_again(
     lane.read(bytemuck::cast_slice_mut(out))?;
     let record = judge(lane, strip, out)?;
     let now = record.lanes[1].output_hash.as_deref();
-    Ok((now != hash).then(|| "after the rounds the output is another than the one that was checked".into()))
+    Ok((now != hash)
+        .then(|| "after the rounds the output is another than the one that was checked".into()))
 }
 
 fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {

@@ -1,9 +1,8 @@
 //! What makes a figure doubtful.
 
-use super::measure::INTERVAL;
 use super::stats;
 use crate::lane::Timed;
-use crate::record::bench::{Measure, ShapeRecord, Speed, Stopped};
+use crate::record::bench::{INTERVAL, Measure, ShapeRecord, Speed, Stopped};
 
 /// A machine is noisy when the median absolute deviation is a larger part of the median.
 const NOISE: f64 = 0.05;

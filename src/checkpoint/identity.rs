@@ -23,7 +23,9 @@ impl Checkpoint {
         let mut hash = Sha256::new();
         let mut bytes = vec![0; WHOLE];
         for name in self.names() {
-            let shard = self.shard_of(name).expect("the names are those of the shards");
+            let shard = self
+                .shard_of(name)
+                .expect("the names are those of the shards");
             let info = shard.info(name).expect("the shard holds it");
             hash.update(format!("{name:?} {:?} {:?}\n", info.dtype, info.shape));
             let length = info.bytes as usize;

@@ -61,7 +61,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let files = open(args)?;
     let mut inputs: Vec<&Path> = files.iter().map(|f| f.file.path()).collect();
     inputs.extend(args.tq_model.as_deref());
-    let outputs = [("--report", &args.output.report), ("--html", &args.output.html)];
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
     check_outputs(&outputs, &inputs)?;
     if let [a, b] = &files[..]
         && let Some(what) = a.file.identity().difference(b.file.identity())
@@ -88,7 +91,11 @@ fn open(args: &Args) -> Result<Vec<Named>> {
         };
         let file = RecordingFile::open(path.as_ref())?;
         let lane = file.info().name.to_string();
-        let mut name = name.unwrap_or(if lane.is_empty() { "recorded".into() } else { lane });
+        let mut name = name.unwrap_or(if lane.is_empty() {
+            "recorded".into()
+        } else {
+            lane
+        });
         let taken = |n: &str| {
             let named = |f: &Named| f.name.to_string() == n;
             n == "reference" || args.lane.as_deref() == Some(n) || files.iter().any(named)
@@ -219,7 +226,10 @@ fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> 
 /// Two reports: same input, same verdicts, the same bits?
 fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
     let (pa, pb) = (&args.files[0], &args.files[1]);
-    let outputs = [("--report", &args.output.report), ("--html", &args.output.html)];
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
     check_outputs(&outputs, &[pa.as_ref(), pb.as_ref()])?;
     if args.output.html.is_some() {
         let help = "give it where a report is made";

@@ -1,8 +1,7 @@
 //! `tq4 demo`: a synthetic model, written and validated.
 
-use super::pictures::Pictures;
-use super::run::Run;
-use super::validate::LaneArgs;
+use super::lanes::LaneArgs;
+use super::output::{Extras, OutputArgs, execute};
 use super::{Format, Outcome, check_outputs, print};
 use half::bf16;
 use std::path::{Path, PathBuf};
@@ -57,7 +56,10 @@ fn only_a_demo(dir: &Path) -> Result<()> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let outputs = [("--report", &args.output.report), ("--html", &args.output.html)];
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));

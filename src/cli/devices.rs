@@ -1,8 +1,9 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
 use super::{Outcome, print};
-use tq4::lane::{Lane, cuda, wgpu};
 use tq4::error::{Result, printable};
+use tq4::lane::{Lane, cuda, wgpu};
+use tq4::record::LaneName;
 use tq4::report::{Style, table};
 
 #[derive(clap::Args)]
@@ -54,7 +55,7 @@ fn wgpu_adapters() -> String {
                         adapter: wgpu::Select::Index(a.index),
                         ..Default::default()
                     },
-                    "wgpu",
+                    LaneName::WGPU,
                 )
                 .map_or_else(
                     |e| e.problem().what.clone(),

@@ -103,7 +103,10 @@ impl DeviceArgs {
         slots.retain(|s| s.name().kind() == Some(kind));
         match slots.pop() {
             Some(Slot::Absent(lane)) => {
-                let (what, help) = (lane.reason.unwrap_or_default(), lane.help.unwrap_or_default());
+                let (what, help) = (
+                    lane.reason.unwrap_or_default(),
+                    lane.help.unwrap_or_default(),
+                );
                 let place = format!("lane {name}");
                 if lane.status == Status::Unavailable {
                     tell(&format!("error: {}", Error::unavailable(what, place, help)));
@@ -112,7 +115,11 @@ impl DeviceArgs {
                 Err(Error::backend(what, place, help))
             }
             Some(slot) => Ok(Some((slot, config))),
-            None => Err(Error::backend("it did not open", format!("lane {name}"), "")),
+            None => Err(Error::backend(
+                "it did not open",
+                format!("lane {name}"),
+                "",
+            )),
         }
     }
 }

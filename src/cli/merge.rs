@@ -18,10 +18,18 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
-    let outputs = [("--report", &args.output.report), ("--html", &args.output.html)];
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
     check_outputs(&outputs, &inputs)?;
     let run = merge(&args.reports)?;
-    if let Some(path) = args.output.report.as_deref().filter(|_| args.output.lines()) {
+    if let Some(path) = args
+        .output
+        .report
+        .as_deref()
+        .filter(|_| args.output.lines())
+    {
         write_atomically(path, run.to_lines().as_bytes())?;
     }
     args.output.finish(&run, false, &[])

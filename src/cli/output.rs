@@ -71,8 +71,14 @@ fn outcome(run: &Run) -> Outcome {
         record::Outcome::Broke => Outcome::LaneBroke,
         record::Outcome::RequiredLaneMissing => {
             for lane in missing_lanes(&run.model, &run.tensors) {
-                let on = if run.tensors.len() > 1 { " on every tensor" } else { "" };
-                tell(&format!("error: lane {lane} is required and did not run{on}"));
+                let on = if run.tensors.len() > 1 {
+                    " on every tensor"
+                } else {
+                    ""
+                };
+                tell(&format!(
+                    "error: lane {lane} is required and did not run{on}"
+                ));
             }
             Outcome::RequiredLaneMissing
         }
@@ -83,7 +89,11 @@ fn outcome(run: &Run) -> Outcome {
 fn unused(recordings: &[LaneName], run: &Run) -> bool {
     let mut any = false;
     for name in recordings {
-        let mut of_lane = run.tensors.iter().flat_map(|t| &t.lanes).filter(|l| l.name == *name);
+        let mut of_lane = run
+            .tensors
+            .iter()
+            .flat_map(|t| &t.lanes)
+            .filter(|l| l.name == *name);
         let fits = |l: &record::LaneRecord| matches!(l.status, Status::Recorded | Status::Failed);
         if of_lane.clone().any(fits) {
             continue;
@@ -253,7 +263,8 @@ impl Sink for WorstElements {
             }
         }
         let (first, cols) = (decoded.strip.rows.start, decoded.strip.cols);
-        self.top.push(&target.base, first, cols, &values, &self.ranked);
+        self.top
+            .push(&target.base, first, cols, &values, &self.ranked);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::Path;
+use tq4::error::printable;
 use tq4::record::Tool;
 use tq4::run::Event;
-use tq4::error::printable;
 
 /// A bar on stderr. It draws only on a terminal.
 pub struct Progress {

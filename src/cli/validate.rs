@@ -113,7 +113,10 @@ impl Args {
                 let what = format!("two recordings are named {:?}", name.to_string());
                 return bad(what, "give each its own name");
             }
-            slots.push(Slot::Recorded(Box::new(Recorded::open(name, path.as_ref())?)));
+            slots.push(Slot::Recorded(Box::new(Recorded::open(
+                name,
+                path.as_ref(),
+            )?)));
         }
         Ok(slots)
     }
@@ -136,7 +139,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     args.check_outputs()?;
     let recordings = args.recordings()?;
     let model = TqModel::open(&args.tq_model)?;
-    let source = args.source_model.as_deref().map(Checkpoint::open).transpose()?;
+    let source = args
+        .source_model
+        .as_deref()
+        .map(Checkpoint::open)
+        .transpose()?;
     let bases = select(&model, &args.tensor_base, args.all)?;
     // Shapes are checked before a device is opened: bad input must not wait for a driver.
     let job = Job::new(&model, source.as_ref(), &bases, &options)?;

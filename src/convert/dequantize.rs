@@ -4,8 +4,8 @@ use super::job::Job as Output;
 use super::model;
 use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
 use crate::error::{Error, Result};
-use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::lane::cpu::Cpu;
+use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord, Verdict};
 use crate::run::{self, Event, Job, Sink, Target};
 use serde::{Deserialize, Serialize};
@@ -264,7 +264,11 @@ impl Sink for Weights<'_> {
                 return Err(Error::backend("a gate is not met", &target.base, ""));
             }
             let against = |m: &&crate::metrics::Metrics| m.rhs == LaneName::Reference;
-            bit_equal = record.metrics.iter().find(against).map_or(0, |m| m.bit_equal);
+            bit_equal = record
+                .metrics
+                .iter()
+                .find(against)
+                .map_or(0, |m| m.bit_equal);
         }
         self.done.push(Restored {
             tensor_base: target.base.clone(),

@@ -7,12 +7,7 @@ use crate::tensor::TqTensor;
 use half::bf16;
 
 /// Every fitted fault that the output suggests; emulation confirms or refutes it.
-pub(super) fn fit(
-    tensor: &TqTensor,
-    got: &[bf16],
-    survey: &Survey,
-    rows: &[usize],
-) -> Vec<Fault> {
+pub(super) fn fit(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
     let mut names = Vec::new();
     names.extend(sign_mask(tensor, got, rows));
     names.extend(moved_rows(survey));

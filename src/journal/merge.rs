@@ -30,7 +30,11 @@ pub fn merge(paths: &[PathBuf]) -> Result<Run> {
         parts.push(contents);
     }
     let Some(first) = parts.first() else {
-        return Err(Error::input("no report given", "tq4 merge", "name the reports"));
+        return Err(Error::input(
+            "no report given",
+            "tq4 merge",
+            "name the reports",
+        ));
     };
     let mut header = first.header.clone();
     header.model.partition = Partition::WHOLE;
@@ -71,7 +75,10 @@ fn each_once(
         return Ok(());
     };
     Err(Error::input(
-        format!("{} tensors are in no report, the first is {first}", missing.len()),
+        format!(
+            "{} tensors are in no report, the first is {first}",
+            missing.len()
+        ),
         format!("{} reports", paths.len()),
         unfinished(parts),
     ))

@@ -84,7 +84,8 @@ impl Contents {
                 }
                 (None, _) => return Err(bad("no header found".into())),
                 (Some(c), Record::Tensor(t)) if c.summary.is_none() => {
-                    let again = |old: &TensorRecord| old.tensor_base == t.tensor_base && old.broke();
+                    let again =
+                        |old: &TensorRecord| old.tensor_base == t.tensor_base && old.broke();
                     if let Some(i) = c.tensors.iter().position(again) {
                         c.tensors.remove(i);
                     } else {
@@ -132,7 +133,10 @@ pub fn read_report(path: &Path) -> Result<Option<Run>> {
         return Ok(contents.map(|c| Run::new(c.header, c.tensors, c.plain)));
     }
     // What `to_json` writes first.
-    if !head.trim_start_matches(['{', '\n', ' ']).starts_with("\"format\": \"tq4-report") {
+    if !head
+        .trim_start_matches(['{', '\n', ' '])
+        .starts_with("\"format\": \"tq4-report")
+    {
         return Ok(None);
     }
     let text = std::fs::read(path).map_err(io)?;
@@ -155,15 +159,30 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
         let codebook = m.centroids_config_vs_cuda.as_ref();
         format!("{:?}", codebook.map(|c| &c.config))
     };
-    let part = |m: &Model| if partitions { m.partition } else { Partition::WHOLE }.to_string();
+    let part = |m: &Model| {
+        if partitions {
+            m.partition
+        } else {
+            Partition::WHOLE
+        }
+        .to_string()
+    };
     let count = |m: &Model| format!("{} and {} others", m.tensors.len(), m.plain.len());
     let fields: [(&str, String, String); 10] = [
         ("format", old.format.clone(), new.format.clone()),
-        ("tool version", old.tool.version.clone(), new.tool.version.clone()),
+        (
+            "tool version",
+            old.tool.version.clone(),
+            new.tool.version.clone(),
+        ),
         ("model", fingerprint(&a.tq), fingerprint(&b.tq)),
         ("layout", layout(a), layout(b)),
         ("codebook", codebook(a), codebook(b)),
-        ("source model", fingerprint(&a.source), fingerprint(&b.source)),
+        (
+            "source model",
+            fingerprint(&a.source),
+            fingerprint(&b.source),
+        ),
         ("lanes", a.lanes.to_string(), b.lanes.to_string()),
         (
             "rows",
@@ -243,7 +262,11 @@ impl Journal {
         }
         let io = |e: std::io::Error| Error::io("write the report", path, &e);
         // Locked before it is read: another process may be appending.
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(io)?;
         lock(&file, path)?;
         let Some(mut contents) = Contents::read(path)? else {
             file.set_len(0).map_err(io)?;

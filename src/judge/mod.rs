@@ -310,7 +310,11 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
         .iter()
         .filter(|d| d.strip_start == decoded.strip.rows.start);
     let diagnosis: Vec<_> = in_this_strip.map(|d| &d.diagnosis).collect();
-    Some(Picture::new(decoded.strip.tensor.as_ref()?, &columns, &diagnosis))
+    Some(Picture::new(
+        decoded.strip.tensor.as_ref()?,
+        &columns,
+        &diagnosis,
+    ))
 }
 
 /// The record of a tensor of which nothing is known but what is to be judged.

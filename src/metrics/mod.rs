@@ -204,7 +204,12 @@ use typed;
 ///
 /// # Panics
 /// When the two differ in length or hold no element.
-pub fn compare(lhs_name: LaneName, lhs: Values<'_>, rhs_name: LaneName, rhs: Values<'_>) -> Metrics {
+pub fn compare(
+    lhs_name: LaneName,
+    lhs: Values<'_>,
+    rhs_name: LaneName,
+    rhs: Values<'_>,
+) -> Metrics {
     let mut all = Accumulator::new(lhs_name, rhs_name);
     all.push(lhs, rhs);
     all.finish()

@@ -88,7 +88,12 @@ impl Picture {
         }
         for (name, values) in &outputs.lanes {
             if !matches!(name, LaneName::Source | LaneName::Reference) {
-                comparisons.push(compare(&name.to_string(), Lhs::Values(*values), "reference", *reference));
+                comparisons.push(compare(
+                    &name.to_string(),
+                    Lhs::Values(*values),
+                    "reference",
+                    *reference,
+                ));
             }
         }
         let emulated = diagnosis

@@ -8,6 +8,9 @@ use std::path::Path;
 /// Name and version of the record's form.
 pub const SCHEMA: &str = "tq4-bench/1";
 
+/// Rounds end when every interval is within this of its median.
+pub const INTERVAL: f64 = 0.01;
+
 /// One run of `tq4 bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bench {

@@ -52,9 +52,8 @@ impl ReportPair {
     /// # Errors
     /// The first thing in which their inputs differ: the tensors, their rows or their weights.
     pub fn new(a: &Run, b: &Run) -> Result<Self, String> {
-        let names = |r: &Run| -> Vec<String> {
-            r.tensors.iter().map(|t| t.tensor_base.clone()).collect()
-        };
+        let names =
+            |r: &Run| -> Vec<String> { r.tensors.iter().map(|t| t.tensor_base.clone()).collect() };
         let (ours, theirs) = (names(a), names(b));
         let only = |a: &[String], b: &[String]| a.iter().find(|n| !b.contains(n)).cloned();
         if let Some(name) = only(&ours, &theirs).or_else(|| only(&theirs, &ours)) {
@@ -117,7 +116,10 @@ fn tensor(a: &TensorRecord, b: &TensorRecord) -> Result<TensorPair, String> {
     let pair = |lane: LaneName| {
         let passed = [a, b].map(|t| match ran(t, &lane) {
             Some(_) if lane == LaneName::Reference => Some(true),
-            _ => t.decision_of(&lane).map_or(Verdict::NotRun, |d| d.verdict).passed(),
+            _ => t
+                .decision_of(&lane)
+                .map_or(Verdict::NotRun, |d| d.verdict)
+                .passed(),
         });
         let output_hash = [a, b].map(|t| ran(t, &lane)?.output_hash);
         LanePair {

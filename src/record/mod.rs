@@ -20,7 +20,9 @@ pub(crate) use lane::published as published_name;
 pub use lane::{
     LaneConfig, LaneInfo, LaneKind, LaneName, LaneRecord, OutputType, ShaderVariant, Status,
 };
-pub use summary::{LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise};
+pub use summary::{
+    LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise,
+};
 pub use tensor::{
     CodebookComparison, FwhtBugControl, PlainRecord, PlainStatus, StripDiagnosis, TensorError,
     TensorRecord,

@@ -50,7 +50,10 @@ impl LaneTotals {
             _ if total == 1 => self.reason.clone(),
             Verdict::Passed => format!("{total} of {total} tensors"),
             Verdict::NotRun if count == total => self.reason.clone(),
-            _ => format!("{count} of {total} tensors; {}: {}", self.tensor_base, self.reason),
+            _ => format!(
+                "{count} of {total} tensors; {}: {}",
+                self.tensor_base, self.reason
+            ),
         }
     }
 }

@@ -35,7 +35,11 @@ impl RecordingFile {
         let io = |e: std::io::Error| Error::io("read the recording", path, &e);
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             let place = path.display().to_string();
-            return Err(Error::input("not a regular file", place, "name a recording"));
+            return Err(Error::input(
+                "not a regular file",
+                place,
+                "name a recording",
+            ));
         }
         let mut head = Vec::new();
         std::fs::File::open(path)

@@ -67,18 +67,18 @@ pub struct Recorder {
 impl Recorder {
     /// Records the lane at `index` of the run, all tensors of `job`, into the file at `path`.
     pub fn to_file(path: &Path, job: &Job<'_>, index: usize, info: &LaneInfo) -> Self {
-        Self::new(Place::File(path.to_owned()), job, vec![(index, info.clone())])
+        Self::new(
+            Place::File(path.to_owned()),
+            job,
+            vec![(index, info.clone())],
+        )
     }
 
     /// Records each of `lanes`, by index in the run, into a file of its own for each tensor below `dir`.
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn to_directory(
-        dir: &Path,
-        job: &Job<'_>,
-        lanes: Vec<(usize, LaneInfo)>,
-    ) -> Result<Self> {
+    pub fn to_directory(dir: &Path, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Result<Self> {
         std::fs::create_dir_all(dir)
             .map_err(|e| crate::Error::io("make the directory", dir, &e))?;
         Ok(Self::new(Place::Directory(dir.to_owned()), job, lanes))
@@ -145,7 +145,8 @@ impl Sink for Recorder {
                     identity.tensors = vec![entry(target)];
                 }
                 let path = self.path(&target.base, &info.name);
-                self.open.insert(index, Open::create(&path, &info, identity)?);
+                self.open
+                    .insert(index, Open::create(&path, &info, identity)?);
             }
             let row = decoded.strip.rows.start - target.rows.start;
             let offset = (row * target.shape[1] * 2) as u64;

@@ -114,7 +114,7 @@ impl TopErrors {
 
     fn write(self) -> std::result::Result<Vec<u8>, csv::Error> {
         let mut to = csv::Writer::from_writer(Vec::new());
-        let lane = |l: &LaneName| text(&l.to_string());
+        let lane = |l: &LaneName| cell(&l.to_string());
         let mut head: Vec<String> = ["rank", "tensor", "row", "col"].map(String::from).into();
         head.extend(self.lanes.iter().map(lane));
         head.extend(["lhs", "rhs", "abs", "rel"].map(String::from));
@@ -123,7 +123,7 @@ impl TopErrors {
             for (rank, e) in worst.iter().enumerate() {
                 let place = [rank + 1, e.row, e.col].map(|n| n.to_string());
                 let [rank, row, col] = place;
-                let mut cells = vec![rank, text(base), row, col];
+                let mut cells = vec![rank, cell(base), row, col];
                 let number = |v: &Option<f32>| v.map_or(String::new(), |v| v.to_string());
                 cells.extend(e.values.iter().map(number));
                 let (lhs, rhs) = e.sides;
@@ -138,13 +138,13 @@ impl TopErrors {
 }
 
 /// A cell of text that no spreadsheet takes for a formula.
-fn text(cell: &str) -> String {
-    let guard = if cell.starts_with(['=', '+', '-', '@']) {
+pub(super) fn cell(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
         "'"
     } else {
         ""
     };
-    format!("{guard}{}", printable(cell))
+    format!("{guard}{}", printable(text))
 }
 
 /// The elements of one pair that are further off than `before`, the worst of them.

@@ -1,5 +1,6 @@
 //! Looks: a [`Run`] as JSON, as tables, as Markdown, as a page. Each format is fed from the record alone.
 
+mod bench;
 mod csv;
 mod html;
 mod json;
@@ -11,8 +12,9 @@ mod tests;
 mod view;
 mod words;
 
+pub use bench::{csv as bench_csv, text as bench_text};
 pub use csv::TopErrors;
-pub use html::Page;
+pub use html::{Page, bench_page};
 pub use json::Json;
 pub use markdown::Markdown;
 pub use table::Table;

@@ -4,8 +4,8 @@ use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::{Error, Result};
 use crate::judge::blank;
 use crate::record::{
-    CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize, TensorRecord,
-    Tool,
+    CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
+    TensorRecord, Tool,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -202,7 +202,11 @@ impl<'a> Job<'a> {
     /// Bytes of output and of plain tensors that there are to work on.
     pub fn work(&self) -> u64 {
         let plain = self.plain.iter().map(|n| self.plain_bytes(n));
-        self.targets.iter().map(Target::output_bytes).chain(plain).sum()
+        self.targets
+            .iter()
+            .map(Target::output_bytes)
+            .chain(plain)
+            .sum()
     }
 
     /// Bytes of a tensor that is not quantised; the TQ4 model's where both hold it.
@@ -225,7 +229,10 @@ impl<'a> Job<'a> {
         let model = &self.header.model;
         TensorRecord {
             source_model: model.source.as_ref().map(|m| m.name.clone()),
-            tq_model: model.tq.as_ref().map_or_else(String::new, |m| m.name.clone()),
+            tq_model: model
+                .tq
+                .as_ref()
+                .map_or_else(String::new, |m| m.name.clone()),
             bits: model.bits,
             group_size: model.group_size,
             centroids_config_vs_cuda: model.centroids_config_vs_cuda.clone(),
@@ -244,12 +251,7 @@ fn header(model: Model) -> Header {
 }
 
 /// Some rows of a tensor, with its source's weight checked by the headers alone.
-fn target(
-    model: &TqModel,
-    source: Option<&Checkpoint>,
-    base: &str,
-    asked: Rows,
-) -> Result<Target> {
+fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows) -> Result<Target> {
     let shape = model.info(base)?.shape;
     let rows = rows_of(base, shape[0], asked)?;
     if let Some(source) = source {

@@ -9,10 +9,10 @@ mod pipeline;
 mod plain;
 mod read;
 
+pub use crate::strip::Strip;
 pub use job::{Job, Options, Target};
 pub use pipeline::run;
 pub use read::{TensorSum, same_weights};
-pub use crate::strip::Strip;
 
 use crate::error::Result;
 use crate::lane::Decoded;

@@ -123,7 +123,9 @@ fn judge_all(
         let (target, record) = match item {
             Item::Bad { target, error } => {
                 let target = &job.targets[target];
-                on(Event::Bytes(target.output_bytes() - std::mem::take(&mut done)));
+                on(Event::Bytes(
+                    target.output_bytes() - std::mem::take(&mut done),
+                ));
                 let judge = open.take().unwrap_or_else(|| start(target));
                 (target, judge.bad(&error))
             }

@@ -92,7 +92,9 @@ pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
 
 /// Reads some rows and the source's.
 fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
-    let tensor = job.model.map(|model| model.rows(&target.base, rows.clone()));
+    let tensor = job
+        .model
+        .map(|model| model.rows(&target.base, rows.clone()));
     let tensor = tensor.transpose().map_err(|e| {
         let p = e.problem();
         let place = match rows.start {
@@ -158,7 +160,8 @@ impl TensorSum {
     /// Takes the next rows.
     pub fn add(&mut self, rows: &TqTensor) {
         self.packed.update(rows.packed());
-        self.scales.update(bytemuck::cast_slice::<_, u8>(rows.scales()));
+        self.scales
+            .update(bytemuck::cast_slice::<_, u8>(rows.scales()));
         self.rows += rows.rows();
     }
 

@@ -1,10 +1,14 @@
 //! One self-contained page: no network, no framework, static SVG, light and dark.
 
+mod bench;
+mod bench_plots;
 mod chart;
 mod heat;
 mod overview;
 mod plots;
 mod tensor;
+
+pub use bench::bench_page;
 
 use super::view::{DecisionView, Look, tensor_verdict, verdicts};
 use super::words::{LaneView, plain_problems, totals};

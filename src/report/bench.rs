@@ -1,14 +1,16 @@
-//! Records as tables for people and as CSV.
+//! A benchmark's record as tables for people and as CSV.
 
-use super::baseline::Comparison;
-use super::measure::INTERVAL;
-use super::record::{LaneTimes, Measure, Ratio, Record, ShapeRecord, Speed, Stopped, Verdict};
+use super::csv::cell;
+use super::view::name;
+use super::{Style, lanes_table, table};
 use crate::error::{Error, Result, printable};
-use crate::report::{Style, lanes_table, table, text_cell};
+use crate::record::bench::{
+    BaselineDiff, Bench, Checked, INTERVAL, LaneTimes, Measure, Ratio, ShapeRecord, Speed, Stopped,
+};
 use comfy_table::{CellAlignment, Table};
 
 /// The whole record: each shape's figures, ratios and warnings, then the lanes.
-pub fn text(record: &Record, style: Style) -> String {
+pub fn text(record: &Bench, style: Style) -> String {
     let mut out = String::new();
     for shape in &record.shapes {
         out += &shape_text(shape, style);
@@ -109,12 +111,7 @@ fn shape_text(s: &ShapeRecord, style: Style) -> String {
     out += &format!("{t}{}", gap(style));
     for lane in &s.lanes {
         if let Some(reason) = &lane.reason {
-            out += &format!(
-                "{}: {}{}",
-                printable(&lane.lane),
-                printable(reason),
-                gap(style)
-            );
+            out += &format!("{}: {}{}", name(&lane.lane), printable(reason), gap(style));
         }
     }
     if !s.ratios.is_empty() {
@@ -127,12 +124,12 @@ fn shape_text(s: &ShapeRecord, style: Style) -> String {
 }
 
 fn lane_row(lane: &LaneTimes, elements: u64) -> Vec<String> {
-    let mut row = vec![printable(&lane.lane)];
+    let mut row = vec![name(&lane.lane)];
     row.push(match lane.verdict {
-        Verdict::Verified if lane.equal == elements => "equal".into(),
-        Verdict::Verified => "pass".into(),
-        Verdict::Wrong => "FAIL".into(),
-        Verdict::Broke => "BROKE".into(),
+        Checked::Verified if lane.equal == elements => "equal".into(),
+        Checked::Verified => "pass".into(),
+        Checked::Wrong => "FAIL".into(),
+        Checked::Broke => "BROKE".into(),
     });
     let Some(t) = &lane.times else {
         row.resize(9, "-".into());
@@ -185,7 +182,7 @@ fn digits(v: f64) -> String {
     }
 }
 
-fn comparison_text(c: &Comparison, style: Style) -> String {
+fn comparison_text(c: &BaselineDiff, style: Style) -> String {
     let mut out = String::new();
     if !c.changes.is_empty() {
         let mut t = right_aligned(style, &["against the baseline", "speed ratio", "outcome"]);
@@ -220,7 +217,7 @@ fn comparison_text(c: &Comparison, style: Style) -> String {
 ///
 /// # Errors
 /// When a line cannot be written.
-pub fn csv(record: &Record) -> Result<Vec<u8>> {
+pub fn csv(record: &Bench) -> Result<Vec<u8>> {
     let failed = |e: ::csv::Error| Error::input(format!("cannot write CSV: {e}"), "--csv", "");
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer
@@ -251,21 +248,21 @@ pub fn csv(record: &Record) -> Result<Vec<u8>> {
         for lane in &s.lanes {
             let about = record.lanes.iter().find(|l| l.name == lane.lane);
             let head = [
-                text_cell(&s.name),
+                cell(&s.name),
                 s.shape[0].to_string(),
                 s.shape[1].to_string(),
                 s.bits.to_string(),
                 s.group_size.to_string(),
-                text_cell(&lane.lane),
-                text_cell(about.and_then(|l| l.device.as_deref()).unwrap_or_default()),
+                cell(&lane.lane.to_string()),
+                cell(about.and_then(|l| l.device.as_deref()).unwrap_or_default()),
                 about
                     .and_then(|l| l.software)
                     .unwrap_or_default()
                     .to_string(),
                 match lane.verdict {
-                    Verdict::Verified => "verified",
-                    Verdict::Wrong => "wrong",
-                    Verdict::Broke => "broke",
+                    Checked::Verified => "verified",
+                    Checked::Wrong => "wrong",
+                    Checked::Broke => "broke",
                 }
                 .to_owned(),
             ];
@@ -281,7 +278,7 @@ pub fn csv(record: &Record) -> Result<Vec<u8>> {
                 let mut row: Vec<String> = head.clone().into();
                 row.extend([
                     measure.name().to_owned(),
-                    text_cell(&speed.clock),
+                    cell(&speed.clock),
                     s.rounds.to_string(),
                     speed.median_s.to_string(),
                     speed.mad_s.to_string(),
