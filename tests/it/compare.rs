@@ -1,0 +1,593 @@
+//! `tq4 record` and `tq4 compare`: outputs of machines that never meet.
+
+use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
+use crate::support::{not_run, standin};
+use half::bf16;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use safetensors::Dtype;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tq4::backend::{Backend, Cost, Device, OutMut, cpu::Cpu};
+use tq4::checkpoint::{Config, TqModel, write_tq_model};
+use tq4::codebook::Codebook;
+use tq4::recording::{Kind, RecordingFile, Selected, Side, compare_pair, record};
+use tq4::synthetic::{self, Scales};
+use tq4::tensor::{Layout, TqTensor};
+
+const BASE: &str = "synthetic";
+
+/// A model of one tensor, `[64, 1024]` in groups of 128: 512 groups.
+fn model(dir: &Path) -> PathBuf {
+    let layout = Layout::new(4, 128).unwrap();
+    let tensor =
+        synthetic::tensor(&mut synthetic::Rng::new(3), layout, 64, 1024, Scales::Usual).unwrap();
+    let codebook = std::sync::Arc::new(Codebook::lloyd_max(4, 128));
+    let path = dir.join("model");
+    write_tq_model(&path, &Config { layout, codebook }, &[tensor]).unwrap();
+    path
+}
+
+/// The reference, changed: what is given is the element's number and its value.
+struct Altered<F>(Device, F);
+
+impl<F: Fn(usize, f32) -> bf16 + Send> Backend for Altered<F> {
+    fn device(&self) -> &Device {
+        &self.0
+    }
+
+    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> tq4::Result<Cost> {
+        let OutMut::Bf16(out) = out else {
+            panic!("BF16 is asked for")
+        };
+        for (i, v) in tq4::reference::dequantize(tensor).into_iter().enumerate() {
+            out[i] = (self.1)(i, v);
+        }
+        Ok(Cost::default())
+    }
+}
+
+/// Records what `f` makes of the reference, as lane `name`.
+fn recorded(model: &Path, name: &str, kind: Kind, f: impl Fn(usize, f32) -> bf16 + Send) -> String {
+    let device = Device {
+        lane: name.into(),
+        device: "a test".into(),
+        ..Cpu::new().device().clone()
+    };
+    let model = TqModel::open(model).unwrap();
+    let selected: Vec<Selected> = model
+        .bases()
+        .map(|b| Selected {
+            tensor_base: b.to_owned(),
+            rows: 0..model.info(b).unwrap().shape[0],
+        })
+        .collect();
+    let dir = model.checkpoint().dir().parent().unwrap();
+    let path = dir.join(format!("{name}-{kind:?}.safetensors"));
+    let mut lane = Altered(device, f);
+    record(
+        &path,
+        kind,
+        &model,
+        "m",
+        &selected,
+        &mut lane,
+        &mut |_, _| (),
+    )
+    .unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn compare(args: &[&str]) -> Output {
+    tq4(&[&["compare"], args].concat())
+}
+
+fn json(out: &Output) -> Value {
+    let text = stdout(out);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", stderr(out)))
+}
+
+fn right(_: usize, v: f32) -> bf16 {
+    bf16::from_f32(v)
+}
+
+fn truncated(_: usize, v: f32) -> bf16 {
+    bf16::from_bits((v.to_bits() >> 16) as u16)
+}
+
+/// One step of BF16 away in one element of 2,000.
+fn last_bit(i: usize, v: f32) -> bf16 {
+    let v = bf16::from_f32(v);
+    bf16::from_bits(v.to_bits() + u16::from(i % 2000 == 7))
+}
+
+/// Wrong in group 5 of row 9.
+fn one_group(i: usize, v: f32) -> bf16 {
+    let wrong = i / 128 == 9 * 8 + 5;
+    bf16::from_f32(if wrong { -v } else { v })
+}
+
+fn one_nan(i: usize, v: f32) -> bf16 {
+    if i == 40_000 {
+        bf16::NAN
+    } else {
+        bf16::from_f32(v)
+    }
+}
+
+#[test]
+fn outputs_and_digests_pass_and_fail_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    type Alter = fn(usize, f32) -> bf16;
+    let cases: [(&str, Alter, bool); 5] = [
+        ("right", right, true),
+        ("last_bit", last_bit, true),
+        ("truncated", truncated, false),
+        ("one_group", one_group, false),
+        ("one_nan", one_nan, false),
+    ];
+    for kind in [Kind::Full, Kind::Digest] {
+        let good = recorded(&model, "cuda", kind, right);
+        for (name, f, passes) in cases {
+            let other = recorded(&model, name, kind, f);
+            let out = compare(&[&other, &good, "--format", "json"]);
+            let report = json(&out);
+            let decision = &report["tensors"][0]["decision"];
+            assert_eq!(decision["passed"], passes, "{name} {kind:?} {decision}");
+            assert_eq!(
+                out.status.code(),
+                Some(i32::from(!passes)),
+                "{name} {kind:?}"
+            );
+            let word = if passes { "matches" } else { "differs_from" };
+            assert_eq!(decision["decision"], format!("{name}_{word}_cuda"));
+        }
+    }
+}
+
+#[test]
+fn a_digest_says_which_groups_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let good = recorded(&model, "cuda", Kind::Digest, right);
+    let bad = recorded(&model, "wgpu", Kind::Digest, one_group);
+    let out = compare(&[&bad, &good]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = stdout(&out);
+    assert!(
+        text.contains("wgpu vs cuda: 1 of 512 groups differ, the first from row 9 group 5"),
+        "{text}"
+    );
+    let report = json(&compare(&[&bad, &good, "--format", "json"]));
+    let blocks = &report["tensors"][0]["blocks"];
+    assert_eq!(
+        blocks["worst"],
+        serde_json::json!({"row": 9, "group": 5, "groups": 1})
+    );
+    // Negated, the group differs by twice its size; four sketches tell it within some tens of percent.
+    let ratio = blocks["max_block_ratio"].as_f64().unwrap();
+    assert!((0.5..4.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_digest_goes_against_values_and_against_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    let values = recorded(&model, "cuda", Kind::Full, last_bit);
+    let digest = recorded(&model, "wgpu", Kind::Digest, last_bit);
+    let report = json(&compare(&[&values, &digest, "--format", "json"]));
+    assert_eq!(report["tensors"][0]["blocks"]["differ"], 0);
+    assert_eq!(report["tensors"][0]["decision"]["passed"], true);
+    let out = compare(&[&values, &digest, "--tq-model", tq, "--format", "json"]);
+    assert_eq!(out.status.code(), Some(0));
+    let names: Vec<Value> = json(&out)["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["decision"]["decision"].clone())
+        .collect();
+    let expected = [
+        "cuda_matches_reference",
+        "wgpu_matches_reference",
+        "cuda_matches_wgpu",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn with_the_model_values_get_the_report_of_validate_and_a_diagnosis() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    let good = recorded(&model, "cuda", Kind::Full, right);
+    let bad = recorded(&model, "wgpu", Kind::Full, truncated);
+    let out = compare(&[&good, &bad, "--tq-model", tq, "--format", "json"]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let report = json(&out);
+    assert_eq!(
+        report["decision"],
+        "cuda_dequant_matches_reference_with_bf16_rounding"
+    );
+    let pairs: Vec<String> = report["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| {
+            format!(
+                "{} {}",
+                m["lhs"].as_str().unwrap(),
+                m["rhs"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert!(
+        pairs.contains(&"wgpu_dequant cuda_dequant".to_owned()),
+        "{pairs:?}"
+    );
+    assert_eq!(report["diagnosis"][0]["lane"], "wgpu");
+    assert_eq!(report["diagnosis"][0]["explained"], true);
+    // The same figures as validate gives for the same files.
+    let (a, b) = (format!("cuda={good}"), format!("wgpu={bad}"));
+    let validated = tq4(&[
+        "validate",
+        "--tq-model",
+        tq,
+        "--recording",
+        &a,
+        "--recording",
+        &b,
+        "--format",
+        "json",
+    ]);
+    let validated = json(&validated);
+    for key in ["metrics", "decisions", "diagnosis", "decision"] {
+        assert_eq!(report[key], validated[key], "{key}");
+    }
+}
+
+#[test]
+fn what_is_not_of_the_same_input_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, change: &dyn Fn(&mut Model)| {
+        let path = dir.path().join(name);
+        let mut model = Model::valid();
+        change(&mut model);
+        model.write(&path);
+        path
+    };
+    let record = |model: &Path, name: &str, more: &[&str]| {
+        let out = dir.path().join(format!("{name}.safetensors"));
+        let (tq, path) = (model.to_str().unwrap(), out.to_str().unwrap());
+        let mut args = vec![
+            "record",
+            "--tq-model",
+            tq,
+            "--lane",
+            "reference",
+            "--output",
+            path,
+        ];
+        args.extend(if more.is_empty() { &["--all"] } else { more });
+        let run = tq4(&args);
+        assert!(run.status.success(), "{}", stderr(&run));
+        path.to_owned()
+    };
+    let plain = write("plain", &|_| ());
+    let one = record(&plain, "one", &[]);
+    let sign = write("sign", &|m| {
+        m.tensors.get_mut("a.up_proj.tq_signs").unwrap().data[3] ^= 0xFE;
+    });
+    let scale = write("scale", &|m| {
+        m.tensors.get_mut("a.up_proj.tq_scales").unwrap().data[0] ^= 1;
+    });
+    let code = write("code", &|m| {
+        m.tensors.get_mut("a.gate_proj.tq_packed").unwrap().data[0] ^= 1;
+    });
+    let book = write("book", &|m| {
+        m.config.as_mut().unwrap()["centroids"][15] = 0.5.into();
+    });
+    for (other, what) in [
+        (record(&sign, "r-sign", &[]), "checksum of tensor a.up_proj"),
+        (
+            record(&scale, "r-scale", &[]),
+            "checksum of tensor a.up_proj",
+        ),
+        (
+            record(&code, "r-code", &[]),
+            "checksum of tensor a.gate_proj",
+        ),
+        (record(&book, "r-book", &[]), "codebook"),
+        (
+            record(&plain, "r-few", &["--tensor-base", "a.up_proj"]),
+            "tensors: a.gate_proj is in one",
+        ),
+        (
+            record(&plain, "r-rows", &["--all", "--row-count", "3"]),
+            "rows 0..6 of 256 columns and rows 0..3",
+        ),
+        (
+            record(&sign, "r-digest", &["--all", "--digest"]),
+            "checksum of tensor a.up_proj",
+        ),
+    ] {
+        let out = compare(&[&one, &other]);
+        assert_eq!(out.status.code(), Some(2), "{other}: {}", stdout(&out));
+        let error = stderr(&out);
+        assert!(error.contains("not of the same input: "), "{error}");
+        assert!(error.contains(what), "{error}");
+    }
+    // Against a model as well.
+    let out = compare(&[
+        &one,
+        "--lane",
+        "reference",
+        "--tq-model",
+        code.to_str().unwrap(),
+    ]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("checksum of tensor a.gate_proj"),
+        "{}",
+        stderr(&out)
+    );
+    // Another tensor in the model does no harm, but is said.
+    let more = write("more", &|m| {
+        m.set("b.norm", "weight", Dtype::U8, &[1], vec![1])
+    });
+    let other = record(&more, "r-more", &[]);
+    let out = compare(&[&one, &other]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(
+        stdout(&out).contains("these tensors are the same in both"),
+        "{}",
+        stdout(&out)
+    );
+}
+
+#[test]
+fn a_recording_goes_against_a_lane_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    for kind in [Kind::Full, Kind::Digest] {
+        let file = recorded(&model, "cuda", kind, right);
+        let args = [
+            &file,
+            "--lane",
+            "wgpu",
+            "--tq-model",
+            tq,
+            "--format",
+            "json",
+        ];
+        let out = compare(&args);
+        if out.status.code() == Some(3) {
+            return not_run("comparing with a wgpu lane", &stderr(&out));
+        }
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let report = json(&out);
+        let lanes = report["lanes"].as_array().unwrap();
+        let status = |name: &str| {
+            let lane = lanes.iter().find(|l| l["name"] == name);
+            lane.map(|l| l["status"].clone())
+        };
+        assert_eq!(status("wgpu"), Some("ran".into()), "{kind:?}");
+        assert_eq!(status("cuda"), Some("recorded".into()), "{kind:?}");
+    }
+    let file = recorded(&model, "cuda", Kind::Full, right);
+    for (args, what) in [
+        (
+            vec![file.as_str()],
+            "one recording found, expected two, or --lane",
+        ),
+        (
+            vec![&file, &file, "--lane", "cuda", "--tq-model", tq],
+            "two recordings and a lane",
+        ),
+    ] {
+        let out = compare(&args);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(stderr(&out).contains(what), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn a_recording_goes_against_a_cuda_lane_that_is_right_wrong_or_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    let file = recorded(&model, "cuda", Kind::Full, right);
+    let args = ["compare", &file, "--lane", "cuda", "--tq-model", tq];
+    for (driver, code, said) in [
+        (standin::right(), 0, ""),
+        (standin::wrong(), 1, ""),
+        (standin::empty(), 3, "the CUDA driver has no function"),
+    ] {
+        let Some(driver) = driver else { return };
+        let out = standin::tq4(driver, &args);
+        assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
+        assert!(stderr(&out).contains(said), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn the_published_dump_is_a_recording() {
+    let Some(seed) = seed_case() else { return };
+    let tq = seed.join("tq-model");
+    let dump = seed.join("arle-cuda-dequant.json");
+    let (tq, dump) = (tq.to_str().unwrap(), dump.to_str().unwrap());
+    let given = format!("cuda={dump}");
+    let out = compare(&[
+        &given,
+        "--lane",
+        "reference",
+        "--tq-model",
+        tq,
+        "--format",
+        "json",
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert_eq!(
+        json(&out)["decision"],
+        "cuda_dequant_matches_reference_with_bf16_rounding"
+    );
+    let out = compare(&[&given, "--lane", "reference", "--tq-model", tq]);
+    assert!(
+        stdout(&out).contains("cuda holds no checksum of its input"),
+        "{}",
+        stdout(&out)
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let mine = dir.path().join("mine.safetensors");
+    let mine = mine.to_str().unwrap();
+    let run = tq4(&[
+        "record",
+        "--tq-model",
+        tq,
+        "--all",
+        "--lane",
+        "reference",
+        "--digest",
+        "--output",
+        mine,
+    ]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let report = json(&compare(&[&given, mine, "--format", "json"]));
+    let blocks = &report["tensors"][0]["blocks"];
+    // Four elements are one step off, in as many groups.
+    assert_eq!(
+        (&blocks["differ"], &blocks["blocks"]),
+        (&4.into(), &256.into())
+    );
+    assert_eq!(report["tensors"][0]["decision"]["passed"], true);
+}
+
+#[test]
+fn nothing_is_written_over_what_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let tq = model.to_str().unwrap();
+    let weights = model.join("model.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    let out = tq4(&[
+        "record",
+        "--tq-model",
+        tq,
+        "--all",
+        "--lane",
+        "reference",
+        "--output",
+        weights.to_str().unwrap(),
+    ]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("written into the input"),
+        "{}",
+        stderr(&out)
+    );
+    assert_eq!(std::fs::read(&weights).unwrap(), before);
+    let file = recorded(&model, "cuda", Kind::Full, right);
+    let before = std::fs::read(&file).unwrap();
+    let out = compare(&[&file, &file, "--report", &file]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("written into the input"),
+        "{}",
+        stderr(&out)
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn no_damage_makes_the_reader_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let good = [Kind::Full, Kind::Digest]
+        .map(|kind| std::fs::read(recorded(&model, "cuda", kind, right)).unwrap());
+    let path = dir.path().join("damaged.safetensors");
+    let strategy = (
+        0..2usize,
+        prop::collection::vec((0..1500usize, any::<u8>()), 1..4),
+        prop::option::of(0..2000usize),
+    );
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
+    runner
+        .run(&strategy, |(which, flips, cut)| {
+            let mut bytes = good[which].clone();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.unwrap_or(bytes.len()));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = RecordingFile::open(&path) {
+                // What opens can be read whole, and equals itself.
+                for entry in &file.identity().tensors {
+                    let cut = file.cut(&entry.tensor_base);
+                    let (mut a, mut b) = (Side::File(&file), Side::File(&file));
+                    let same = compare_pair(entry, cut, ("a", &mut a), ("b", &mut b)).unwrap();
+                    prop_assert_eq!(same.metrics.bit_equal, same.metrics.elements);
+                }
+                prop_assert_eq!(file.identity().difference(file.identity()), None);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn damaged_recordings_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path());
+    let path = dir.path().join("damaged.safetensors");
+    for kind in [Kind::Full, Kind::Digest] {
+        let good = std::fs::read(recorded(&model, "cuda", kind, right)).unwrap();
+        let text = |from: &str, to: &str| {
+            let head = String::from_utf8_lossy(&good[8..]).into_owned();
+            assert_eq!(from.len(), to.len());
+            let at = head
+                .find(from)
+                .unwrap_or_else(|| panic!("{from} in {head:.300}"));
+            let mut bytes = good.clone();
+            bytes[8 + at..8 + at + to.len()].copy_from_slice(to.as_bytes());
+            bytes
+        };
+        let damaged = [
+            good[..good.len() - 1].to_vec(),
+            good[..100].to_vec(),
+            text("tq4-recording-2", "tq4-recording-9"),
+            text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[99,1024]"#),
+            text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[0,10240]"#),
+            text(r#"\"row_start\":0"#, r#"\"row_start\":x"#),
+            text(
+                r#"\"tensor_base\":\"synthetic"#,
+                r#"\"tensor_base\":\"synthetik"#,
+            ),
+        ];
+        for (i, bytes) in damaged.iter().enumerate() {
+            std::fs::write(&path, bytes).unwrap();
+            let out = compare(&[path.to_str().unwrap(), path.to_str().unwrap()]);
+            assert_eq!(out.status.code(), Some(2), "{kind:?} {i}: {}", stdout(&out));
+            assert!(stderr(&out).starts_with("error: "), "{}", stderr(&out));
+        }
+    }
+    // A digest is no stand-in: it holds no values.
+    let digest = recorded(&model, "cuda", Kind::Digest, right);
+    let given = format!("cuda={digest}");
+    let out = tq4(&[
+        "validate",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--recording",
+        &given,
+    ]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("a digest holds no values"),
+        "{}",
+        stderr(&out)
+    );
+    assert!(TqModel::open(&model).unwrap().bases().eq([BASE]));
+}

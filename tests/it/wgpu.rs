@@ -1,0 +1,585 @@
+//! The wgpu lane against the reference, on every adapter of this machine and on SwiftShader.
+
+use crate::support::lane::{check, check_all, layouts, random_tensors};
+use crate::support::{REQUIRE, again, not_run};
+use tq4::Error;
+use tq4::backend::wgpu::{AdapterInfo, Options, SHADER, Select, Wgpu, list, variant};
+use tq4::backend::{Backend, Cost, OutMut, dequantize_bf16};
+use tq4::synthetic::{self, Rng, Scales};
+use tq4::tensor::Layout;
+
+/// Adapters of this machine; says so when there is none.
+fn adapters() -> Vec<AdapterInfo> {
+    let all = list();
+    if all.is_empty() {
+        not_run(
+            "wgpu",
+            "no adapter (Debian: mesa-vulkan-drivers libvulkan1)",
+        );
+    }
+    all
+}
+
+/// The variants of the shader that an adapter runs; says so when it is one only.
+fn variants(a: &AdapterInfo) -> Vec<bool> {
+    if a.subgroups {
+        return vec![false, true];
+    }
+    not_run("the shader with subgroups", &format!("{} has none", a.name));
+    vec![false]
+}
+
+fn open(index: usize, subgroups: bool, change: impl Fn(&mut Options)) -> Wgpu {
+    let mut options = Options {
+        adapter: Select::Index(index),
+        subgroups: Some(subgroups),
+        ..Default::default()
+    };
+    change(&mut options);
+    Wgpu::open(&options, "wgpu").unwrap_or_else(|e| panic!("adapter {index}: {e}"))
+}
+
+/// Every adapter with every variant, opened.
+fn each(change: impl Fn(&mut Options), mut test: impl FnMut(&str, &mut Wgpu)) {
+    for a in adapters() {
+        for subgroups in variants(&a) {
+            let mut lane = open(a.index, subgroups, &change);
+            let name = format!("{}, {}", a.name, lane.device().kernel_variant);
+            eprintln!("on {name}");
+            test(&name, &mut lane);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_random_tensors_match_the_reference() {
+    let tensors = random_tensors(11, 100);
+    each(
+        |_| (),
+        |name, lane| check_all(lane, &tensors).unwrap_or_else(|e| panic!("{name}: {e}")),
+    );
+}
+
+#[test]
+fn the_variant_with_subgroups_runs_where_there_are_some() {
+    for a in adapters() {
+        let options = Options {
+            adapter: Select::Index(a.index),
+            ..Default::default()
+        };
+        let chosen = Wgpu::open(&options, "wgpu").unwrap();
+        let of = |subgroups| open(a.index, subgroups, |_| ());
+        assert_eq!(of(false).device().kernel_variant, "workgroup memory");
+        if a.subgroups {
+            assert_eq!(chosen.device(), of(true).device());
+            let variant = chosen.device().kernel_variant.clone();
+            let reach: u32 = variant
+                .strip_prefix("subgroups, reach ")
+                .unwrap_or_else(|| panic!("{variant}"))
+                .parse()
+                .unwrap();
+            assert!(reach.is_power_of_two() && (2..=32).contains(&reach));
+            assert!(reach <= a.subgroup_sizes[1]);
+            assert_ne!(
+                chosen.device().kernel_checksum,
+                of(false).device().kernel_checksum
+            );
+        } else {
+            assert_eq!(chosen.device(), of(false).device());
+        }
+    }
+}
+
+#[test]
+fn small_limits_cut_a_tensor_into_chunks_that_match() {
+    // 4096 bytes hold 16 groups of 128 BF16, 8 of f32; 1 x 1 workgroups hold 1024 elements.
+    for (bytes, workgroups) in [(4096, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (6000, 3)] {
+        let tensors = random_tensors(12, 24);
+        each(
+            |o| {
+                o.max_chunk_bytes = Some(bytes);
+                o.max_workgroups = Some(workgroups);
+            },
+            |name, lane| {
+                check_all(lane, &tensors)
+                    .unwrap_or_else(|e| panic!("{name}, {bytes} bytes, {workgroups}: {e}"));
+            },
+        );
+    }
+}
+
+/// What a call costs is known in advance.
+#[test]
+fn launches_bytes_and_allocations_are_counted_exactly() {
+    let layout = Layout::new(4, 128).unwrap();
+    let t = synthetic::tensor(&mut Rng::new(1), layout, 33, 1024, Scales::Usual).unwrap();
+    let groups = 33 * 8;
+    // Codes and scales once, the result once; signs and 80 bytes of parameters with every launch.
+    let bytes = |launches: u64| groups * (64 + 2 + 256) + launches * (1024 + 80);
+    for (max_chunk_bytes, launches) in [(None, 1), (Some(4096), 17)] {
+        each(
+            |o| o.max_chunk_bytes = max_chunk_bytes,
+            |name, lane| {
+                let mut out = vec![half::bf16::ZERO; t.elements()];
+                let counts = |c: Cost| (c.launches, c.bytes_copied, c.allocations);
+                let call = |lane: &mut Wgpu, out: &mut [half::bf16]| {
+                    counts(lane.dequantize(&t, OutMut::Bf16(out)).unwrap())
+                };
+                let copied = bytes(u64::from(launches));
+                // Parameters, codes, scales, signs, the result and what the host reads.
+                assert_eq!(call(lane, &mut out), (launches, copied, 6), "{name}");
+                assert_eq!(call(lane, &mut out), (launches, copied, 0), "{name}");
+                let timed = lane.timing().unwrap().end_to_end(&t, &mut out).unwrap();
+                assert_eq!(counts(timed), (launches, copied, 0), "{name}");
+                // Twice the result takes two new buffers.
+                let mut wide = vec![0.0; t.elements()];
+                let cost = lane.dequantize(&t, OutMut::F32(&mut wide)).unwrap();
+                if max_chunk_bytes.is_none() {
+                    assert_eq!((cost.launches, cost.allocations), (1, 2), "{name}");
+                } else {
+                    assert_eq!((cost.launches, cost.allocations), (33, 0), "{name}");
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_loaded_tensor_gives_the_same_result_as_a_call() {
+    let tensors = random_tensors(15, 24);
+    for max_chunk_bytes in [None, Some(12_000)] {
+        each(
+            |o| o.max_chunk_bytes = max_chunk_bytes,
+            |name, lane| {
+                for t in &tensors {
+                    let expected = dequantize_bf16(lane, t).unwrap();
+                    let timing = lane.timing().unwrap();
+                    timing.load(t, 2, 1 << 16).unwrap();
+                    let mut out = vec![half::bf16::ZERO; t.elements()];
+                    timing.read(1, &mut out).unwrap();
+                    let poison = half::bf16::from_bits(tq4::backend::POISON_BF16);
+                    assert!(
+                        out.iter().all(|v| v.to_bits() == poison.to_bits()),
+                        "{name}"
+                    );
+                    for set in [0, 1] {
+                        let timed = timing.kernel(set).unwrap();
+                        assert!(timed.wall > std::time::Duration::ZERO);
+                        timing.read(set, &mut out).unwrap();
+                        let same = out
+                            .iter()
+                            .zip(&expected)
+                            .all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{name}, set {set}");
+                    }
+                    timing.copy().unwrap();
+                    timing.unload();
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_tensor_beyond_the_binding_limit_and_65535_groups_goes_through() {
+    let layout = Layout::new(4, 32).unwrap();
+    // 36 Mi elements: 1.1 million groups, 144 MiB of f32; llvmpipe binds 128 MiB at most.
+    let t = synthetic::tensor(&mut Rng::new(2), layout, 9001, 4096, Scales::Usual).unwrap();
+    // One variant: how a tensor is cut does not depend on it.
+    for a in adapters() {
+        let mut lane = open(a.index, a.subgroups, |_| ());
+        check(&mut lane, &t).unwrap_or_else(|e| panic!("{}: {e}", a.name));
+    }
+}
+
+/// Each line of the shader that computes, broken in one way; all must be caught.
+const MUTATIONS: &[(&str, &str, &str)] = &[
+    ("lower minus upper", "hi = a - hi;", "hi = hi - a;"),
+    ("stride 1, first pair", "lo.x - lo.y", "lo.y - lo.x"),
+    (
+        "stride 1, second pair",
+        "hi.z - hi.w);\n    lo",
+        "hi.z + hi.w);\n    lo",
+    ),
+    ("stride 2, first pair", "lo.x - lo.z", "lo.z - lo.x"),
+    (
+        "stride 2, second pair",
+        "hi.y - hi.w);\n    let a",
+        "hi.y + hi.w);\n    let a",
+    ),
+    ("stride 4 dropped", "lo = a + hi;", "lo = a;"),
+    (
+        "upper lane sign across invocations",
+        "select(1.0, -1.0, upper)",
+        "select(-1.0, 1.0, upper)",
+    ),
+    (
+        "lower minus upper across invocations",
+        "return other + mine",
+        "return other - mine",
+    ),
+    (
+        "first shuffled stage dropped",
+        "stride = 1u;",
+        "stride = 2u;",
+    ),
+    (
+        "last shuffled stage dropped",
+        "stride < min(REACH, lanes_per_group)",
+        "2u * stride < min(REACH, lanes_per_group)",
+    ),
+    (
+        "shuffles beyond the group",
+        "min(REACH, lanes_per_group)",
+        "REACH",
+    ),
+    (
+        "shuffled stages alike in all invocations",
+        "!= 0u;\n        lo = butterfly",
+        "== 1000u;\n        lo = butterfly",
+    ),
+    (
+        "partner by shuffle, low",
+        "subgroupShuffleXor(lo, stride)",
+        "subgroupShuffleXor(hi, stride)",
+    ),
+    (
+        "partner by shuffle, high",
+        "subgroupShuffleXor(hi, stride)",
+        "subgroupShuffleXor(lo, stride)",
+    ),
+    (
+        "products not handed over, low",
+        "lo = subgroupShuffleXor(lo, 1u);",
+        "",
+    ),
+    (
+        "products not handed over, high",
+        "hi = subgroupShuffleXor(hi, 1u);",
+        "",
+    ),
+    (
+        "products written to the wrong half, low",
+        "exchange[neighbour] = lo;",
+        "exchange[neighbour] = hi;",
+    ),
+    (
+        "products written to the wrong half, high",
+        "exchange[INVOCATIONS + neighbour] = hi;",
+        "exchange[INVOCATIONS + neighbour] = lo;",
+    ),
+    (
+        "products not read back, low",
+        "lo = exchange[lane];",
+        "lo = exchange[neighbour];",
+    ),
+    (
+        "products not read back, high",
+        "hi = exchange[INVOCATIONS + lane];",
+        "hi = exchange[INVOCATIONS + neighbour];",
+    ),
+    ("a stage dropped", "stride = REACH;", "stride = 2u * REACH;"),
+    (
+        "the last stage dropped",
+        "stride = REACH; stride < lanes_per_group",
+        "stride = REACH; 2u * stride < lanes_per_group",
+    ),
+    (
+        "stages alike in all invocations",
+        "!= 0u;\n        exchange",
+        "== 1000u;\n        exchange",
+    ),
+    (
+        "stage written wrongly, low",
+        "exchange[half + lane] = lo;",
+        "exchange[half + lane] = hi;",
+    ),
+    (
+        "stage written wrongly, high",
+        "exchange[half + INVOCATIONS + lane] = hi;",
+        "exchange[half + INVOCATIONS + lane] = lo;",
+    ),
+    (
+        "no barrier in a stage",
+        "workgroupBarrier();\n        lo",
+        "lo",
+    ),
+    (
+        "wrong partner, low",
+        "exchange[half + (lane ^ stride)]",
+        "exchange[half + lane]",
+    ),
+    (
+        "wrong partner, high",
+        "exchange[half + INVOCATIONS + (lane ^ stride)]",
+        "exchange[half + INVOCATIONS + lane]",
+    ),
+    ("halves not taken in turn", "half ^= HALF;", ""),
+    (
+        "centroids out of order",
+        "params.centroids[lane >> 2u][lane & 3u]",
+        "params.centroids[lane & 3u][lane >> 2u]",
+    ),
+    ("half of the table", "if lane < 16u {", "if lane < 8u {"),
+    (
+        "no barrier after the table",
+        "workgroupBarrier();\n\n    let lanes",
+        "let lanes",
+    ),
+    (
+        "nibbles swapped",
+        "centroid(codes & mask),\n        centroid((codes >> STORED_BITS) & mask)",
+        "centroid((codes >> STORED_BITS) & mask),\n        centroid(codes & mask)",
+    ),
+    (
+        "high codes",
+        "centroids_of(codes >> (4u * STORED_BITS))",
+        "centroids_of(codes)",
+    ),
+    ("2-bit half word", ">> (16u * (eight & 1u))", ""),
+    (
+        "neighbour's scale",
+        "(16u * (decoded & 1u))",
+        "(16u * (1u - (decoded & 1u)))",
+    ),
+    ("scale omitted, low", "c_lo * scale", "c_lo"),
+    ("scale omitted, high", "c_hi * scale", "c_hi"),
+    (
+        "f16 subnormals flushed",
+        "f32(mantissa) * 5.9604644775390625e-8",
+        "0.0",
+    ),
+    ("f16 bias", "exponent + 112u", "exponent + 111u"),
+    ("f16 mantissa", "mantissa << 13u", "mantissa << 12u"),
+    ("1/sqrt(n) omitted", "hi * INV_SQRT_N", "hi"),
+    (
+        "signs omitted",
+        "lo * INV_SQRT_N * signs_of(signs[sign_word])",
+        "lo * INV_SQRT_N",
+    ),
+    (
+        "signs of the neighbour",
+        "signs[sign_word + 1u]",
+        "signs[sign_word]",
+    ),
+    (
+        "signs out of order",
+        "word << 24u, word << 16u",
+        "word << 16u, word << 24u",
+    ),
+    (
+        "signs of another group",
+        "params.first_group + min(group, last)",
+        "min(group, last)",
+    ),
+    ("signs of the row", "% params.groups_per_row", "% 1u"),
+    (
+        "truncation",
+        "bits + 0x7fffu + ((bits >> 16u) & 1u)",
+        "bits",
+    ),
+    ("round half up", "0x7fffu + ((bits >> 16u) & 1u)", "0x8000u"),
+    (
+        "BF16 pair order",
+        "round_bf16(hi.x) | (round_bf16(hi.y) << 16u)",
+        "round_bf16(hi.y) | (round_bf16(hi.x) << 16u)",
+    ),
+    (
+        "f32 halves",
+        "result[2u * index + 1u]",
+        "result[2u * index]",
+    ),
+    ("tail unwritten", "if group <= last {", "if group < last {"),
+    (
+        "decoded group clamped wrong",
+        "let last = params.groups - 1u;",
+        "let last = params.groups - 2u;",
+    ),
+    (
+        "second grid dimension",
+        "workgroup.y * params.workgroups_x + workgroup.x",
+        "workgroup.x",
+    ),
+];
+
+#[test]
+fn every_mutation_of_the_shader_is_caught() {
+    let Some(a) = adapters().into_iter().next() else {
+        return;
+    };
+    // Small grids and chunks, so that the lines which serve them are exercised as well.
+    let mut tensors = random_tensors(13, 24);
+    tensors.push(ties());
+    let mut missed = Vec::new();
+    for (what, from, to) in MUTATIONS {
+        assert!(
+            SHADER.contains(from),
+            "{what}: the shader no longer has {from:?}"
+        );
+        let mutated = SHADER.replace(from, to);
+        let untried = variants(&a)
+            .iter()
+            .all(|s| variant(&mutated, *s) == variant(SHADER, *s));
+        assert!(!untried || !a.subgroups, "{what}: no variant has it");
+        for subgroups in variants(&a) {
+            if variant(&mutated, subgroups) == variant(SHADER, subgroups) {
+                continue;
+            }
+            let lane = Wgpu::open(
+                &Options {
+                    adapter: Select::Index(a.index),
+                    subgroups: Some(subgroups),
+                    shader: Some(mutated.clone()),
+                    max_workgroups: Some(3),
+                    max_chunk_bytes: Some(12_000),
+                    ..Default::default()
+                },
+                "wgpu",
+            );
+            let caught = match lane {
+                // No group is smaller than 4 invocations: this changes nothing there.
+                Ok(lane)
+                    if *what == "shuffles beyond the group"
+                        && lane.device().kernel_variant == "subgroups, reach 4" =>
+                {
+                    continue;
+                }
+                Ok(mut lane) => check_all(&mut lane, &tensors).is_err(),
+                Err(e) => panic!("{what}: the mutation does not compile, which shows nothing: {e}"),
+            };
+            if !caught {
+                missed.push((what, subgroups));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// Outputs that lie halfway between two BF16 values: one group per row, every centroid a small
+/// integer and 1/sqrt(n) a power of two, so that sums have few bits more than BF16.
+fn ties() -> tq4::tensor::TqTensor<'static> {
+    use tq4::codebook::Codebook;
+    use tq4::tensor::{Parts, TqTensor};
+    let layout = Layout::new(4, 64).unwrap();
+    let book = Codebook::new((0..16).map(|i| i as f32).collect(), None).unwrap();
+    let mut rng = Rng::new(3);
+    let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
+    TqTensor::new(
+        "ties",
+        layout,
+        [64, 64],
+        Parts {
+            packed: packed.into(),
+            scales: vec![half::f16::from_f32(3.0); 64].into(),
+            signs: rng.signs(64).into(),
+        },
+        std::sync::Arc::new(book),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_an_error_not_a_panic() {
+    let Some(a) = adapters().into_iter().next() else {
+        return;
+    };
+    let options = Options {
+        adapter: Select::Index(a.index),
+        shader: Some("this is no shader".into()),
+        ..Default::default()
+    };
+    assert!(matches!(
+        Wgpu::open(&options, "wgpu"),
+        Err(Error::Backend(_))
+    ));
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
+    let all = adapters();
+    let Some(a) = all.first() else { return };
+    for select in [Select::Index(99), Select::Name("no such adapter".into())] {
+        let options = Options {
+            adapter: select,
+            ..Default::default()
+        };
+        let Err(e @ Error::Input(_)) = Wgpu::open(&options, "wgpu") else {
+            panic!("an adapter was found that is not there");
+        };
+        assert!(e.to_string().contains(&a.name), "{e}");
+    }
+    let name = a.name[..4].to_uppercase();
+    assert!(
+        Wgpu::open(
+            &Options {
+                adapter: Select::Name(name),
+                ..Default::default()
+            },
+            "wgpu"
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn the_noop_backend_computes_nothing_and_fails() {
+    let mut lane = Wgpu::open(
+        &Options {
+            noop: true,
+            ..Default::default()
+        },
+        "wgpu",
+    )
+    .unwrap();
+    assert_eq!(lane.device().kernel_variant, "workgroup memory");
+    for layout in layouts() {
+        let t = synthetic::tensor(&mut Rng::new(4), layout, 3, 512, Scales::Usual).unwrap();
+        assert!(check(&mut lane, &t).is_err());
+    }
+}
+
+#[test]
+fn results_are_the_same_every_time() {
+    let t = &random_tensors(14, 3)[2];
+    each(
+        |_| (),
+        |name, lane| {
+            let first = dequantize_bf16(lane, t).unwrap();
+            for _ in 0..5 {
+                assert_eq!(dequantize_bf16(lane, t).unwrap(), first, "{name}");
+            }
+        },
+    );
+}
+
+/// Runs this module's other tests once more with SwiftShader as the only Vulkan driver.
+#[test]
+fn swiftshader_passes_the_same_tests() {
+    const ICD: &str = "TQ4_SWIFTSHADER_ICD";
+    const INNER: &str = "TQ4_INNER_SWIFTSHADER";
+    if std::env::var_os(INNER).is_some() {
+        let names: Vec<String> = list().into_iter().map(|a| a.name).collect();
+        assert!(names.iter().any(|n| n.contains("SwiftShader")), "{names:?}");
+        return;
+    }
+    let Some(icd) = std::env::var_os(ICD) else {
+        not_run(
+            "wgpu on SwiftShader",
+            "set TQ4_SWIFTSHADER_ICD to its ICD file (see .ci/run)",
+        );
+        return;
+    };
+    let out = again::tests("wgpu::")
+        .env("VK_DRIVER_FILES", icd)
+        .env(INNER, "1")
+        .env(REQUIRE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        out.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert!(again::ran(&text) > 1, "{text}");
+}
