@@ -8,7 +8,7 @@ use libloading::{Library, Symbol};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use tq4::backend::{POISON_BF16, POISON_F32};
+use tq4::lane::{POISON_BF16, POISON_F32};
 use tq4::reference;
 use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
@@ -39,7 +39,7 @@ fn aligned(bytes: &[u8]) -> Vec<Aligned> {
 }
 
 /// Runs an entry point; the output's bytes.
-fn emulate(library: &Library, tensor: &TqTensor<'_>, out_size: usize) -> Result<Vec<u8>, String> {
+fn emulate(library: &Library, tensor: &TqTensor, out_size: usize) -> Result<Vec<u8>, String> {
     let layout = tensor.layout();
     let name = CString::new(format!(
         "tq4_dequant_b{}_g{}_{}",
@@ -111,7 +111,7 @@ fn ordered(bits: u32, sign: u32) -> i64 {
 }
 
 /// The rule for a kernel lane. `Err` says what is wrong.
-fn check(library: &Library, tensor: &TqTensor<'_>) -> Result<(), String> {
+fn check(library: &Library, tensor: &TqTensor) -> Result<(), String> {
     let mut expected_bf16 = vec![bf16::ZERO; tensor.elements()];
     reference::dequantize_bf16_into(tensor, &mut expected_bf16);
     let expected = reference::dequantize(tensor);
