@@ -8,7 +8,7 @@ use libloading::{Library, Symbol};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use tq4::backend::{POISON_BF16, POISON_F32};
+use tq4::lane::{POISON_BF16, POISON_F32};
 use tq4::reference;
 use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};

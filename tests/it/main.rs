@@ -36,6 +36,8 @@ mod dequantize_cuda;
 mod fault;
 // Converters that are killed or meet a full disk.
 mod interrupted;
+// What every lane does, the CUDA device of this machine included.
+mod lanes;
 // The HTML page beside the Markdown and the JSON.
 mod page;
 // Partitions of a sweep, and `tq4 merge`.

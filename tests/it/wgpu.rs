@@ -1,12 +1,15 @@
 //! The wgpu lane against the reference, on every adapter of this machine and on SwiftShader.
 
-use crate::support::lane::{check, check_all, layouts, random_tensors};
+use crate::support::lane::{check, check_all, layouts, random_strips, strip, ties};
 use crate::support::{REQUIRE, again, not_run};
 use tq4::Error;
-use tq4::backend::wgpu::{AdapterInfo, Options, SHADER, Select, Wgpu, list, variant};
-use tq4::backend::{Backend, Cost, OutMut, dequantize_bf16};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::lane::Lane;
+use tq4::lane::wgpu::{AdapterInfo, Options, SHADER, Select, Wgpu, list, variant};
+use tq4::record::{LaneName, OutputType};
+use tq4::synthetic::Scales;
 use tq4::tensor::Layout;
+
+const OUTPUTS: [OutputType; 2] = [OutputType::F32, OutputType::Bf16];
 
 /// Adapters of this machine; says so when there is none.
 fn adapters() -> Vec<AdapterInfo> {
@@ -36,28 +39,7 @@ fn open(index: usize, subgroups: bool, change: impl Fn(&mut Options)) -> Wgpu {
         ..Default::default()
     };
     change(&mut options);
-    Wgpu::open(&options, "wgpu").unwrap_or_else(|e| panic!("adapter {index}: {e}"))
-}
-
-/// Every adapter with every variant, opened.
-fn each(change: impl Fn(&mut Options), mut test: impl FnMut(&str, &mut Wgpu)) {
-    for a in adapters() {
-        for subgroups in variants(&a) {
-            let mut lane = open(a.index, subgroups, &change);
-            let name = format!("{}, {}", a.name, lane.device().kernel_variant);
-            eprintln!("on {name}");
-            test(&name, &mut lane);
-        }
-    }
-}
-
-#[test]
-fn a_hundred_random_tensors_match_the_reference() {
-    let tensors = random_tensors(11, 100);
-    each(
-        |_| (),
-        |name, lane| check_all(lane, &tensors).unwrap_or_else(|e| panic!("{name}: {e}")),
-    );
+    Wgpu::open(&options, LaneName::WGPU).unwrap_or_else(|e| panic!("adapter {index}: {e}"))
 }
 
 #[test]
@@ -67,12 +49,12 @@ fn the_variant_with_subgroups_runs_where_there_are_some() {
             adapter: Select::Index(a.index),
             ..Default::default()
         };
-        let chosen = Wgpu::open(&options, "wgpu").unwrap();
+        let chosen = Wgpu::open(&options, LaneName::WGPU).unwrap();
         let of = |subgroups| open(a.index, subgroups, |_| ());
-        assert_eq!(of(false).device().kernel_variant, "workgroup memory");
+        assert_eq!(of(false).info().kernel_variant, "workgroup memory");
         if a.subgroups {
-            assert_eq!(chosen.device(), of(true).device());
-            let variant = chosen.device().kernel_variant.clone();
+            assert_eq!(chosen.info(), of(true).info());
+            let variant = chosen.info().kernel_variant.clone();
             let reach: u32 = variant
                 .strip_prefix("subgroups, reach ")
                 .unwrap_or_else(|| panic!("{variant}"))
@@ -81,114 +63,47 @@ fn the_variant_with_subgroups_runs_where_there_are_some() {
             assert!(reach.is_power_of_two() && (2..=32).contains(&reach));
             assert!(reach <= a.subgroup_sizes[1]);
             assert_ne!(
-                chosen.device().kernel_checksum,
-                of(false).device().kernel_checksum
+                chosen.info().kernel_checksum,
+                of(false).info().kernel_checksum
             );
         } else {
-            assert_eq!(chosen.device(), of(false).device());
+            assert_eq!(chosen.info(), of(false).info());
         }
     }
 }
 
 #[test]
-fn small_limits_cut_a_tensor_into_chunks_that_match() {
+fn small_limits_cut_a_strip_into_chunks_that_match() {
     // 4096 bytes hold 16 groups of 128 BF16, 8 of f32; 1 x 1 workgroups hold 1024 elements.
+    let strips = random_strips(12, 24);
     for (bytes, workgroups) in [(4096, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (6000, 3)] {
-        let tensors = random_tensors(12, 24);
-        each(
-            |o| {
-                o.max_chunk_bytes = Some(bytes);
-                o.max_workgroups = Some(workgroups);
-            },
-            |name, lane| {
-                check_all(lane, &tensors)
-                    .unwrap_or_else(|e| panic!("{name}, {bytes} bytes, {workgroups}: {e}"));
-            },
-        );
-    }
-}
-
-/// What a call costs is known in advance.
-#[test]
-fn launches_bytes_and_allocations_are_counted_exactly() {
-    let layout = Layout::new(4, 128).unwrap();
-    let t = synthetic::tensor(&mut Rng::new(1), layout, 33, 1024, Scales::Usual).unwrap();
-    let groups = 33 * 8;
-    // Codes and scales once, the result once; signs and 80 bytes of parameters with every launch.
-    let bytes = |launches: u64| groups * (64 + 2 + 256) + launches * (1024 + 80);
-    for (max_chunk_bytes, launches) in [(None, 1), (Some(4096), 17)] {
-        each(
-            |o| o.max_chunk_bytes = max_chunk_bytes,
-            |name, lane| {
-                let mut out = vec![half::bf16::ZERO; t.elements()];
-                let counts = |c: Cost| (c.launches, c.bytes_copied, c.allocations);
-                let call = |lane: &mut Wgpu, out: &mut [half::bf16]| {
-                    counts(lane.dequantize(&t, OutMut::Bf16(out)).unwrap())
-                };
-                let copied = bytes(u64::from(launches));
-                // Parameters, codes, scales, signs, the result and what the host reads.
-                assert_eq!(call(lane, &mut out), (launches, copied, 6), "{name}");
-                assert_eq!(call(lane, &mut out), (launches, copied, 0), "{name}");
-                let timed = lane.timing().unwrap().end_to_end(&t, &mut out).unwrap();
-                assert_eq!(counts(timed), (launches, copied, 0), "{name}");
-                // Twice the result takes two new buffers.
-                let mut wide = vec![0.0; t.elements()];
-                let cost = lane.dequantize(&t, OutMut::F32(&mut wide)).unwrap();
-                if max_chunk_bytes.is_none() {
-                    assert_eq!((cost.launches, cost.allocations), (1, 2), "{name}");
-                } else {
-                    assert_eq!((cost.launches, cost.allocations), (33, 0), "{name}");
-                }
-            },
-        );
+        for a in adapters() {
+            for (subgroups, output) in variants(&a)
+                .into_iter()
+                .flat_map(|s| OUTPUTS.map(|o| (s, o)))
+            {
+                let mut lane = open(a.index, subgroups, |o| {
+                    o.output = output;
+                    o.max_chunk_bytes = Some(bytes);
+                    o.max_workgroups = Some(workgroups);
+                });
+                check_all(&mut lane, &strips)
+                    .unwrap_or_else(|e| panic!("{:?}, {bytes}, {workgroups}: {e}", lane.info()));
+            }
+        }
     }
 }
 
 #[test]
-fn a_loaded_tensor_gives_the_same_result_as_a_call() {
-    let tensors = random_tensors(15, 24);
-    for max_chunk_bytes in [None, Some(12_000)] {
-        each(
-            |o| o.max_chunk_bytes = max_chunk_bytes,
-            |name, lane| {
-                for t in &tensors {
-                    let expected = dequantize_bf16(lane, t).unwrap();
-                    let timing = lane.timing().unwrap();
-                    timing.load(t, 2, 1 << 16).unwrap();
-                    let mut out = vec![half::bf16::ZERO; t.elements()];
-                    timing.read(1, &mut out).unwrap();
-                    let poison = half::bf16::from_bits(tq4::backend::POISON_BF16);
-                    assert!(
-                        out.iter().all(|v| v.to_bits() == poison.to_bits()),
-                        "{name}"
-                    );
-                    for set in [0, 1] {
-                        let timed = timing.kernel(set).unwrap();
-                        assert!(timed.wall > std::time::Duration::ZERO);
-                        timing.read(set, &mut out).unwrap();
-                        let same = out
-                            .iter()
-                            .zip(&expected)
-                            .all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{name}, set {set}");
-                    }
-                    timing.copy().unwrap();
-                    timing.unload();
-                }
-            },
-        );
-    }
-}
-
-#[test]
-fn a_tensor_beyond_the_binding_limit_and_65535_groups_goes_through() {
-    let layout = Layout::new(4, 32).unwrap();
+fn a_strip_beyond_the_binding_limit_and_65535_groups_goes_through() {
     // 36 Mi elements: 1.1 million groups, 144 MiB of f32; llvmpipe binds 128 MiB at most.
-    let t = synthetic::tensor(&mut Rng::new(2), layout, 9001, 4096, Scales::Usual).unwrap();
-    // One variant: how a tensor is cut does not depend on it.
+    let strip = strip(2, Layout::new(4, 32).unwrap(), 9001, 128, Scales::Usual);
+    // One variant: how a strip is cut does not depend on it.
     for a in adapters() {
-        let mut lane = open(a.index, a.subgroups, |_| ());
-        check(&mut lane, &t).unwrap_or_else(|e| panic!("{}: {e}", a.name));
+        for output in OUTPUTS {
+            let mut lane = open(a.index, a.subgroups, |o| o.output = output);
+            check(&mut lane, &strip).unwrap_or_else(|e| panic!("{}: {e}", a.name));
+        }
     }
 }
 
@@ -408,8 +323,8 @@ fn every_mutation_of_the_shader_is_caught() {
         return;
     };
     // Small grids and chunks, so that the lines which serve them are exercised as well.
-    let mut tensors = random_tensors(13, 24);
-    tensors.push(ties());
+    let mut strips = random_strips(13, 24);
+    strips.push(ties());
     let mut missed = Vec::new();
     for (what, from, to) in MUTATIONS {
         assert!(
@@ -417,65 +332,37 @@ fn every_mutation_of_the_shader_is_caught() {
             "{what}: the shader no longer has {from:?}"
         );
         let mutated = SHADER.replace(from, to);
-        let untried = variants(&a)
-            .iter()
-            .all(|s| variant(&mutated, *s) == variant(SHADER, *s));
-        assert!(!untried || !a.subgroups, "{what}: no variant has it");
-        for subgroups in variants(&a) {
-            if variant(&mutated, subgroups) == variant(SHADER, subgroups) {
-                continue;
-            }
-            let lane = Wgpu::open(
-                &Options {
+        let changes = |s: &bool| variant(&mutated, *s) != variant(SHADER, *s);
+        let tried: Vec<bool> = variants(&a).into_iter().filter(changes).collect();
+        assert!(
+            !tried.is_empty() || !a.subgroups,
+            "{what}: no variant has it"
+        );
+        for subgroups in tried {
+            let caught = OUTPUTS.into_iter().any(|output| {
+                let options = Options {
                     adapter: Select::Index(a.index),
                     subgroups: Some(subgroups),
+                    output,
                     shader: Some(mutated.clone()),
                     max_workgroups: Some(3),
                     max_chunk_bytes: Some(12_000),
                     ..Default::default()
-                },
-                "wgpu",
-            );
-            let caught = match lane {
+                };
+                let mut lane = Wgpu::open(&options, LaneName::WGPU).unwrap_or_else(|e| {
+                    panic!("{what}: the mutation does not compile, which shows nothing: {e}")
+                });
                 // No group is smaller than 4 invocations: this changes nothing there.
-                Ok(lane)
-                    if *what == "shuffles beyond the group"
-                        && lane.device().kernel_variant == "subgroups, reach 4" =>
-                {
-                    continue;
-                }
-                Ok(mut lane) => check_all(&mut lane, &tensors).is_err(),
-                Err(e) => panic!("{what}: the mutation does not compile, which shows nothing: {e}"),
-            };
+                *what == "shuffles beyond the group"
+                    && lane.info().kernel_variant == "subgroups, reach 4"
+                    || check_all(&mut lane, &strips).is_err()
+            });
             if !caught {
                 missed.push((what, subgroups));
             }
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
-}
-
-/// Outputs that lie halfway between two BF16 values: one group per row, every centroid a small
-/// integer and 1/sqrt(n) a power of two, so that sums have few bits more than BF16.
-fn ties() -> tq4::tensor::TqTensor {
-    use tq4::codebook::Codebook;
-    use tq4::tensor::{Parts, TqTensor};
-    let layout = Layout::new(4, 64).unwrap();
-    let book = Codebook::new((0..16).map(|i| i as f32).collect(), None).unwrap();
-    let mut rng = Rng::new(3);
-    let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
-    TqTensor::new(
-        "ties",
-        layout,
-        [64, 64],
-        Parts {
-            packed,
-            scales: vec![half::f16::from_f32(3.0); 64],
-            signs: rng.signs(64),
-        },
-        std::sync::Arc::new(book),
-    )
-    .unwrap()
 }
 
 #[test]
@@ -489,7 +376,7 @@ fn a_shader_that_does_not_compile_is_an_error_not_a_panic() {
         ..Default::default()
     };
     assert!(matches!(
-        Wgpu::open(&options, "wgpu"),
+        Wgpu::open(&options, LaneName::WGPU),
         Err(Error::Backend(_))
     ));
 }
@@ -503,7 +390,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
             adapter: select,
             ..Default::default()
         };
-        let Err(e @ Error::Input(_)) = Wgpu::open(&options, "wgpu") else {
+        let Err(e @ Error::Input(_)) = Wgpu::open(&options, LaneName::WGPU) else {
             panic!("an adapter was found that is not there");
         };
         assert!(e.to_string().contains(&a.name), "{e}");
@@ -515,7 +402,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
                 adapter: Select::Name(name),
                 ..Default::default()
             },
-            "wgpu"
+            LaneName::WGPU,
         )
         .is_ok()
     );
@@ -528,28 +415,14 @@ fn the_noop_backend_computes_nothing_and_fails() {
             noop: true,
             ..Default::default()
         },
-        "wgpu",
+        LaneName::WGPU,
     )
     .unwrap();
-    assert_eq!(lane.device().kernel_variant, "workgroup memory");
+    assert_eq!(lane.info().kernel_variant, "workgroup memory");
     for layout in layouts() {
-        let t = synthetic::tensor(&mut Rng::new(4), layout, 3, 512, Scales::Usual).unwrap();
-        assert!(check(&mut lane, &t).is_err());
+        let strip = strip(4, layout, 3, 2, Scales::Usual);
+        assert!(check(&mut lane, &strip).is_err());
     }
-}
-
-#[test]
-fn results_are_the_same_every_time() {
-    let t = &random_tensors(14, 3)[2];
-    each(
-        |_| (),
-        |name, lane| {
-            let first = dequantize_bf16(lane, t).unwrap();
-            for _ in 0..5 {
-                assert_eq!(dequantize_bf16(lane, t).unwrap(), first, "{name}");
-            }
-        },
-    );
 }
 
 /// Runs this module's other tests once more with SwiftShader as the only Vulkan driver.
