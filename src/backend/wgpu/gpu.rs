@@ -1,9 +1,9 @@
 //! Device, pipelines and buffers of one adapter.
 
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, constants};
 use super::scope::Scope;
 use super::timer::Timer;
-use super::{Failure, probe, shader};
+use super::{Failure, probe, shader::shader};
 use crate::backend::{Cost, POISON_F32, broke};
 use crate::error::{Error, Result};
 use crate::tensor::Layout;
@@ -45,11 +45,11 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// Opens `adapter` and compiles the variant of `text` that suits it; `subgroups` forces one.
+    /// Opens `adapter` and compiles the variant that suits it, or `text` in its place; `subgroups` forces one.
     pub(super) fn new(
         adapter: &wgpu::Adapter,
         lane: &str,
-        text: &str,
+        text: Option<&str>,
         subgroups: Option<bool>,
         fail: Option<Failure>,
     ) -> Result<Self> {
@@ -108,7 +108,12 @@ impl Gpu {
         Ok(gpu)
     }
 
-    fn choose_variant(&mut self, text: &str, promised: u32, wanted: Option<bool>) -> Result<()> {
+    fn choose_variant(
+        &mut self,
+        text: Option<&str>,
+        promised: u32,
+        wanted: Option<bool>,
+    ) -> Result<()> {
         let there = self.device.features().contains(Features::SUBGROUP);
         if there && wanted != Some(false) {
             // A device that cannot do the probe has the other variant.
@@ -124,7 +129,7 @@ impl Gpu {
                 "use the variant that works through workgroup memory",
             ));
         }
-        self.shader = shader::variant(text, self.reach > 1);
+        self.shader = text.unwrap_or(shader(self.reach > 1)).to_owned();
         let module = self.scoped(|gpu| {
             gpu.device
                 .create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -147,16 +152,6 @@ impl Gpu {
     pub(super) fn pipeline(&mut self, layout: Layout, is_f32: bool) -> wgpu::ComputePipeline {
         let module = self.module.as_ref().expect("made when opened");
         let make = || {
-            let n = layout.group_size() as f64;
-            let mut constants = vec![
-                ("N", n),
-                ("STORED_BITS", layout.stored_bits().into()),
-                ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
-                ("OUT_F32", f64::from(u8::from(is_f32))),
-            ];
-            if self.reach > 1 {
-                constants.push(("REACH", self.reach.into()));
-            }
             self.device
                 .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some("tq4_dequant"),
@@ -164,7 +159,7 @@ impl Gpu {
                     module,
                     entry_point: Some("tq4_dequant"),
                     compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &constants,
+                        constants: &constants(layout, is_f32, self.reach),
                         // Every element is written before it is read.
                         zero_initialize_workgroup_memory: false,
                     },

@@ -11,12 +11,12 @@ mod shader;
 mod timer;
 
 pub use adapters::{AdapterInfo, Select, list};
-pub use shader::{SHADER, variant};
+pub use dispatch::{Dispatch, constants};
+pub use shader::shader;
 
 use super::{Backend, Cost, Device, OutMut, Timed, Timing, checksum};
 use crate::error::Result;
 use crate::tensor::TqTensor;
-use dispatch::Dispatch;
 use gpu::Gpu;
 use half::bf16;
 use resident::Resident;
@@ -34,7 +34,7 @@ pub struct Options {
     /// The shader's variant with subgroups, or the one through workgroup memory; `None` for the first
     /// where the adapter has subgroups.
     pub subgroups: Option<bool>,
-    /// Another shader with the same interface, to test that a wrong one is caught.
+    /// Another text in place of the variant that `subgroups` names, to test that a wrong one is caught.
     pub shader: Option<String>,
     /// wgpu's noop backend, which computes nothing: a negative control.
     pub noop: bool,
@@ -71,7 +71,7 @@ impl Wgpu {
     pub fn open(options: &Options, lane: &str) -> Result<Self> {
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), &options.adapter)?;
-        let shader = options.shader.as_deref().unwrap_or(SHADER);
+        let shader = options.shader.as_deref();
         let gpu = Gpu::new(&adapter, lane, shader, options.subgroups, options.fail)?;
         Ok(Self {
             limits: chunk::Limits {
