@@ -2,7 +2,7 @@
 
 use super::chunk;
 use crate::record::OutputType;
-use crate::tensor::TqTensor;
+use crate::tensor::{Layout, TqTensor};
 use ::wgpu::BufferUsages;
 use std::ops::Range;
 
@@ -16,12 +16,29 @@ struct Params {
     centroids: [f32; 16],
 }
 
-/// The kernel's inputs for some groups of a tensor.
-pub(super) struct Dispatch<'a> {
+/// The shader's constants. `reach`: strides that go by shuffles are below it, 1 without subgroups.
+#[doc(hidden)]
+pub fn constants(layout: Layout, is_f32: bool, reach: u32) -> Vec<(&'static str, f64)> {
+    let n = layout.group_size() as f64;
+    let mut constants = vec![
+        ("N", n),
+        ("STORED_BITS", layout.stored_bits().into()),
+        ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
+        ("OUT_F32", f64::from(u8::from(is_f32))),
+    ];
+    if reach > 1 {
+        constants.push(("REACH", reach.into()));
+    }
+    constants
+}
+
+/// The kernel's inputs for some groups of a tensor. Public for the test that gives them to Dawn.
+#[doc(hidden)]
+pub struct Dispatch<'a> {
     /// Workgroups in x and y.
-    pub(super) grid: [u32; 2],
+    pub grid: [u32; 2],
     /// Bytes of the result.
-    pub(super) out_bytes: u64,
+    pub out_bytes: u64,
     params: Params,
     packed: &'a [u8],
     scales: &'a [u8],
@@ -29,7 +46,8 @@ pub(super) struct Dispatch<'a> {
 }
 
 impl<'a> Dispatch<'a> {
-    pub(super) fn new(
+    /// The dispatch of `groups`, with at most `max_workgroups` in one dimension.
+    pub fn new(
         tensor: &'a TqTensor,
         groups: Range<usize>,
         max_workgroups: u32,
@@ -59,7 +77,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// The inputs in the order of their bindings.
-    pub(super) fn inputs(&self) -> [(&'static str, &[u8], BufferUsages); 4] {
+    pub fn inputs(&self) -> [(&'static str, &[u8], BufferUsages); 4] {
         [
             (
                 "params",

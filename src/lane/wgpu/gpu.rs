@@ -1,8 +1,9 @@
 //! Device and pipelines of one adapter.
 
+use super::dispatch::constants;
 use super::scope::Scope;
 use super::timer::Timer;
-use super::{Failure, Options, probe, shader};
+use super::{Failure, Options, probe, shader::shader};
 use crate::error::{Error, Result};
 use crate::lane::{POISON_F32, Timed, broke};
 use crate::record::{LaneName, OutputType};
@@ -98,12 +99,17 @@ impl Gpu {
             fail: options.fail,
             poison,
         };
-        let text = options.shader.as_deref().unwrap_or(shader::SHADER);
+        let text = options.shader.as_deref();
         gpu.choose_variant(text, least_subgroup(&adapter.get_info()), options.subgroups)?;
         Ok(gpu)
     }
 
-    fn choose_variant(&mut self, text: &str, promised: u32, wanted: Option<bool>) -> Result<()> {
+    fn choose_variant(
+        &mut self,
+        text: Option<&str>,
+        promised: u32,
+        wanted: Option<bool>,
+    ) -> Result<()> {
         let there = self.device.features().contains(Features::SUBGROUP);
         if there && wanted != Some(false) {
             // A device that cannot do the probe has the other variant.
@@ -119,7 +125,7 @@ impl Gpu {
                 "use the variant that works through workgroup memory",
             ));
         }
-        self.shader = shader::variant(text, self.reach > 1);
+        self.shader = text.unwrap_or(shader(self.reach > 1)).to_owned();
         let module = self.scoped(|gpu| {
             gpu.device
                 .create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -143,16 +149,6 @@ impl Gpu {
         let module = self.module.as_ref().expect("made when opened");
         let is_f32 = self.output == OutputType::F32;
         let make = || {
-            let n = layout.group_size() as f64;
-            let mut constants = vec![
-                ("N", n),
-                ("STORED_BITS", layout.stored_bits().into()),
-                ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
-                ("OUT_F32", f64::from(u8::from(is_f32))),
-            ];
-            if self.reach > 1 {
-                constants.push(("REACH", self.reach.into()));
-            }
             self.device
                 .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some("tq4_dequant"),
@@ -160,7 +156,7 @@ impl Gpu {
                     module,
                     entry_point: Some("tq4_dequant"),
                     compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &constants,
+                        constants: &constants(layout, is_f32, self.reach),
                         // Every element is written before it is read.
                         zero_initialize_workgroup_memory: false,
                     },

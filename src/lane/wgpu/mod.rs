@@ -11,7 +11,9 @@ mod shader;
 mod timer;
 
 pub use adapters::{AdapterInfo, Select, list};
-pub use shader::{SHADER, variant};
+#[doc(hidden)]
+pub use dispatch::{Dispatch, constants};
+pub use shader::shader;
 
 use super::{Lane, Timed, checksum};
 use crate::error::Result;
