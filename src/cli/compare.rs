@@ -9,12 +9,11 @@ use super::{Format, Outcome, print};
 use std::path::{Path, PathBuf};
 use tq4::Error;
 use tq4::backend::Backend;
-use tq4::backend::cpu::Cpu;
 use tq4::checkpoint::{TqModel, keep_apart, write_atomically};
 use tq4::convert::Event;
 use tq4::error::Result;
 use tq4::lane::Lane;
-use tq4::recording::{Entry, Identity, Kind, RecordingFile, Side, check_model, compare_pair};
+use tq4::recording::{Entry, Identity, RecordingFile, check_model, compare_pair};
 use tq4::report::html::{compare_page, recordings_page};
 use tq4::report::{LaneReport, Report, Status, Style, Tool, lanes_table, markdown, tensor_table};
 use tq4::validate::{Input, validate};
@@ -86,10 +85,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
             None => return Ok(Outcome::RequiredLaneMissing),
         },
     };
-    let full = files.iter().all(|f| f.file.kind() == Kind::Full);
-    match &model {
-        Some(model) if full => with_reference(args, model, &files, live, &notes),
-        _ => pairs(args, model.as_ref(), &files, live, notes),
+    match (&model, &files[..]) {
+        (None, [a, b]) => pairs(args, a, b, notes),
+        (Some(model), _) => with_reference(args, model, &files, live, &notes),
+        (None, _) => unreachable!("a lane is compared with the help of the model"),
     }
 }
 
@@ -272,63 +271,19 @@ fn with_reference(
     })
 }
 
-/// Two outputs against each other; with a model, each against the reference as well.
-fn pairs(
-    args: &Args,
-    model: Option<&TqModel>,
-    files: &[Named],
-    mut live: Option<Box<dyn Backend>>,
-    notes: Vec<String>,
-) -> Result<Outcome> {
-    let identity = files[0].file.identity();
+/// Two recordings against each other.
+fn pairs(args: &Args, a: &Named, b: &Named, notes: Vec<String>) -> Result<Outcome> {
+    let identity = a.file.identity();
     let mut tensors = Vec::new();
-    let mut reference = Cpu::new();
     let bar = Transfer::new();
     bar.on(Event::Total(bytes(&identity.tensors)));
     for entry in &identity.tensors {
         bar.on(Event::Tensor(&entry.tensor_base));
-        let cut = files.iter().find_map(|f| f.file.cut(&entry.tensor_base));
-        if let Some(model) = model {
-            for f in files {
-                tensors.push(compare_pair(
-                    entry,
-                    cut,
-                    (&f.name, &mut Side::File(&f.file)),
-                    ("reference", &mut Side::Live(&mut reference, model)),
-                )?);
-            }
-        }
-        let first = (files[0].name.as_str(), &mut Side::File(&files[0].file));
-        match (&mut live, model) {
-            (Some(lane), Some(model)) => {
-                let name = lane.device().lane.clone();
-                // The reference is held against the recording already.
-                if name != "reference" {
-                    tensors.push(compare_pair(
-                        entry,
-                        cut,
-                        (&name, &mut Side::Live(&mut **lane, model)),
-                        ("reference", &mut Side::Live(&mut reference, model)),
-                    )?);
-                    let second = (name.as_str(), &mut Side::Live(&mut **lane, model));
-                    tensors.push(compare_pair(entry, cut, first, second)?);
-                }
-            }
-            _ => {
-                let second = (files[1].name.as_str(), &mut Side::File(&files[1].file));
-                tensors.push(compare_pair(entry, cut, first, second)?);
-            }
-        }
+        tensors.push(compare_pair(entry, (&a.name, &a.file), (&b.name, &b.file))?);
         bar.on(Event::Bytes(bytes(std::slice::from_ref(entry))));
     }
     drop(bar);
-    let mut lanes: Vec<LaneReport> = Vec::new();
-    if model.is_some() {
-        lanes.push(Lane::reference().report());
-    }
-    let live = live.filter(|lane| lane.device().lane != "reference");
-    lanes.extend(live.map(|backend| Lane::new(backend).report()));
-    lanes.extend(files.iter().map(recorded));
+    let lanes = vec![recorded(a), recorded(b)];
     let report = PairReport {
         tensors,
         notes,

@@ -52,7 +52,7 @@ enum Command {
     Quantize(quantize::Args),
     /// Write a TQ4 model back as a plain BF16 model
     Dequantize(dequantize::Args),
-    /// Save a lane's output, or a digest of it, to compare it elsewhere
+    /// Save a lane's output to compare it elsewhere
     Record(record::Args),
     /// Compare recordings made on different machines, or one with a lane here
     Compare(compare::Args),

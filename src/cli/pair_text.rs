@@ -1,11 +1,11 @@
-//! The report of `tq4 compare` when no reference takes part, or a digest does.
+//! The report of `tq4 compare` when no reference takes part.
 
 use serde::Serialize;
 use tq4::error::printable;
 use tq4::recording::Comparison;
 use tq4::report::{LaneReport, Style, Tool, lanes_table, metrics_table};
 
-/// The report when no reference takes part, or a digest does.
+/// The report when no reference takes part.
 #[derive(Serialize)]
 pub struct PairReport {
     pub tensors: Vec<Comparison>,
@@ -23,16 +23,11 @@ pub fn pair_text(report: &PairReport, style: Style) -> String {
     {
         let t = &together[0];
         let title = format!(
-            "{}  rows {}..{}, {} columns{}",
+            "{}  rows {}..{}, {} columns",
             printable(&t.tensor_base),
             t.row_start,
             t.row_start + t.shape[0],
-            t.shape[1],
-            if t.blocks.is_some() {
-                "; figures of the sampled groups"
-            } else {
-                ""
-            }
+            t.shape[1]
         );
         out += &match style {
             Style::Terminal => format!("{title}\n"),
@@ -47,7 +42,6 @@ pub fn pair_text(report: &PairReport, style: Style) -> String {
             .collect();
         out += &format!("{}\n\n", metrics_table(&rows, style));
         for t in together {
-            out += &blocks_line(t);
             out += &format!(
                 "{}: {}\n",
                 printable(&t.decision.decision),
@@ -71,29 +65,9 @@ pub fn pair_text(report: &PairReport, style: Style) -> String {
         ),
     };
     if failed > 0 {
-        out += "for a diagnosis, record the tensor without --digest and compare with --tq-model\n";
+        out += "for a diagnosis, compare with --tq-model\n";
     }
     out
-}
-
-/// Which blocks differ.
-fn blocks_line(t: &Comparison) -> String {
-    let Some(b) = &t.blocks else {
-        return String::new();
-    };
-    let names = if b.groups_per_block == 1 {
-        "groups".to_owned()
-    } else {
-        format!("blocks of {} groups", b.groups_per_block)
-    };
-    format!(
-        "{} vs {}: {} of {} {names} differ{}\n",
-        printable(&t.metrics.lhs),
-        printable(&t.metrics.rhs),
-        b.differ,
-        b.blocks,
-        b.places()
-    )
 }
 
 /// One line for each note.

@@ -1,4 +1,4 @@
-//! `tq4 record`: a lane's output, or a digest of it, into a file.
+//! `tq4 record`: a lane's output into a file.
 
 use super::device::DeviceArgs;
 use super::transfer::{Transfer, size};
@@ -8,7 +8,7 @@ use tq4::Error;
 use tq4::checkpoint::{TqModel, keep_apart};
 use tq4::convert::Event;
 use tq4::error::{Result, printable};
-use tq4::recording::{self, Kind, Selected};
+use tq4::recording::{self, Selected};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,9 +32,6 @@ pub struct Args {
     lane: String,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Keep checksums, sketches and a sample in place of every value: some megabytes for any model
-    #[arg(long)]
-    digest: bool,
     /// File for the recording
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -72,18 +69,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let Some(mut lane) = args.device.backend(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
-    let kind = if args.digest {
-        Kind::Digest
-    } else {
-        Kind::Full
-    };
     let bar = Transfer::new();
     // The bar counts the BF16 bytes that come out of the lane.
     bar.on(Event::Total(2 * elements));
     let name = super::run::dir_name(&args.tq_model);
     let identity = recording::record(
         &args.output,
-        kind,
         &model,
         &name,
         &selected,
@@ -96,8 +87,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     drop(bar);
     let written = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     print(&format!(
-        "{} of {} tensors by {} ({}) in {}, {}\n",
-        if args.digest { "digest" } else { "output" },
+        "output of {} tensors by {} ({}) in {}, {}\n",
         identity.tensors.len(),
         printable(&lane.device().lane),
         printable(&lane.device().device),

@@ -1,7 +1,6 @@
 //! Recording files: what they are of, who made them, and their contents tensor by tensor.
 
-use super::digest::{Cut, Digest, Digester, SKETCHES};
-use super::header::{FORMAT_1, FORMAT_2, Header, Kind, part};
+use super::header::{FORMAT, Header, values_of};
 use super::identity::{Entry, Identity};
 use super::{Data, Dump, Recording};
 use crate::backend::Device;
@@ -15,8 +14,8 @@ use std::path::{Path, PathBuf};
 enum Content {
     /// The published dump.
     Dump(Box<Recording>),
-    /// A safetensors file; `true` where values have no name but `values`.
-    Mapped(Box<Shard>, bool),
+    /// This project's own form.
+    Mapped(Box<Shard>),
 }
 
 /// An open recording.
@@ -55,7 +54,6 @@ impl RecordingFile {
             .map_err(|e| Error::input(&e.problem().what, &place, &e.problem().help))?;
         recording.check(path)?;
         let header = Header {
-            kind: Kind::Full,
             tool: String::new(),
             host: String::new(),
             device: recording.device.clone(),
@@ -70,7 +68,6 @@ impl RecordingFile {
                 group_size,
                 ..Identity::default()
             },
-            groups_per_block: 0,
         };
         Ok(Self {
             path: path.to_owned(),
@@ -90,17 +87,15 @@ impl RecordingFile {
         let shard = Shard::open(path)?;
         let meta = shard.metadata();
         let text = |key: &str| meta.get(key).cloned().unwrap_or_default();
-        let first = text("format") == FORMAT_1;
-        let header = match text("format").as_str() {
-            FORMAT_1 => Header::from_format_1(&shard).map_err(|e| bad(&e))?,
-            FORMAT_2 => serde_json::from_str(&text("recording"))
-                .map_err(|e| bad(&format!("its metadata are damaged: {e}")))?,
-            _ => return Err(bad("a safetensors file, but not a tq4 recording")),
-        };
+        if text("format") != FORMAT {
+            return Err(bad("a safetensors file, but not a tq4 recording"));
+        }
+        let header = serde_json::from_str(&text("recording"))
+            .map_err(|e| bad(&format!("its metadata are damaged: {e}")))?;
         let file = Self {
             path: path.to_owned(),
             header,
-            content: Content::Mapped(Box::new(shard), first),
+            content: Content::Mapped(Box::new(shard)),
         };
         file.check()?;
         Ok(file)
@@ -108,50 +103,16 @@ impl RecordingFile {
 
     /// Every shape against every other, so that nothing later can fail on a damaged file.
     fn check(&self) -> Result<()> {
-        let group_size = self.header.identity.group_size.unwrap_or(0);
         for (i, t) in self.identity().tensors.iter().enumerate() {
             let twice = self.identity().tensors[..i]
                 .iter()
                 .any(|o| o.tensor_base == t.tensor_base);
             let end = t.row_start.checked_add(t.shape[0]);
             let elements = t.shape[0].checked_mul(t.shape[1]);
-            let (Some(elements), Some(_), false) = (elements.filter(|e| *e > 0), end, twice) else {
+            if end.is_none() || elements.is_none_or(|e| e == 0) || twice {
                 return Err(self.damaged(&format!("rows of {} make no sense", t.tensor_base)));
-            };
-            if self.kind() == Kind::Full {
-                let shape = [t.shape[0], t.shape[1]];
-                self.data(&t.tensor_base, "values", &[Dtype::BF16, Dtype::F32], &shape)?;
-                continue;
             }
-            let per_block = self.header.groups_per_block;
-            if per_block == 0 || !crate::tensor::GROUP_SIZES.contains(&group_size) {
-                return Err(self.damaged("group_size or groups_per_block make no sense"));
-            }
-            if !t.shape[1].is_multiple_of(group_size) {
-                return Err(self.damaged(&format!("{} has no whole groups", t.tensor_base)));
-            }
-            let groups = elements / group_size;
-            let blocks = groups.div_ceil(per_block);
-            self.data(&t.tensor_base, "sums", &[Dtype::U64], &[blocks])?;
-            self.data(
-                &t.tensor_base,
-                "sketches",
-                &[Dtype::F32],
-                &[blocks, SKETCHES],
-            )?;
-            self.data(&t.tensor_base, "squares", &[Dtype::F32], &[blocks])?;
-            let sample = self.sampled(&t.tensor_base);
-            if sample == 0 || sample > groups {
-                return Err(
-                    self.damaged(&format!("the sample of {} makes no sense", t.tensor_base))
-                );
-            }
-            self.data(
-                &t.tensor_base,
-                "sample",
-                &[Dtype::BF16],
-                &[sample, group_size],
-            )?;
+            self.data(t)?;
         }
         if self.identity().tensors.is_empty() {
             return Err(self.damaged("it holds no tensor"));
@@ -167,38 +128,21 @@ impl RecordingFile {
         )
     }
 
-    fn sampled(&self, base: &str) -> usize {
-        match &self.content {
-            Content::Mapped(shard, _) => shard
-                .info(&part(base, "sample"))
-                .and_then(|i| i.shape.first().copied())
-                .unwrap_or(0),
-            Content::Dump(_) => 0,
-        }
-    }
-
-    fn data(
-        &self,
-        base: &str,
-        suffix: &str,
-        dtypes: &[Dtype],
-        shape: &[usize],
-    ) -> Result<(Dtype, &[u8])> {
-        let Content::Mapped(shard, first) = &self.content else {
+    /// Type and bytes of a tensor's values.
+    fn data(&self, entry: &Entry) -> Result<(Dtype, &[u8])> {
+        let Content::Mapped(shard) = &self.content else {
             return Err(self.damaged("it holds no tensors"));
         };
-        let name = if *first {
-            suffix.to_owned()
-        } else {
-            part(base, suffix)
-        };
+        let name = values_of(&entry.tensor_base);
         match (shard.info(&name), shard.data(&name)) {
-            (Some(info), Some(data)) if info.shape == shape && dtypes.contains(&info.dtype) => {
+            (Some(info), Some(data))
+                if info.shape == entry.shape && matches!(info.dtype, Dtype::BF16 | Dtype::F32) =>
+            {
                 Ok((info.dtype, data))
             }
             (Some(info), _) => Err(self.damaged(&format!(
-                "{name} is {:?} {:?}, expected {:?} {shape:?}",
-                info.dtype, info.shape, dtypes[0]
+                "{name} is {:?} {:?}, expected BF16 {:?}",
+                info.dtype, info.shape, entry.shape
             ))),
             (None, _) => Err(self.damaged(&format!("no tensor {name:?}"))),
         }
@@ -224,37 +168,16 @@ impl RecordingFile {
         [&self.header.tool, &self.header.host]
     }
 
-    /// What it holds of each tensor.
-    pub fn kind(&self) -> Kind {
-        self.header.kind
-    }
-
-    /// How a tensor of a digest is cut; `None` where every value is there.
-    pub fn cut(&self, base: &str) -> Option<Cut> {
-        (self.kind() == Kind::Digest).then(|| Cut {
-            group_size: self.identity().group_size.unwrap_or(0),
-            groups_per_block: self.header.groups_per_block,
-            sampled: self.sampled(base),
-        })
-    }
-
     /// The values of a tensor, as a recording called `name`.
     ///
     /// # Errors
-    /// When the tensor is not there or the file is a digest.
+    /// When the tensor is not there.
     pub fn recording(&self, name: &str, base: &str) -> Result<Recording> {
         if let Content::Dump(recording) = &self.content {
             let mut recording = (**recording).clone();
             name.clone_into(&mut recording.name);
             recording.device.lane = name.to_owned();
             return Ok(recording);
-        }
-        if self.kind() == Kind::Digest {
-            return Err(Error::input(
-                "a digest holds no values",
-                self.path.display().to_string(),
-                "tq4 compare takes it; record without --digest for values",
-            ));
         }
         let Some(entry) = self.identity().entry(base) else {
             return Err(Error::input(
@@ -263,8 +186,7 @@ impl RecordingFile {
                 "",
             ));
         };
-        let shape = [entry.shape[0], entry.shape[1]];
-        let (dtype, bytes) = self.data(base, "values", &[Dtype::BF16, Dtype::F32], &shape)?;
+        let (dtype, bytes) = self.data(entry)?;
         let data = if dtype == Dtype::BF16 {
             Data::Bf16(bf16s(bytes))
         } else {
@@ -274,59 +196,9 @@ impl RecordingFile {
             name: name.to_owned(),
             tensor_base: entry.tensor_base.clone(),
             row_start: entry.row_start,
-            shape,
+            shape: entry.shape,
             device: self.device().clone(),
             data,
-        })
-    }
-
-    /// The digest of a tensor: as recorded, which must be by `cut`, or made of the values.
-    ///
-    /// # Errors
-    /// When the tensor is not there, its columns are not whole groups or it was cut otherwise.
-    pub(super) fn digest(&self, base: &str, cut: Cut) -> Result<Digest> {
-        if self.kind() == Kind::Full {
-            let recording = self.recording("", base)?;
-            if !recording.shape[1].is_multiple_of(cut.group_size) {
-                return Err(self.damaged(&format!("{base} has no whole groups")));
-            }
-            let values = recording.values();
-            let rounded: Vec<bf16> = (0..values.len()).map(|i| values.bf16(i)).collect();
-            let mut digester = Digester::new(rounded.len() / cut.group_size, cut);
-            digester.push(&rounded);
-            return Ok(digester.finish());
-        }
-        let entry = self
-            .identity()
-            .entry(base)
-            .ok_or_else(|| self.damaged(base))?;
-        if self.cut(base) != Some(cut) {
-            return Err(self.damaged(&format!(
-                "{base} is cut as {:?}, expected {cut:?}",
-                self.cut(base)
-            )));
-        }
-        let groups = entry.shape[0] * entry.shape[1] / cut.group_size;
-        let blocks = groups.div_ceil(cut.groups_per_block);
-        let data = |suffix, dtype, shape: &[usize]| {
-            self.data(base, suffix, &[dtype], shape)
-                .map(|(_, bytes)| bytes)
-        };
-        let sketches = f32s(data("sketches", Dtype::F32, &[blocks, SKETCHES])?);
-        Ok(Digest {
-            group_size: cut.group_size,
-            groups,
-            groups_per_block: cut.groups_per_block,
-            sums: data("sums", Dtype::U64, &[blocks])?
-                .chunks_exact(8)
-                .map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")))
-                .collect(),
-            sketches: sketches
-                .chunks_exact(SKETCHES)
-                .map(|s| s.try_into().expect("four sketches"))
-                .collect(),
-            squares: f32s(data("squares", Dtype::F32, &[blocks])?),
-            sample: bf16s(data("sample", Dtype::BF16, &[cut.sampled, cut.group_size])?),
         })
     }
 }

@@ -4,16 +4,13 @@
 //! safetensors file whose metadata say what was computed, from what, by whom and with what.
 
 mod compare;
-mod digest;
 mod file;
 mod header;
 mod identity;
 mod record;
 
-pub use compare::{Blocks, Comparison, Place, Side, compare_pair};
-pub use digest::{Cut, Digest};
+pub use compare::{Comparison, compare_pair};
 pub use file::RecordingFile;
-pub use header::Kind;
 pub use identity::{Entry, Identity, model_checksum, tensor_checksum};
 pub use record::{Selected, check_model, record, write};
 
@@ -65,8 +62,7 @@ impl Recording {
     /// Reads a recording of one tensor in either form and calls it `name`.
     ///
     /// # Errors
-    /// When the file is neither form, its shape does not fit its values, it is a digest or holds
-    /// several tensors.
+    /// When the file is neither form, its shape does not fit its values or it holds several tensors.
     pub fn read(name: &str, path: &Path) -> Result<Self> {
         let file = RecordingFile::open(path)?;
         let tensors = &file.identity().tensors;
@@ -143,6 +139,12 @@ impl Recording {
             Data::Bf16(v) => Values::Bf16(v),
             Data::F32(v) => Values::F32(v),
         }
+    }
+
+    /// The recorded values, rounded to BF16.
+    fn rounded(&self) -> Vec<bf16> {
+        let values = self.values();
+        (0..values.len()).map(|i| values.bf16(i)).collect()
     }
 
     /// Why this recording cannot be compared with `tensor` from `row_start`, or `None` when it can.

@@ -1,7 +1,6 @@
 //! Recording a lane: strip by strip into a file.
 
-use super::digest::{Cut, Digest, Digester, Plan, SKETCHES};
-use super::header::{Header, Kind, part};
+use super::header::{Header, values_of};
 use super::identity::{Entry, Identity, TensorSum, model_checksum};
 use crate::backend::{Backend, Device, dequantize_bf16};
 use crate::checkpoint::{Planned, StreamWriter, TqModel};
@@ -26,21 +25,13 @@ pub struct Selected {
     pub rows: Range<usize>,
 }
 
-impl Selected {
-    /// Elements in them, given the columns.
-    fn elements(&self, cols: usize) -> usize {
-        self.rows.len() * cols
-    }
-}
-
-/// Runs `lane` on the selected rows and writes what it returns to `path`: every value, or a digest.
+/// Runs `lane` on the selected rows and writes what it returns to `path`.
 /// `on` is told of every tensor and of every strip's elements.
 ///
 /// # Errors
 /// When rows lie outside a tensor, the lane breaks or `path` cannot be written; nothing is left then.
 pub fn record(
     path: &Path,
-    kind: Kind,
     model: &TqModel,
     model_name: &str,
     selected: &[Selected],
@@ -48,15 +39,7 @@ pub fn record(
     on: &mut dyn FnMut(&str, u64),
 ) -> Result<Identity> {
     let layout = model.config().layout;
-    let group_size = layout.group_size();
-    let mut identity = Identity {
-        model: model_name.to_owned(),
-        model_checksum: Some(model_checksum(model)),
-        bits: Some(layout.bits()),
-        group_size: Some(group_size),
-        codebook: Some(model.config().codebook.centroids().to_vec()),
-        tensors: Vec::new(),
-    };
+    let mut identity = of_model(model, model_name, Vec::new());
     for s in selected {
         let [rows, cols] = model.info(&s.tensor_base)?.shape;
         if s.rows.is_empty() || s.rows.end > rows {
@@ -76,20 +59,11 @@ pub fn record(
             tensor_checksum: Some(UNKNOWN.to_owned()),
         });
     }
-    let groups: Vec<usize> = selected
-        .iter()
-        .zip(&identity.tensors)
-        .map(|(s, e)| s.elements(e.shape[1]) / group_size)
-        .collect();
-    let plan = Plan::new(&groups);
-    let mut header = header(kind, lane.device(), identity, &plan);
-    let planned = planned(&header, &groups, &plan);
-    let writer = StreamWriter::create(path, planned, Some(header.to_metadata()))?;
+    let mut header = header(lane.device(), identity);
+    let writer = StreamWriter::create(path, planned(&header), Some(header.to_metadata()))?;
     for (i, s) in selected.iter().enumerate() {
         let cols = header.identity.tensors[i].shape[1];
         let mut sum = TensorSum::new();
-        let mut digester =
-            (kind == Kind::Digest).then(|| Digester::new(groups[i], plan.cut(group_size, i)));
         let mut signs = Vec::new();
         for strip in strips(s.rows.len(), cols) {
             let rows = s.rows.start + strip.start..s.rows.start + strip.end;
@@ -99,18 +73,12 @@ pub fn record(
                 signs = tensor.signs().to_vec();
             }
             let values = dequantize_bf16(lane, &tensor)?;
-            match &mut digester {
-                Some(digester) => digester.push(&values),
-                None => writer.write_at(
-                    &part(&s.tensor_base, "values"),
-                    (strip.start * cols * 2) as u64,
-                    bytemuck::cast_slice(&values),
-                )?,
-            }
+            writer.write_at(
+                &values_of(&s.tensor_base),
+                (strip.start * cols * 2) as u64,
+                bytemuck::cast_slice(&values),
+            )?;
             on(&s.tensor_base, values.len() as u64);
-        }
-        if let Some(digester) = digester {
-            write_digest(&writer, &s.tensor_base, &digester.finish())?;
         }
         header.identity.tensors[i].tensor_checksum = Some(sum.finish(layout, &signs));
     }
@@ -118,23 +86,6 @@ pub fn record(
     writer.sync()?;
     writer.commit()?;
     Ok(header.identity)
-}
-
-/// Digest of what `lane` returns for the rows in `entry`.
-pub(super) fn digest_lane(
-    model: &TqModel,
-    entry: &Entry,
-    lane: &mut dyn Backend,
-    cut: Cut,
-) -> Result<Digest> {
-    let [rows, cols] = entry.shape;
-    let mut digester = Digester::new(rows * cols / cut.group_size, cut);
-    for strip in strips(rows, cols) {
-        let rows = entry.row_start + strip.start..entry.row_start + strip.end;
-        let tensor = model.rows(&entry.tensor_base, rows)?;
-        digester.push(&dequantize_bf16(lane, &tensor)?);
-    }
-    Ok(digester.finish())
 }
 
 /// The identity of the same rows in `model`, to be held against that of a recording.
@@ -170,14 +121,19 @@ pub fn check_model(model: &TqModel, model_name: &str, identity: &Identity) -> Re
             ..entry.clone()
         });
     }
-    Ok(Identity {
+    Ok(of_model(model, model_name, tensors))
+}
+
+fn of_model(model: &TqModel, model_name: &str, tensors: Vec<Entry>) -> Identity {
+    let config = model.config();
+    Identity {
         model: model_name.to_owned(),
         model_checksum: Some(model_checksum(model)),
-        bits: Some(layout.bits()),
-        group_size: Some(layout.group_size()),
-        codebook: Some(model.config().codebook.centroids().to_vec()),
+        bits: Some(config.layout.bits()),
+        group_size: Some(config.layout.group_size()),
+        codebook: Some(config.codebook.centroids().to_vec()),
         tensors,
-    })
+    }
 }
 
 /// Writes a lane's BF16 output for one tensor as a recording, with all that identifies it.
@@ -205,67 +161,29 @@ pub fn write(
             tensor_checksum: Some(super::identity::tensor_checksum(tensor)),
         }],
     };
-    let plan = Plan::new(&[tensor.groups()]);
-    let header = header(Kind::Full, device, identity, &plan);
-    let planned = planned(&header, &[tensor.groups()], &plan);
-    let writer = StreamWriter::create(path, planned, Some(header.to_metadata()))?;
-    writer.write_at(
-        &part(tensor.base(), "values"),
-        0,
-        bytemuck::cast_slice(values),
-    )?;
+    let header = header(device, identity);
+    let writer = StreamWriter::create(path, planned(&header), Some(header.to_metadata()))?;
+    writer.write_at(&values_of(tensor.base()), 0, bytemuck::cast_slice(values))?;
     writer.sync()?;
     writer.commit()
 }
 
-fn header(kind: Kind, device: &Device, identity: Identity, plan: &Plan) -> Header {
+fn header(device: &Device, identity: Identity) -> Header {
     let tool = Tool::this();
     Header {
-        kind,
         tool: tool.version,
         host: tool.host,
         device: device.clone(),
         identity,
-        groups_per_block: match kind {
-            Kind::Full => 0,
-            Kind::Digest => plan.groups_per_block,
-        },
     }
 }
 
 /// The tensors of the file.
-fn planned(header: &Header, groups: &[usize], plan: &Plan) -> Vec<Planned> {
-    let mut planned = Vec::new();
-    let group_size = header.identity.group_size.unwrap_or(0);
-    for (i, t) in header.identity.tensors.iter().enumerate() {
-        let mut add = |suffix, dtype, shape: &[usize]| {
-            planned.push(Planned {
-                name: part(&t.tensor_base, suffix),
-                dtype,
-                shape: shape.to_vec(),
-            });
-        };
-        if header.kind == Kind::Full {
-            add("values", Dtype::BF16, &t.shape);
-            continue;
-        }
-        let blocks = groups[i].div_ceil(plan.groups_per_block);
-        add("sums", Dtype::U64, &[blocks]);
-        add("sketches", Dtype::F32, &[blocks, SKETCHES]);
-        add("squares", Dtype::F32, &[blocks]);
-        add("sample", Dtype::BF16, &[plan.sampled[i], group_size]);
-    }
-    planned
-}
-
-fn write_digest(writer: &StreamWriter, base: &str, digest: &Digest) -> Result<()> {
-    for (suffix, bytes) in [
-        ("sums", bytemuck::cast_slice::<_, u8>(&digest.sums)),
-        ("sketches", bytemuck::cast_slice(&digest.sketches)),
-        ("squares", bytemuck::cast_slice(&digest.squares)),
-        ("sample", bytemuck::cast_slice(&digest.sample)),
-    ] {
-        writer.write_at(&part(base, suffix), 0, bytes)?;
-    }
-    Ok(())
+fn planned(header: &Header) -> Vec<Planned> {
+    let of = |t: &Entry| Planned {
+        name: values_of(&t.tensor_base),
+        dtype: Dtype::BF16,
+        shape: t.shape.to_vec(),
+    };
+    header.identity.tensors.iter().map(of).collect()
 }

@@ -4,12 +4,12 @@ use super::overview::{LaneMark, Mark, Overview};
 use super::tensor::TensorView;
 use super::{PASSED_SECTIONS, SECTIONS, Shell, TensorsPage};
 use crate::error::printable;
-use crate::recording::{Blocks, Comparison};
+use crate::recording::Comparison;
 use crate::report::view::{DecisionView, LaneView, Row, Verdict};
 use crate::report::{LaneReport, Tool};
 use askama::Template;
 
-/// The page of a comparison in which no reference takes part, or a digest does.
+/// The page of a comparison in which no reference takes part.
 pub fn compare_page(
     tensors: &[Comparison],
     notes: &[String],
@@ -117,16 +117,11 @@ fn verdict(name: &str, of: &[&Comparison]) -> DecisionView {
 
 fn section(index: usize, together: &[Comparison]) -> TensorView {
     let first = &together[0];
-    let sampled = if first.blocks.is_some() {
-        "; figures of the sampled groups"
-    } else {
-        ""
-    };
     let mut view = TensorView::bare(
         index,
         &first.tensor_base,
         format!(
-            "rows {}..{}, {} columns{sampled}",
+            "rows {}..{}, {} columns",
             first.row_start,
             first.row_start + first.shape[0],
             first.shape[1]
@@ -134,24 +129,10 @@ fn section(index: usize, together: &[Comparison]) -> TensorView {
     );
     for c in together {
         view.decisions.push(DecisionView::new(&c.decision));
-        let row = Row::new(&c.metrics, Some(Verdict::of(c.decision.passed)));
-        if let Some(b) = &c.blocks {
-            view.facts.push(blocks(&row.name, b));
-        }
-        view.rows.push(row);
+        view.rows
+            .push(Row::new(&c.metrics, Some(Verdict::of(c.decision.passed))));
     }
     view
-}
-
-/// Which blocks differ.
-fn blocks(name: &str, b: &Blocks) -> String {
-    format!(
-        "{name}: {} of {} blocks of {} groups differ{}",
-        b.differ,
-        b.blocks,
-        b.groups_per_block,
-        b.places()
-    )
 }
 
 /// What computed each output: a line for each property, a column for each lane.

@@ -68,8 +68,6 @@ pub struct TensorView {
     pub codebook: Figure,
     /// Whether that difference is more than rounding.
     pub foreign_codebook: bool,
-    /// Further lines about it.
-    pub facts: Vec<String>,
     /// What is wrong with it beside its figures.
     pub notes: Vec<String>,
     /// Diagnoses.
@@ -91,7 +89,6 @@ impl TensorView {
             rows: Vec::new(),
             codebook: Figure::of("max_abs", 0.0),
             foreign_codebook: false,
-            facts: Vec::new(),
             notes: Vec::new(),
             diagnosis: Vec::new(),
             codes: Vec::new(),
