@@ -218,18 +218,38 @@ fn summary(report: &Report) -> Vec<LaneReport> {
     lanes
 }
 
-/// A file name for a lane's recording: tensor names may hold anything.
+/// A file name for a lane's recording, another for every tensor and lane: names may hold anything, so
+/// all but plain characters is percent-encoded, and in the lane the dots as well.
 fn file_name(base: &str, lane: &str) -> String {
-    let safe = |text: &str| -> String {
-        text.chars()
-            .map(|c| {
-                if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                    c
-                } else {
-                    '_'
-                }
+    let safe = |text: &str, plain: &[u8]| -> String {
+        text.bytes()
+            .map(|b| match b {
+                _ if b.is_ascii_alphanumeric() || plain.contains(&b) => char::from(b).to_string(),
+                _ => format!("%{b:02X}"),
             })
             .collect()
     };
-    format!("{}.{}.safetensors", safe(base), safe(lane))
+    format!("{}.{}.safetensors", safe(base, b"._-"), safe(lane, b"_-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn every_tensor_and_lane_has_its_own_file() {
+        let names = [
+            "a/b", "a_b", "a%2Fb", "a.b", "a", "b.c", "\u{e4}", "\u{e5}", "..",
+        ];
+        let lanes = ["wgpu", "wgpu:0", "b", "b.c", "c"];
+        let files: Vec<String> = names
+            .iter()
+            .flat_map(|n| lanes.map(|l| file_name(n, l)))
+            .collect();
+        let distinct: std::collections::HashSet<&String> = files.iter().collect();
+        assert_eq!(distinct.len(), files.len(), "{files:?}");
+        let plain = |f: &String| !f.contains('/') && f.is_ascii();
+        assert!(files.iter().all(plain), "{files:?}");
+        assert_eq!(file_name("a.up_proj", "wgpu"), "a.up_proj.wgpu.safetensors");
+    }
 }
