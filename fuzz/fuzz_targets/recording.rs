@@ -1,4 +1,4 @@
-//! Recordings, digests and dumps, as untrusted bytes.
+//! Recordings and dumps, as untrusted bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +18,6 @@ fuzz_target!(|data: &[u8]| {
     match RecordingFile::open(&path) {
         Ok(file) => {
             for entry in &file.identity().tensors {
-                let _ = file.cut(&entry.tensor_base);
                 if let Ok(r) = file.recording("x", &entry.tensor_base) {
                     assert_eq!(r.values().len(), r.shape[0] * r.shape[1]);
                 }

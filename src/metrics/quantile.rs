@@ -10,12 +10,18 @@ const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 /// Of [`QUANTILES`]: that of the top hundredth.
 const P99: usize = 3;
 
-/// Largest relative error of a sketched figure.
-const ALPHA: f64 = 0.005;
+/// Largest relative error of the sketch. With the 2^-10 of [`TABLE`] that is less than 0.5 %.
+const ALPHA: f64 = 0.004;
 /// Buckets of that width from the smallest f32 to the largest, so that none is ever merged with another.
-const BUCKETS: u32 = 19_500;
+const BUCKETS: u32 = 24_400;
 /// Below the smallest f32 that is not zero: only zeros count as zero.
 const ZERO: f64 = 1e-46;
+
+/// Bits of an f32 that are dropped where a piece is counted before it goes into the sketch, which takes a
+/// logarithm for each addition.
+const LOW: u32 = 14;
+/// Counts by the other bits, without the sign.
+const TABLE: usize = 1 << (31 - LOW);
 
 /// How the quantiles of a comparison were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +72,31 @@ impl Sketch {
         }
     }
 
-    fn add(&mut self, rel: f32) {
+    fn add(&mut self, rel: f32, count: u64) {
         if rel.is_finite() {
-            self.finite.add(rel.into());
-        } else {
-            self.infinite += u64::from(!rel.is_nan());
+            self.finite.add_with_count(rel.into(), count);
+        } else if !rel.is_nan() {
+            self.infinite += count;
         }
+    }
+
+    /// Adds a block, counting in `table` what is neither zero nor out of the ordinary.
+    fn count(&mut self, table: &mut [u64], block: impl Iterator<Item = f32>) {
+        for rel in block {
+            if rel.is_normal() {
+                table[(rel.to_bits() >> LOW) as usize] += 1;
+            } else {
+                self.add(rel, 1);
+            }
+        }
+    }
+
+    /// Adds what was counted: each count as the middle of its values.
+    fn add_table(mut self, table: &[u64]) -> Self {
+        for (upper, count) in (0u32..).zip(table).filter(|(_, count)| **count > 0) {
+            self.add(f32::from_bits(upper << LOW | 1 << (LOW - 1)), *count);
+        }
+        self
     }
 
     fn merge(mut self, other: &Self) -> Self {
@@ -82,13 +107,20 @@ impl Sketch {
         self
     }
 
-    /// Takes a piece, whatever computes its relative errors.
-    fn extend<P: ParallelIterator<Item = impl Iterator<Item = f32>>>(&mut self, blocks: P) {
+    /// Takes a piece in blocks, whatever computes its relative errors.
+    fn extend(&mut self, blocks: impl IndexedParallelIterator<Item = impl Iterator<Item = f32>>) {
+        // Two parts for each thread: a part has a table of its own to fill and to add.
+        let least = blocks.len().div_ceil(2 * rayon::current_num_threads());
         let parts = blocks
-            .fold(Self::new, |mut part, block| {
-                block.for_each(|r| part.add(r));
-                part
-            })
+            .with_min_len(least.max(1))
+            .fold(
+                || (Self::new(), vec![0; TABLE]),
+                |(mut part, mut table), block| {
+                    part.count(&mut table, block);
+                    (part, table)
+                },
+            )
+            .map(|(part, table)| part.add_table(&table))
             .reduce(Self::new, |a, b| a.merge(&b));
         *self = std::mem::replace(self, Self::new()).merge(&parts);
     }
@@ -97,7 +129,7 @@ impl Sketch {
         self.finite.count() as u64 + self.infinite
     }
 
-    /// The element of a rank, within [`ALPHA`].
+    /// The element of a rank, within 0.5 %.
     fn at(&self, rank: u64) -> f64 {
         let finite = self.finite.count() as u64;
         if rank >= finite {
@@ -110,7 +142,7 @@ impl Sketch {
         value.min(self.finite.max().expect("an element"))
     }
 
-    /// Mean of the elements from a rank up, within [`ALPHA`]: the ranks of a bucket are found together.
+    /// Mean of the elements from a rank up, within 0.5 %: the ranks of a bucket are found together.
     fn mean_from(&self, first: u64) -> f64 {
         let end = self.elements();
         let (mut rank, mut sum) = (first, 0.0);

@@ -1,8 +1,13 @@
 //! `tq4 record` and `tq4 compare`: outputs of machines that never meet.
 
-use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
-use crate::support::{not_run, standin};
+#[path = "support/cli.rs"]
+mod cli;
+#[path = "support/lane.rs"]
+mod lane;
+
+use cli::{Model, seed_case, stderr, stdout, tq4};
 use half::bf16;
+use lane::not_run;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use safetensors::Dtype;
@@ -12,7 +17,7 @@ use std::process::Output;
 use tq4::backend::{Backend, Cost, Device, OutMut, cpu::Cpu};
 use tq4::checkpoint::{Config, TqModel, write_tq_model};
 use tq4::codebook::Codebook;
-use tq4::recording::{Kind, RecordingFile, Selected, Side, compare_pair, record};
+use tq4::recording::{RecordingFile, Selected, compare_pair, record};
 use tq4::synthetic::{self, Scales};
 use tq4::tensor::{Layout, TqTensor};
 
@@ -37,7 +42,7 @@ impl<F: Fn(usize, f32) -> bf16 + Send> Backend for Altered<F> {
         &self.0
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
+    fn dequantize(&mut self, tensor: &TqTensor<'_>, out: OutMut<'_>) -> tq4::Result<Cost> {
         let OutMut::Bf16(out) = out else {
             panic!("BF16 is asked for")
         };
@@ -49,7 +54,7 @@ impl<F: Fn(usize, f32) -> bf16 + Send> Backend for Altered<F> {
 }
 
 /// Records what `f` makes of the reference, as lane `name`.
-fn recorded(model: &Path, name: &str, kind: Kind, f: impl Fn(usize, f32) -> bf16 + Send) -> String {
+fn recorded(model: &Path, name: &str, f: impl Fn(usize, f32) -> bf16 + Send) -> String {
     let device = Device {
         lane: name.into(),
         device: "a test".into(),
@@ -64,18 +69,9 @@ fn recorded(model: &Path, name: &str, kind: Kind, f: impl Fn(usize, f32) -> bf16
         })
         .collect();
     let dir = model.checkpoint().dir().parent().unwrap();
-    let path = dir.join(format!("{name}-{kind:?}.safetensors"));
+    let path = dir.join(format!("{name}.safetensors"));
     let mut lane = Altered(device, f);
-    record(
-        &path,
-        kind,
-        &model,
-        "m",
-        &selected,
-        &mut lane,
-        &mut |_, _| (),
-    )
-    .unwrap();
+    record(&path, &model, "m", &selected, &mut lane, &mut |_, _| ()).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -117,7 +113,7 @@ fn one_nan(i: usize, v: f32) -> bf16 {
 }
 
 #[test]
-fn outputs_and_digests_pass_and_fail_alike() {
+fn two_recordings_are_held_to_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     type Alter = fn(usize, f32) -> bf16;
@@ -128,73 +124,17 @@ fn outputs_and_digests_pass_and_fail_alike() {
         ("one_group", one_group, false),
         ("one_nan", one_nan, false),
     ];
-    for kind in [Kind::Full, Kind::Digest] {
-        let good = recorded(&model, "cuda", kind, right);
-        for (name, f, passes) in cases {
-            let other = recorded(&model, name, kind, f);
-            let out = compare(&[&other, &good, "--format", "json"]);
-            let report = json(&out);
-            let decision = &report["tensors"][0]["decision"];
-            assert_eq!(decision["passed"], passes, "{name} {kind:?} {decision}");
-            assert_eq!(
-                out.status.code(),
-                Some(i32::from(!passes)),
-                "{name} {kind:?}"
-            );
-            let word = if passes { "matches" } else { "differs_from" };
-            assert_eq!(decision["decision"], format!("{name}_{word}_cuda"));
-        }
+    let good = recorded(&model, "cuda", right);
+    for (name, f, passes) in cases {
+        let other = recorded(&model, name, f);
+        let out = compare(&[&other, &good, "--format", "json"]);
+        let report = json(&out);
+        let decision = &report["tensors"][0]["decision"];
+        assert_eq!(decision["passed"], passes, "{name} {decision}");
+        assert_eq!(out.status.code(), Some(i32::from(!passes)), "{name}");
+        let word = if passes { "matches" } else { "differs_from" };
+        assert_eq!(decision["decision"], format!("{name}_{word}_cuda"));
     }
-}
-
-#[test]
-fn a_digest_says_which_groups_differ() {
-    let dir = tempfile::tempdir().unwrap();
-    let model = model(dir.path());
-    let good = recorded(&model, "cuda", Kind::Digest, right);
-    let bad = recorded(&model, "wgpu", Kind::Digest, one_group);
-    let out = compare(&[&bad, &good]);
-    assert_eq!(out.status.code(), Some(1));
-    let text = stdout(&out);
-    assert!(
-        text.contains("wgpu vs cuda: 1 of 512 groups differ, the first from row 9 group 5"),
-        "{text}"
-    );
-    let report = json(&compare(&[&bad, &good, "--format", "json"]));
-    let blocks = &report["tensors"][0]["blocks"];
-    assert_eq!(
-        blocks["worst"],
-        serde_json::json!({"row": 9, "group": 5, "groups": 1})
-    );
-    // Negated, the group differs by twice its size; four sketches tell it within some tens of percent.
-    let ratio = blocks["max_block_ratio"].as_f64().unwrap();
-    assert!((0.5..4.0).contains(&ratio), "{ratio}");
-}
-
-#[test]
-fn a_digest_goes_against_values_and_against_the_model() {
-    let dir = tempfile::tempdir().unwrap();
-    let model = model(dir.path());
-    let tq = model.to_str().unwrap();
-    let values = recorded(&model, "cuda", Kind::Full, last_bit);
-    let digest = recorded(&model, "wgpu", Kind::Digest, last_bit);
-    let report = json(&compare(&[&values, &digest, "--format", "json"]));
-    assert_eq!(report["tensors"][0]["blocks"]["differ"], 0);
-    assert_eq!(report["tensors"][0]["decision"]["passed"], true);
-    let out = compare(&[&values, &digest, "--tq-model", tq, "--format", "json"]);
-    assert_eq!(out.status.code(), Some(0));
-    let names: Vec<Value> = json(&out)["tensors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|t| t["decision"]["decision"].clone())
-        .collect();
-    let expected = [
-        "cuda_matches_reference",
-        "wgpu_matches_reference",
-        "cuda_matches_wgpu",
-    ];
-    assert_eq!(names, expected);
 }
 
 #[test]
@@ -202,8 +142,8 @@ fn with_the_model_values_get_the_report_of_validate_and_a_diagnosis() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     let tq = model.to_str().unwrap();
-    let good = recorded(&model, "cuda", Kind::Full, right);
-    let bad = recorded(&model, "wgpu", Kind::Full, truncated);
+    let good = recorded(&model, "cuda", right);
+    let bad = recorded(&model, "wgpu", truncated);
     let out = compare(&[&good, &bad, "--tq-model", tq, "--format", "json"]);
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     let report = json(&out);
@@ -308,10 +248,6 @@ fn what_is_not_of_the_same_input_is_refused_by_name() {
             record(&plain, "r-rows", &["--all", "--row-count", "3"]),
             "rows 0..6 of 256 columns and rows 0..3",
         ),
-        (
-            record(&sign, "r-digest", &["--all", "--digest"]),
-            "checksum of tensor a.up_proj",
-        ),
     ] {
         let out = compare(&[&one, &other]);
         assert_eq!(out.status.code(), Some(2), "{other}: {}", stdout(&out));
@@ -352,32 +288,31 @@ fn a_recording_goes_against_a_lane_here() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     let tq = model.to_str().unwrap();
-    for kind in [Kind::Full, Kind::Digest] {
-        let file = recorded(&model, "cuda", kind, right);
-        let args = [
-            &file,
-            "--lane",
-            "wgpu",
-            "--tq-model",
-            tq,
-            "--format",
-            "json",
-        ];
-        let out = compare(&args);
-        if out.status.code() == Some(3) {
-            return not_run("comparing with a wgpu lane", &stderr(&out));
-        }
-        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-        let report = json(&out);
-        let lanes = report["lanes"].as_array().unwrap();
-        let status = |name: &str| {
-            let lane = lanes.iter().find(|l| l["name"] == name);
-            lane.map(|l| l["status"].clone())
-        };
-        assert_eq!(status("wgpu"), Some("ran".into()), "{kind:?}");
-        assert_eq!(status("cuda"), Some("recorded".into()), "{kind:?}");
+    let file = recorded(&model, "cuda", right);
+    let args = [
+        &file,
+        "--lane",
+        "wgpu",
+        "--tq-model",
+        tq,
+        "--format",
+        "json",
+    ];
+    let out = compare(&args);
+    if out.status.code() == Some(3) {
+        return not_run("comparing with a wgpu lane", &stderr(&out));
     }
-    let file = recorded(&model, "cuda", Kind::Full, right);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let report = json(&out);
+    let lanes = report["lanes"].as_array().unwrap();
+    let status = |name: &str| {
+        let lane = lanes.iter().find(|l| l["name"] == name);
+        lane.map(|l| l["status"].clone())
+    };
+    assert_eq!(status("wgpu"), Some("ran".into()));
+    assert_eq!(status("cuda"), Some("recorded".into()));
+    let out = compare(&[&file, "--lane", "cuda", "--tq-model", tq]);
+    assert!(matches!(out.status.code(), Some(0 | 3)), "{}", stderr(&out));
     for (args, what) in [
         (
             vec![file.as_str()],
@@ -391,25 +326,6 @@ fn a_recording_goes_against_a_lane_here() {
         let out = compare(&args);
         assert_eq!(out.status.code(), Some(2));
         assert!(stderr(&out).contains(what), "{}", stderr(&out));
-    }
-}
-
-#[test]
-fn a_recording_goes_against_a_cuda_lane_that_is_right_wrong_or_absent() {
-    let dir = tempfile::tempdir().unwrap();
-    let model = model(dir.path());
-    let tq = model.to_str().unwrap();
-    let file = recorded(&model, "cuda", Kind::Full, right);
-    let args = ["compare", &file, "--lane", "cuda", "--tq-model", tq];
-    for (driver, code, said) in [
-        (standin::right(), 0, ""),
-        (standin::wrong(), 1, ""),
-        (standin::empty(), 3, "the CUDA driver has no function"),
-    ] {
-        let Some(driver) = driver else { return };
-        let out = standin::tq4(driver, &args);
-        assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
-        assert!(stderr(&out).contains(said), "{}", stderr(&out));
     }
 }
 
@@ -450,18 +366,13 @@ fn the_published_dump_is_a_recording() {
         "--all",
         "--lane",
         "reference",
-        "--digest",
         "--output",
         mine,
     ]);
     assert!(run.status.success(), "{}", stderr(&run));
     let report = json(&compare(&[&given, mine, "--format", "json"]));
-    let blocks = &report["tensors"][0]["blocks"];
-    // Four elements are one step off, in as many groups.
-    assert_eq!(
-        (&blocks["differ"], &blocks["blocks"]),
-        (&4.into(), &256.into())
-    );
+    // Four of the published elements are one step off.
+    assert_eq!(report["tensors"][0]["metrics"]["bit_equal"], 32764);
     assert_eq!(report["tensors"][0]["decision"]["passed"], true);
 }
 
@@ -489,7 +400,7 @@ fn nothing_is_written_over_what_is_read() {
         stderr(&out)
     );
     assert_eq!(std::fs::read(&weights).unwrap(), before);
-    let file = recorded(&model, "cuda", Kind::Full, right);
+    let file = recorded(&model, "cuda", right);
     let before = std::fs::read(&file).unwrap();
     let out = compare(&[&file, &file, "--report", &file]);
     assert_eq!(out.status.code(), Some(2));
@@ -505,18 +416,16 @@ fn nothing_is_written_over_what_is_read() {
 fn no_damage_makes_the_reader_panic() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
-    let good = [Kind::Full, Kind::Digest]
-        .map(|kind| std::fs::read(recorded(&model, "cuda", kind, right)).unwrap());
+    let good = std::fs::read(recorded(&model, "cuda", right)).unwrap();
     let path = dir.path().join("damaged.safetensors");
     let strategy = (
-        0..2usize,
         prop::collection::vec((0..1500usize, any::<u8>()), 1..4),
         prop::option::of(0..2000usize),
     );
     let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
     runner
-        .run(&strategy, |(which, flips, cut)| {
-            let mut bytes = good[which].clone();
+        .run(&strategy, |(flips, cut)| {
+            let mut bytes = good.clone();
             for (at, value) in flips {
                 bytes[at] = value;
             }
@@ -525,9 +434,7 @@ fn no_damage_makes_the_reader_panic() {
             if let Ok(file) = RecordingFile::open(&path) {
                 // What opens can be read whole, and equals itself.
                 for entry in &file.identity().tensors {
-                    let cut = file.cut(&entry.tensor_base);
-                    let (mut a, mut b) = (Side::File(&file), Side::File(&file));
-                    let same = compare_pair(entry, cut, ("a", &mut a), ("b", &mut b)).unwrap();
+                    let same = compare_pair(entry, ("a", &file), ("b", &file)).unwrap();
                     prop_assert_eq!(same.metrics.bit_equal, same.metrics.elements);
                 }
                 prop_assert_eq!(file.identity().difference(file.identity()), None);
@@ -542,52 +449,34 @@ fn damaged_recordings_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path());
     let path = dir.path().join("damaged.safetensors");
-    for kind in [Kind::Full, Kind::Digest] {
-        let good = std::fs::read(recorded(&model, "cuda", kind, right)).unwrap();
-        let text = |from: &str, to: &str| {
-            let head = String::from_utf8_lossy(&good[8..]).into_owned();
-            assert_eq!(from.len(), to.len());
-            let at = head
-                .find(from)
-                .unwrap_or_else(|| panic!("{from} in {head:.300}"));
-            let mut bytes = good.clone();
-            bytes[8 + at..8 + at + to.len()].copy_from_slice(to.as_bytes());
-            bytes
-        };
-        let damaged = [
-            good[..good.len() - 1].to_vec(),
-            good[..100].to_vec(),
-            text("tq4-recording-2", "tq4-recording-9"),
-            text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[99,1024]"#),
-            text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[0,10240]"#),
-            text(r#"\"row_start\":0"#, r#"\"row_start\":x"#),
-            text(
-                r#"\"tensor_base\":\"synthetic"#,
-                r#"\"tensor_base\":\"synthetik"#,
-            ),
-        ];
-        for (i, bytes) in damaged.iter().enumerate() {
-            std::fs::write(&path, bytes).unwrap();
-            let out = compare(&[path.to_str().unwrap(), path.to_str().unwrap()]);
-            assert_eq!(out.status.code(), Some(2), "{kind:?} {i}: {}", stdout(&out));
-            assert!(stderr(&out).starts_with("error: "), "{}", stderr(&out));
-        }
+    let good = std::fs::read(recorded(&model, "cuda", right)).unwrap();
+    let text = |from: &str, to: &str| {
+        let head = String::from_utf8_lossy(&good[8..]).into_owned();
+        assert_eq!(from.len(), to.len());
+        let at = head
+            .find(from)
+            .unwrap_or_else(|| panic!("{from} in {head:.300}"));
+        let mut bytes = good.clone();
+        bytes[8 + at..8 + at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    let damaged = [
+        good[..good.len() - 1].to_vec(),
+        good[..100].to_vec(),
+        text("tq4-recording-2", "tq4-recording-1"),
+        text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[99,1024]"#),
+        text(r#"\"shape\":[64,1024]"#, r#"\"shape\":[0,10240]"#),
+        text(r#"\"row_start\":0"#, r#"\"row_start\":x"#),
+        text(
+            r#"\"tensor_base\":\"synthetic"#,
+            r#"\"tensor_base\":\"synthetik"#,
+        ),
+    ];
+    for (i, bytes) in damaged.iter().enumerate() {
+        std::fs::write(&path, bytes).unwrap();
+        let out = compare(&[path.to_str().unwrap(), path.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(2), "{i}: {}", stdout(&out));
+        assert!(stderr(&out).starts_with("error: "), "{}", stderr(&out));
     }
-    // A digest is no stand-in: it holds no values.
-    let digest = recorded(&model, "cuda", Kind::Digest, right);
-    let given = format!("cuda={digest}");
-    let out = tq4(&[
-        "validate",
-        "--tq-model",
-        model.to_str().unwrap(),
-        "--recording",
-        &given,
-    ]);
-    assert_eq!(out.status.code(), Some(2));
-    assert!(
-        stderr(&out).contains("a digest holds no values"),
-        "{}",
-        stderr(&out)
-    );
     assert!(TqModel::open(&model).unwrap().bases().eq([BASE]));
 }

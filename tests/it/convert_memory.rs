@@ -43,13 +43,11 @@ fn a_large_weight_needs_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     source(&dir.path().join("src"));
-    let (src, tq, plain, digest) = (path("src"), path("tq"), path("plain"), path("digest"));
+    let (src, tq, plain, file) = (path("src"), path("tq"), path("plain"), path("file"));
     limited(&["quantize", "--source-model", &src, "--output", &tq]);
     limited(&["dequantize", "--tq-model", &tq, "--output", &plain]);
     let record = ["record", "--tq-model", &tq, "--all", "--lane", "reference"];
-    limited(&[&record[..], &["--digest", "--output", &digest]].concat());
-    let out = limited(&["compare", &digest, "--lane", "reference", "--tq-model", &tq]);
-    assert!(stdout(&out).contains("decision: pass"), "{}", stdout(&out));
+    limited(&[&record[..], &["--output", &file]].concat());
 }
 
 /// The limit is one: more than it cannot be had.

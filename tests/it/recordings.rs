@@ -262,3 +262,43 @@ fn what_record_writes_is_read_back_as_the_same_lane() {
     }
     assert_eq!(lane(&recorded)["status"], "recorded");
 }
+
+#[test]
+fn tensors_with_like_names_are_recorded_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("m"), dir.path().join("rec"));
+    let mut model = Model::valid();
+    for (part, raw) in model.tensors.clone() {
+        let Some(suffix) = part.strip_prefix("a.gate_proj") else {
+            continue;
+        };
+        for base in ["a/b", "a_b"] {
+            model.tensors.insert(format!("{base}{suffix}"), raw.clone());
+        }
+    }
+    model.write(&path);
+    let bases = ["a/b", "a_b"];
+    let run = tq4(&[
+        "validate",
+        "--tq-model",
+        path.to_str().unwrap(),
+        "--tensor-base",
+        bases[0],
+        "--tensor-base",
+        bases[1],
+        "--lanes",
+        "wgpu",
+        "--record",
+        out.to_str().unwrap(),
+    ]);
+    if !out.join("a_b.wgpu.safetensors").exists() {
+        lane::not_run("recording a wgpu lane", &stdout(&run));
+        return;
+    }
+    assert!(run.status.success(), "{}", stderr(&run));
+    for (base, file) in bases.iter().zip(["a%2Fb", "a_b"]) {
+        let file = out.join(format!("{file}.wgpu.safetensors"));
+        let recording = tq4::recording::Recording::read("wgpu", &file).unwrap();
+        assert_eq!(recording.tensor_base, *base);
+    }
+}
