@@ -46,13 +46,14 @@ fn a_file_that_shrinks_is_one_error() {
     );
 }
 
-/// A model of 48 tensors of 16 Mi weights, sparse on the disk but for the signs: seconds of work.
+/// A model of many tensors of 16 Mi weights, sparse on the disk but for the signs: seconds of work.
 fn sparse(dir: &Path) {
     const COLS: usize = 4096;
+    const TENSORS: usize = 200;
     Model::valid().write(dir);
     let mut file = std::fs::File::create(dir.join(FILE)).unwrap();
     let (mut header, mut end) = (String::new(), 0);
-    for i in 0..48 {
+    for i in 0..TENSORS {
         for (part, dtype, shape, bytes) in [
             ("tq_signs", "I8", format!("{COLS}"), COLS),
             (
@@ -68,7 +69,7 @@ fn sparse(dir: &Path) {
                 ROWS * COLS / 2,
             ),
         ] {
-            let name = format!("layers.{i:02}.up_proj.{part}");
+            let name = format!("layers.{i:03}.up_proj.{part}");
             let offsets = format!("[{end},{}]", end + bytes);
             header += &format!(
                 r#"{}"{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":{offsets}}}"#,
@@ -83,8 +84,8 @@ fn sparse(dir: &Path) {
         .unwrap();
     file.write_all(header.as_bytes()).unwrap();
     file.set_len((start + end) as u64).unwrap();
-    for i in 0..48 {
-        file.write_all_at(&[1; COLS], (start + end / 48 * i) as u64)
+    for i in 0..TENSORS {
+        file.write_all_at(&[1; COLS], (start + end / TENSORS * i) as u64)
             .unwrap();
     }
 }
@@ -93,8 +94,9 @@ fn sparse(dir: &Path) {
 fn a_file_that_shrinks_during_a_run_is_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     sparse(dir.path());
-    let report = dir.path().join("r.jsonl");
-    let child = Command::new(env!("CARGO_BIN_EXE_tq4"))
+    let other = tempfile::tempdir().unwrap();
+    let report = other.path().join("r.jsonl");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tq4"))
         .args(["validate", "--all", "--lanes", "reference", "--tq-model"])
         .arg(dir.path())
         .arg("--report")
@@ -104,6 +106,7 @@ fn a_file_that_shrinks_during_a_run_is_exit_code_2() {
         .unwrap();
     // A header and one tensor.
     while std::fs::read_to_string(&report).map_or(0, |t| t.lines().count()) < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     truncate(dir.path(), 1 << 16);
