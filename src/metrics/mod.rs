@@ -220,6 +220,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const A: LaneName = LaneName::Cuda;
+    const B: LaneName = LaneName::Reference;
+
     fn naive_quantile(sorted: &[f32], q: f64) -> f64 {
         let at = q * (sorted.len() - 1) as f64;
         let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
@@ -234,7 +237,7 @@ mod tests {
         ) {
             let rhs: Vec<f32> = pairs.iter().map(|p| p.0).collect();
             let lhs: Vec<f32> = pairs.iter().map(|p| p.0 + p.1 * scale).collect();
-            let m = compare("a", Values::F32(&lhs), "b", Values::F32(&rhs));
+            let m = compare(A, Values::F32(&lhs), B, Values::F32(&rhs));
             let mut r: Vec<f32> = lhs.iter().zip(&rhs).map(|(l, r)| rel(*l, *r)).collect();
             r.sort_by(f32::total_cmp);
             for (q, got) in [(0.5, m.rel_p50), (0.9, m.rel_p90), (0.99, m.rel_p99), (0.999, m.rel_p999)] {
@@ -267,7 +270,7 @@ mod tests {
 
     /// The figures from pieces of some size.
     fn in_pieces(lhs: Values<'_>, rhs: Values<'_>, piece: usize) -> Metrics {
-        let mut acc = Accumulator::new("a", "b");
+        let mut acc = Accumulator::new(A, B);
         for at in (0..lhs.len()).step_by(piece) {
             let p = at..(at + piece).min(lhs.len());
             acc.push(lhs.slice(p.clone()), rhs.slice(p));
@@ -307,7 +310,7 @@ mod tests {
         for spread in [0.0, 1e-3, 0.1] {
             let (l, r) = noisy(5 * BLOCK + 4321, spread);
             let (lhs, rhs) = (Values::Bf16(&l), Values::F32(&r));
-            let whole = compare("a", lhs, "b", rhs);
+            let whole = compare(A, lhs, B, rhs);
             let sketched = in_pieces(lhs, rhs, BLOCK);
             assert_sketched(&sketched, &whole);
             for piece in [BLOCK + 32, 3 * BLOCK - 96, 7777] {
@@ -332,7 +335,7 @@ mod tests {
             let mut rels: Vec<f32> = lhs.iter().map(|l| rel(*l, 0.0)).collect();
             rels.sort_by(f32::total_cmp);
             let (lhs, rhs) = (Values::F32(&lhs), Values::F32(&rhs));
-            let mut whole = compare("a", lhs, "b", rhs);
+            let mut whole = compare(A, lhs, B, rhs);
             if whole.rel_p99 > 0.0 {
                 // Elements equal to the quantile may lie below its rank; the sketch goes by the rank.
                 let first = (0.99 * (rels.len() - 1) as f64).ceil() as usize;
@@ -346,16 +349,16 @@ mod tests {
 
     #[test]
     fn one_element_is_its_own_quantiles() {
-        let m = compare("a", Values::F32(&[3.0]), "b", Values::F32(&[2.0]));
+        let m = compare(A, Values::F32(&[3.0]), B, Values::F32(&[2.0]));
         assert_eq!((m.rel_p50, m.rel_p999, m.top1pct_rel_mean), (0.5, 0.5, 0.5));
     }
 
     #[test]
     fn one_nan_spoils_the_figures_and_is_counted() {
         let m = compare(
-            "a",
+            A,
             Values::F32(&[1.0, f32::NAN, 3.0]),
-            "b",
+            B,
             Values::F32(&[1.0, 2.0, 3.0]),
         );
         let (l, r) = ([1.0, f32::NAN, 3.0], [1.0, 2.0, 3.0]);

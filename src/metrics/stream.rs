@@ -12,12 +12,14 @@ use crate::record::LaneName;
 ///
 /// ```
 /// use tq4::metrics::{Accumulator, Quantiles, Values, compare};
+/// use tq4::record::LaneName;
 /// let (lhs, rhs) = ([1.0f32, 2.0, 3.5, 4.0], [1.0f32, 2.1, 3.0, 4.0]);
-/// let mut acc = Accumulator::new("a", "b");
+/// let [a, b] = ["a", "b"].map(LaneName::from);
+/// let mut acc = Accumulator::new(a.clone(), b.clone());
 /// for i in [0..1, 1..4] {
 ///     acc.push(Values::F32(&lhs[i.clone()]), Values::F32(&rhs[i]));
 /// }
-/// let (pieces, whole) = (acc.finish(), compare("a", Values::F32(&lhs), "b", Values::F32(&rhs)));
+/// let (pieces, whole) = (acc.finish(), compare(a, Values::F32(&lhs), b, Values::F32(&rhs)));
 /// assert_eq!((pieces.quantiles, whole.quantiles), (Quantiles::Sketch, Quantiles::Exact));
 /// assert_eq!(pieces.mean_rel, whole.mean_rel);
 /// assert!((pieces.rel_p99 / whole.rel_p99 - 1.0).abs() < 0.005);

@@ -2,7 +2,7 @@
 
 use super::{Detail, Exporter, Json, Markdown, Page, Table};
 use crate::codebook::Codebook;
-use crate::gate::decide;
+use crate::judge::gate::decide;
 use crate::metrics::{Values, compare};
 use crate::picture::{Columns, Picture};
 use crate::record::*;

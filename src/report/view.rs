@@ -1,7 +1,7 @@
 //! The verdicts and figures of a report, alike in every format.
 
 use crate::error::printable;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Quantiles};
 use crate::record::{
     Decision, Gate, LaneName, LaneTotals, Outcome, Summary, TensorRecord, Verdict,
 };
@@ -235,7 +235,14 @@ impl Row {
         let Ok(Value::Object(keys)) = serde_json::to_value(m) else {
             unreachable!("a comparison is plain data")
         };
-        let lanes = ["lhs", "rhs"];
+        let no_figures = ["lhs", "rhs", "quantiles"];
+        let about = |mut f: Figure| {
+            let quantile = f.key.starts_with("rel_p") || f.key == "top1pct_rel_mean";
+            if quantile && m.quantiles == Quantiles::Sketch {
+                f.text.insert(0, '~');
+            }
+            f
+        };
         let equal = 100.0 * m.bit_equal as f64 / m.elements as f64;
         Self {
             lhs: printable(&m.lhs.published()),
@@ -244,8 +251,8 @@ impl Row {
             verdict: decision_on(t, m).map(|d| Look::of(d.verdict)),
             figures: keys
                 .iter()
-                .filter(|(key, _)| !lanes.contains(&key.as_str()))
-                .map(|(key, value)| Figure::new(key, value))
+                .filter(|(key, _)| !no_figures.contains(&key.as_str()))
+                .map(|(key, value)| about(Figure::new(key, value)))
                 .collect(),
             equal_percent: if m.bit_equal == m.elements {
                 "100".into()
