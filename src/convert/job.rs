@@ -164,7 +164,8 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                         job.done.push(done);
                     }
                 }
-                job.keep_whole(on);
+                // Shards that are not there or not as their line says are forgotten.
+                job.done.retain(|d| d.is_whole(dir, on));
             }
             Some(_) => {
                 // What is there is not this job's to remove.
@@ -177,12 +178,6 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
             }
         }
         Ok(job)
-    }
-
-    /// Forgets shards that are not there or are not as their line says.
-    fn keep_whole(&mut self, on: &mut dyn FnMut(Event<'_>)) {
-        let dir = &self.dir;
-        self.done.retain(|d| d.is_whole(dir, on));
     }
 
     /// The conversion as an earlier run finished it.
@@ -214,9 +209,8 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 Line::File(d) => (&d.file, d.is_whole(dir, on)),
             };
             if !whole {
-                return refused(format!(
-                    "the conversion is finished, and {file} was changed since"
-                ));
+                let what = format!("the conversion is finished, and {file} was changed since");
+                return refused(what);
             }
             if let Line::Shard(shard) = line {
                 done.push(shard);
@@ -315,11 +309,8 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let mut lines = vec![Line::Job(self.identity.clone())];
         lines.extend(self.done.iter().cloned().map(Line::Shard));
         for file in &self.others {
-            lines.push(Line::File(Done {
-                file: file.clone(),
-                sum: Sum::of(&self.dir.join(file))?,
-                of: (),
-            }));
+            let (file, sum) = (file.clone(), Sum::of(&self.dir.join(file))?);
+            lines.push(Line::File(Done { file, sum, of: () }));
         }
         let text: Vec<String> = lines
             .iter()
