@@ -303,7 +303,7 @@ impl TqTensor {
                     range.start, range.end, self.rows
                 ),
                 &self.base,
-                "choose --row-start and --row-count inside the tensor",
+                "choose rows inside the tensor",
             ));
         }
         let row_len = self.layout.packed_len(self.cols);

@@ -25,7 +25,7 @@ const LANE_BYTES: u64 = 1 << 30;
 /// When the text is not two positive numbers with an `x` between, or the columns are not a multiple of
 /// the group size.
 pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
-    let place = || format!("--shape {text}");
+    let place = || format!("shape {text}");
     let numbers = text
         .split_once(['x', 'X'])
         .and_then(|(r, c)| Some([r.parse::<usize>().ok()?, c.parse::<usize>().ok()?]));
@@ -41,7 +41,7 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
         return Err(Error::input(
             format!("{cols} columns are not a multiple of the group size {n}"),
             place(),
-            "choose other columns, or another --group-size",
+            "choose other columns, or another group size",
         ));
     }
     if rows.checked_mul(cols).is_none_or(|e| e > 1 << 40) {

@@ -73,7 +73,7 @@ pub(super) fn about_rounds(record: &mut ShapeRecord) {
     }
     if (1..6).contains(&record.rounds) {
         warnings.push(format!(
-            "{} rounds fit the time limit: fewer than 6 give no interval, see --time-limit",
+            "{} rounds fit the time limit: fewer than 6 give no interval, allow more time",
             record.rounds
         ));
     }

@@ -82,7 +82,7 @@ impl Checkpoint {
             return Self::from_index(dir, &index);
         }
         let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
-            .map_err(|e| Error::io("list the directory", dir, &e))?
+            .map_err(|e| Error::io("list the directory", dir, e))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
             .collect();
@@ -242,7 +242,7 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 
 /// The bytes of a regular file of JSON, with a limit on their number.
 pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+    let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
     let bad = |what: String| {
         Err(Error::input(
             what,
@@ -259,7 +259,7 @@ pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
             meta.len()
         ));
     }
-    std::fs::read(path).map_err(|e| Error::io("read", path, &e))
+    std::fs::read(path).map_err(|e| Error::io("read", path, e))
 }
 
 /// `; nearest: a, b, c` for a name that is not there, or nothing when no name is near.

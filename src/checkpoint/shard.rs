@@ -44,16 +44,16 @@ impl Shard {
     pub fn open(path: &Path) -> Result<Self> {
         let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
         // Asked before opening: opening a FIFO would wait for a writer.
-        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, &e))?;
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         if !meta.is_file() {
             return Err(bad("not a regular file", "name a safetensors file"));
         }
         if meta.len() == 0 {
             return Err(bad("the file is empty", "copy it again"));
         }
-        let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         // The file that was opened, which may be another than the one asked about above.
-        let as_opened = file.metadata().map_err(|e| Error::io("open", path, &e))?;
+        let as_opened = file.metadata().map_err(|e| Error::io("open", path, e))?;
         let len = as_opened.len();
         let damaged = |e: &str| {
             bad(
@@ -65,7 +65,7 @@ impl Shard {
             return Err(damaged("header too small"));
         }
         let mut size = [0; 8];
-        read_exact_at(&file, &mut size, 0).map_err(|e| failed(path, &e))?;
+        read_exact_at(&file, &mut size, 0).map_err(|e| failed(path, e))?;
         let size = u64::from_le_bytes(size);
         if size > MAX_HEADER {
             return Err(damaged("header too large"));
@@ -75,7 +75,7 @@ impl Shard {
             return Err(damaged("invalid header length"));
         }
         let mut text = vec![0; size as usize];
-        read_exact_at(&file, &mut text, 8).map_err(|e| failed(path, &e))?;
+        read_exact_at(&file, &mut text, 8).map_err(|e| failed(path, e))?;
         // An error without a place in the text is about what the header says.
         let header: Header = serde_json::from_slice(&text).map_err(|e| match e.line() {
             0 => damaged(&e.to_string()),
@@ -111,7 +111,7 @@ impl Shard {
     /// When it was written to.
     pub fn unchanged(&self) -> Result<()> {
         let now = self.file.metadata();
-        let now = now.map_err(|e| Error::io("look at", &self.path, &e))?;
+        let now = now.map_err(|e| Error::io("look at", &self.path, e))?;
         let then = &self.as_opened;
         if now.len() == then.len() && now.modified().ok() == then.modified().ok() {
             return Ok(());
@@ -176,7 +176,7 @@ impl Shard {
             "the bytes lie in the tensor"
         );
         let at = self.data_start + info.start + offset as u64;
-        read_exact_at(&self.file, out, at).map_err(|e| failed(&self.path, &e))
+        read_exact_at(&self.file, out, at).map_err(|e| failed(&self.path, e))
     }
 
     /// The file's free-form metadata.
@@ -186,7 +186,7 @@ impl Shard {
 }
 
 /// What a failed read means: the length was checked when the file was opened.
-fn failed(path: &Path, e: &std::io::Error) -> Error {
+fn failed(path: &Path, e: std::io::Error) -> Error {
     if e.kind() != std::io::ErrorKind::UnexpectedEof {
         return Error::io("read", path, e);
     }

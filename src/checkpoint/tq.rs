@@ -67,22 +67,22 @@ impl TqModel {
                 exact.push(wanted);
                 continue;
             }
-            let glob = GlobBuilder::new(wanted).build().map_err(|e| {
-                Error::input(format!("malformed pattern: {e}"), "--tensor-base", "")
-            })?;
+            let glob = GlobBuilder::new(wanted)
+                .build()
+                .map_err(|e| Error::input(format!("malformed pattern: {e}"), pattern, ""))?;
             let matcher = glob.compile_matcher();
             if !self.bases().any(|b| matcher.is_match(b)) {
                 return Err(Error::input(
                     format!("no TQ4 tensor {wanted:?}{}", nearest(wanted, self.bases())),
                     self.checkpoint.dir().display().to_string(),
-                    "give --tensor-base the name before .weight, or a glob",
+                    "give the name before .weight, or a glob",
                 ));
             }
             chosen.add(glob);
         }
-        let chosen = chosen
-            .build()
-            .map_err(|e| Error::input(format!("malformed pattern: {e}"), "--tensor-base", ""))?;
+        let chosen = chosen.build().map_err(|e| {
+            Error::input(format!("malformed pattern: {e}"), patterns.join(", "), "")
+        })?;
         Ok(self
             .bases()
             .filter(|b| exact.contains(b) || chosen.is_match(b))
@@ -196,7 +196,7 @@ impl TqModel {
                     rows.start, rows.end
                 ),
                 base,
-                "choose --row-start and --row-count inside the tensor",
+                "choose rows inside the tensor",
             ));
         }
         let layout = self.config.layout;

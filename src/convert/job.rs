@@ -10,10 +10,10 @@ use crate::checkpoint::{
     JOURNAL, StreamWriter, Sum, keep_apart, remove_if_there, sync_directory, temporary,
 };
 use crate::error::{Error, Result};
-use fs4::{FileExt, TryLockError};
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
@@ -99,7 +99,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 return Self::open_finished(dir, identity, on);
             }
             let mut entries =
-                std::fs::read_dir(dir).map_err(|e| Error::io("list the directory", dir, &e))?;
+                std::fs::read_dir(dir).map_err(|e| Error::io("list the directory", dir, e))?;
             if entries.next().is_some() {
                 return Err(Error::input(
                     "the directory holds files, and no conversion that was stopped",
@@ -108,7 +108,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 ));
             }
         }
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
         // Again, now that every part of the path exists: `new/../model` could not be judged before.
         keep_apart(dir, inputs)?;
         if std::fs::symlink_metadata(&path).is_ok_and(|m| !m.is_file()) {
@@ -118,14 +118,14 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 "remove it",
             ));
         }
-        let io = |e: std::io::Error| Error::io("write", &path, &e);
+        let io = |e: std::io::Error| Error::io("write", &path, e);
         let mut journal = File::options()
             .read(true)
             .append(true)
             .create(true)
             .open(&path)
             .map_err(io)?;
-        match FileExt::try_lock(&journal) {
+        match journal.try_lock() {
             Ok(()) if path.exists() => {}
             // Held, or just removed by one that finished.
             Ok(()) | Err(TryLockError::WouldBlock) => {
@@ -135,7 +135,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                     "wait for it, or name another directory",
                 ));
             }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
         }
         let mut text = Vec::new();
         journal.read_to_end(&mut text).map_err(io)?;
@@ -194,7 +194,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 "name a new directory, or remove this one",
             ))
         };
-        let io = |e: std::io::Error| Error::io("read", &path, &e);
+        let io = |e: std::io::Error| Error::io("read", &path, e);
         let (mut text, mut journal) = (Vec::new(), File::open(&path).map_err(io)?);
         journal.read_to_end(&mut text).map_err(io)?;
         let mut lines = parse::<T>(&text).0.into_iter();
@@ -236,7 +236,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         self.journal
             .set_len(len)
             .and_then(|()| self.journal.seek(SeekFrom::End(0)))
-            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), &e))?;
+            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), e))?;
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         self.journal
             .write_all(&text)
             .and_then(|()| self.journal.sync_data())
-            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), &e))
+            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), e))
     }
 
     /// Shards that are whole, this run's and those before.
@@ -259,7 +259,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let path = self.dir.join(file);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)
-                .map_err(|e| Error::io("make the directory", parent, &e))?;
+                .map_err(|e| Error::io("make the directory", parent, e))?;
         }
         Ok(path)
     }
@@ -287,7 +287,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let path = self.place(file)?;
         let temporary = temporary(&path);
         remove_if_there(&temporary)?;
-        let io = |e: std::io::Error| Error::io("write", &path, &e);
+        let io = |e: std::io::Error| Error::io("write", &path, e);
         let written = File::create_new(&temporary)
             .and_then(|mut to| {
                 std::io::copy(from, &mut to)?;

@@ -50,7 +50,7 @@ pub(super) fn identity(checkpoint: &Checkpoint) -> Result<String> {
     let mut hash = Sha256::new();
     for (file, shard, names) in checkpoint.shards() {
         let path = shard.path();
-        let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
         hash.update(format!(
             "{file:?} {} {:?}\n",
             meta.len(),
@@ -78,7 +78,7 @@ pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
     files.sort_by_key(|f| f == "config.json");
     for file in &files {
         let path = from.dir().join(file);
-        let mut reader = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let mut reader = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
         if file == "config.json" {
             write_index(job, from, weight_map, total_size)?;
         }
@@ -119,7 +119,7 @@ fn write_index<T: Serialize + DeserializeOwned + Clone>(
 /// are passed over.
 fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
     let dir = root.join(below);
-    let io = |e: std::io::Error| Error::io("list the directory", &dir, &e);
+    let io = |e: std::io::Error| Error::io("list the directory", &dir, e);
     let mut entries = std::fs::read_dir(&dir)
         .map_err(io)?
         .collect::<std::io::Result<Vec<_>>>()

@@ -104,7 +104,7 @@ impl Choice {
                 .map(|p| Glob::new(&p).expect("the pattern is constant"))
                 .collect()
         };
-        let mut excluded = given(exclude, "--exclude")?;
+        let mut excluded = given(exclude, "weights to leave out")?;
         let included = if include.is_empty() {
             excluded.extend(builtin(&mut NEVER.into_iter().map(str::to_owned)));
             builtin(
@@ -113,7 +113,7 @@ impl Choice {
                     .flat_map(|n| [n.to_owned(), format!("*.{n}")]),
             )
         } else {
-            given(include, "--include")?
+            given(include, "weights to quantise")?
         };
         let set = |globs: Vec<Glob>| {
             let mut builder = GlobSetBuilder::new();
@@ -121,11 +121,7 @@ impl Choice {
                 builder.add(g);
             }
             builder.build().map_err(|e| {
-                Error::input(
-                    format!("malformed pattern: {e}"),
-                    "--include, --exclude",
-                    "",
-                )
+                Error::input(format!("malformed pattern: {e}"), "weights to quantise", "")
             })
         };
         Ok(Self {

@@ -232,7 +232,7 @@ impl Plan {
                 checkpoint.dir().display().to_string(),
                 match plan.left.first() {
                     Some(left) => format!("{} is left as it is: {}", left.tensor_base, left.reason),
-                    None => "choose weights with --include".to_owned(),
+                    None => "choose weights by name".to_owned(),
                 },
             ));
         }

@@ -88,7 +88,7 @@ pub fn quantize_rows(
                 Some(k) => Error::input(
                     format!("value {} at {}", weight[start + k], at(start + k)),
                     base,
-                    "a weight with NaN or infinity cannot be quantised; leave it out with --exclude",
+                    "a weight with NaN or infinity cannot be quantised; leave it out",
                 ),
                 None => Error::input(
                     format!(
@@ -96,7 +96,7 @@ pub fn quantize_rows(
                         at(start)
                     ),
                     base,
-                    "such a weight cannot be quantised; leave it out with --exclude",
+                    "such a weight cannot be quantised; leave it out",
                 ),
             },
         );

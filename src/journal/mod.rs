@@ -40,7 +40,7 @@ impl Contents {
     /// When the file cannot be read or is no such report.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let place = || path.display().to_string();
-        let io = |e: std::io::Error| Error::io("read the report", path, &e);
+        let io = |e: std::io::Error| Error::io("read the report", path, e);
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(Error::input("not a regular file", place(), "name a report"));
         }
@@ -123,7 +123,7 @@ impl Contents {
 /// # Errors
 /// When the file cannot be read or is no report; `None` when it is of another kind altogether.
 pub fn read_report(path: &Path) -> Result<Option<Run>> {
-    let io = |e: std::io::Error| Error::io("read the report", path, &e);
+    let io = |e: std::io::Error| Error::io("read the report", path, e);
     let mut head = [0; 64];
     let mut file = File::open(path).map_err(io)?;
     let n = file.read(&mut head).map_err(io)?;
@@ -235,7 +235,7 @@ impl Journal {
     pub fn create(path: &Path, header: &Header) -> Result<Self> {
         Self::check_new(path)?;
         let file = OpenOptions::new().write(true).create_new(true).open(path);
-        let file = file.map_err(|e| Error::io("write the report", path, &e))?;
+        let file = file.map_err(|e| Error::io("write the report", path, e))?;
         lock(&file, path)?;
         Self::start(path, file, header)
     }
@@ -260,7 +260,7 @@ impl Journal {
         if !path.exists() {
             return Ok((Self::create(path, header)?, None));
         }
-        let io = |e: std::io::Error| Error::io("write the report", path, &e);
+        let io = |e: std::io::Error| Error::io("write the report", path, e);
         // Locked before it is read: another process may be appending.
         let mut file = OpenOptions::new()
             .read(true)
@@ -312,7 +312,7 @@ impl Journal {
         if let Err(e) = written {
             // A torn line would do no harm, since it is left out when the report is read.
             let _ = self.file.set_len(self.good);
-            return Err(Error::io("write the report", &self.path, &e));
+            return Err(Error::io("write the report", &self.path, e));
         }
         self.good += text.len() as u64;
         Ok(())

@@ -221,9 +221,9 @@ impl Bench {
     /// When the file cannot be read or is no such record.
     pub fn read(path: &Path) -> Result<Self> {
         let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io("read the baseline", path, &e))?;
+            std::fs::read_to_string(path).map_err(|e| Error::io("read the baseline", path, e))?;
         let place = path.display().to_string();
-        let help = "write one with tq4 bench --json FILE";
+        let help = "write one with a benchmark's record";
         let form: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| Error::input(format!("no JSON: {e}"), &place, help))?;
         match form["schema"].as_str() {

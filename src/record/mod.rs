@@ -11,15 +11,15 @@ pub mod bench;
 mod compare;
 mod decision;
 mod lane;
+mod name;
 mod summary;
 mod tensor;
 
 pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, cuda_verdict, published};
-pub(crate) use lane::published as published_name;
-pub use lane::{
-    LaneConfig, LaneInfo, LaneKind, LaneName, LaneRecord, OutputType, ShaderVariant, Status,
-};
+pub use lane::{LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
+pub(crate) use name::published as published_name;
+pub use name::{LaneKind, LaneName};
 pub use summary::{
     LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise,
 };

@@ -32,7 +32,7 @@ impl RecordingFile {
     /// # Errors
     /// When the file is neither, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |e: std::io::Error| Error::io("read the recording", path, &e);
+        let io = |e: std::io::Error| Error::io("read the recording", path, e);
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             let place = path.display().to_string();
             return Err(Error::input(

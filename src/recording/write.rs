@@ -79,8 +79,7 @@ impl Recorder {
     /// # Errors
     /// When the directory cannot be made.
     pub fn to_directory(dir: &Path, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Result<Self> {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| crate::Error::io("make the directory", dir, &e))?;
+        std::fs::create_dir_all(dir).map_err(|e| crate::Error::io("make the directory", dir, e))?;
         Ok(Self::new(Place::Directory(dir.to_owned()), job, lanes))
     }
 

@@ -218,7 +218,7 @@ fn comparison_text(c: &BaselineDiff, style: Style) -> String {
 /// # Errors
 /// When a line cannot be written.
 pub fn csv(record: &Bench) -> Result<Vec<u8>> {
-    let failed = |e: ::csv::Error| Error::input(format!("cannot write CSV: {e}"), "--csv", "");
+    let failed = |e: ::csv::Error| Error::input(format!("cannot write CSV: {e}"), "", "");
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer
         .write_record([
@@ -295,5 +295,5 @@ pub fn csv(record: &Bench) -> Result<Vec<u8>> {
     }
     writer
         .into_inner()
-        .map_err(|e| Error::input(format!("cannot write CSV: {e}"), "--csv", ""))
+        .map_err(|e| Error::input(format!("cannot write CSV: {e}"), "", ""))
 }

@@ -69,5 +69,5 @@ impl Detail {
 
 fn put(text: &str, to: &mut dyn Write) -> Result<()> {
     to.write_all(text.as_bytes())
-        .map_err(|e| Error::io("write the report", Path::new(""), &e))
+        .map_err(|e| Error::io("write the report", Path::new(""), e))
 }
