@@ -6,14 +6,18 @@
 pub(crate) mod control;
 pub mod gate;
 
+use crate::error::{Error, Result};
 use crate::fault;
-use crate::lane::{Decoded, LaneOutput, Output};
+use crate::lane::cpu::Cpu;
+use crate::lane::{Decoded, Lane, LaneOutput, Output, decode};
 use crate::metrics::{Accumulator, Values};
 use crate::picture::{Columns, Picture};
 use crate::record::{
-    CodebookComparison, Decision, LaneName, LaneRecord, Status, StripDiagnosis, TensorError,
-    TensorRecord, Verdict, cuda_verdict,
+    CodebookComparison, Decision, LaneName, LaneRecord, OutputType, Status, StripDiagnosis,
+    TensorError, TensorRecord, Verdict, cuda_verdict,
 };
+use crate::strip::{Strip, TensorSum};
+use crate::tensor::TqTensor;
 use control::Control;
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -172,9 +176,9 @@ impl Judge {
     }
 
     /// A lane failed: it has no figures for this tensor.
-    fn fail(&mut self, lane: usize, error: &crate::Error) {
+    fn fail(&mut self, lane: usize, error: &Error) {
         let status = match error {
-            crate::Error::Unavailable(_) => Status::Unavailable,
+            Error::Unavailable(_) => Status::Unavailable,
             _ => Status::Failed,
         };
         self.record.lanes[lane].fail(status, error);
@@ -211,7 +215,7 @@ impl Judge {
     }
 
     /// The record of a tensor that is bad input.
-    pub fn bad(self, error: &crate::Error) -> TensorRecord {
+    pub fn bad(self, error: &Error) -> TensorRecord {
         let mut record = self.record;
         for lane in &mut record.lanes {
             lane.seconds = None;
@@ -315,6 +319,49 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
         &columns,
         &diagnosis,
     ))
+}
+
+/// Judges values that were computed elsewhere: `values` are the BF16 output for all of `tensor`,
+/// row-major.
+///
+/// # Errors
+/// When there is another number of values than of elements.
+pub fn judge_values(name: &str, tensor: TqTensor, values: Vec<bf16>) -> Result<TensorRecord> {
+    if values.len() != tensor.elements() {
+        return Err(Error::input(
+            format!(
+                "{} values found, expected {}",
+                values.len(),
+                tensor.elements()
+            ),
+            tensor.base(),
+            "give a value for each element, row by row",
+        ));
+    }
+    let mut sum = TensorSum::default();
+    sum.add(&tensor);
+    let checksum = sum.finish(&tensor);
+    let strip = Strip::of(tensor);
+    let mut reference = Cpu::new(OutputType::F32);
+    let (expected, timed) = decode(&mut reference, &strip)?;
+    let lanes = vec![
+        LaneRecord::of(reference.info(), Status::Ran),
+        LaneRecord::new(LaneName::from(name), Status::Ran),
+    ];
+    let mut judge = Judge::new(
+        blank(&strip.base, &strip.rows, strip.cols),
+        lanes,
+        false,
+        false,
+    );
+    judge.push(&Arc::new(Decoded {
+        strip,
+        outputs: vec![
+            LaneOutput::Values(expected, timed),
+            LaneOutput::Values(Output::Bf16(values), timed),
+        ],
+    }));
+    Ok(judge.finish(Some(checksum)))
 }
 
 /// The record of a tensor of which nothing is known but what is to be judged.

@@ -12,7 +12,7 @@ mod read;
 pub use crate::strip::Strip;
 pub use job::{Job, Options, Target};
 pub use pipeline::run;
-pub use read::{TensorSum, same_weights};
+pub use read::same_weights;
 
 use crate::error::Result;
 use crate::lane::Decoded;

@@ -1,12 +1,10 @@
 //! Reading strips of a job's tensors, and the checksum of what was read.
 
-use super::Strip;
 use super::job::{Job, Target};
 use crate::error::{Error, Result};
 use crate::metrics::BLOCK;
 use crate::record::{StripSize, TensorRecord};
-use crate::tensor::TqTensor;
-use sha2::{Digest, Sha256};
+use crate::strip::{Strip, TensorSum};
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
@@ -146,42 +144,6 @@ pub fn same_weights(job: &Job<'_>, records: &[TensorRecord]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Checksum of a tensor's stored parts, fed strip by strip: 32 hex digits of SHA-256.
-#[derive(Debug, Clone, Default)]
-pub struct TensorSum {
-    packed: Sha256,
-    scales: Sha256,
-    rows: usize,
-}
-
-impl TensorSum {
-    /// Takes the next rows.
-    pub fn add(&mut self, rows: &TqTensor) {
-        self.packed.update(rows.packed());
-        self.scales
-            .update(bytemuck::cast_slice::<_, u8>(rows.scales()));
-        self.rows += rows.rows();
-    }
-
-    /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.
-    pub fn finish(&self, last: &TqTensor) -> String {
-        let layout = last.layout();
-        let mut all = Sha256::new();
-        all.update(format!(
-            "{} {} {} {} ",
-            layout.bits(),
-            layout.group_size(),
-            self.rows,
-            last.cols()
-        ));
-        all.update(self.packed.clone().finalize());
-        all.update(self.scales.clone().finalize());
-        all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));
-        let digest = all.finalize();
-        digest[..16].iter().map(|b| format!("{b:02x}")).collect()
-    }
 }
 
 #[cfg(test)]
