@@ -59,13 +59,13 @@ pub mod lane;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
+pub mod name;
+#[doc(hidden)]
 pub mod oracle;
 #[doc(hidden)]
 pub mod picture;
 #[doc(hidden)]
 pub mod record;
-#[doc(hidden)]
-pub mod recording;
 #[doc(hidden)]
 pub mod reference;
 #[doc(hidden)]

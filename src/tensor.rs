@@ -6,6 +6,15 @@ use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// BF16 bit pattern that every output is filled with before a kernel runs: a NaN that no lane computes, so
+/// that what a kernel leaves unwritten fails the gates.
+pub const POISON_BF16: u16 = 0xFFA5;
+
+/// [`POISON_BF16`] for outputs of f32, and as a word of two BF16 values: a NaN as well.
+pub const POISON_F32: u32 = 0xFFA5_FFA5;
+
+const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as u32);
+
 /// The group sizes that every lane implements.
 pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
 

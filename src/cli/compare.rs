@@ -9,9 +9,9 @@ use tq4::Error;
 use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::error::{Result, printable};
 use tq4::journal::read_report;
+use tq4::lane::recording::{Identity, RecordingFile};
 use tq4::lane::{Slot, cpu::Cpu, recorded::Recorded};
 use tq4::record::{LaneName, OutputType, ReportPair, Run, to_json};
-use tq4::recording::{Identity, RecordingFile};
 use tq4::report::{Style, table};
 use tq4::run::{self, Job, Options, Records, Target};
 

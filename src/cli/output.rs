@@ -9,8 +9,8 @@ use tq4::journal::Journal;
 use tq4::lane::{self, Decoded, LaneOutput, Slot};
 use tq4::metrics::Values;
 use tq4::record::{self, LaneName, Record, Run, Status, TensorRecord, missing_lanes};
-use tq4::recording::Recorder;
 use tq4::report::{Exporter, Json, Markdown, Page, Table, TopErrors};
+use tq4::run::Recorder;
 use tq4::run::{self, Job, Records, Sink, Target, same_weights};
 
 /// What a run leaves behind.

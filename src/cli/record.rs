@@ -9,7 +9,7 @@ use tq4::checkpoint::{TqModel, keep_apart};
 use tq4::error::{Result, printable};
 use tq4::lane::Slot;
 use tq4::record::Rows;
-use tq4::recording::Recorder;
+use tq4::run::Recorder;
 use tq4::run::{self, Job, Options};
 
 #[derive(clap::Args)]

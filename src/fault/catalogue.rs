@@ -1,7 +1,7 @@
 //! The catalogue: one table with every fault that can be named.
 
 use super::pipeline::Pipeline;
-use crate::lane::POISON_BF16;
+use crate::tensor::POISON_BF16;
 use crate::tensor::TqTensor;
 use half::{bf16, f16};
 

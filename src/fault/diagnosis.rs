@@ -39,7 +39,7 @@ pub struct Worst {
     /// Sign of its column.
     pub sign: i8,
     /// The rounded reference.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub expected: f32,
     /// What the lane returned; null when it is NaN or infinite.
     pub got: Option<f32>,

@@ -17,10 +17,10 @@ const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signature {
     /// Cosine of the angle between output and reference, over elements that are finite in both.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cosine: f64,
     /// Norm of the output over that of the reference, over the same elements.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub norm_ratio: f64,
     /// Share of the elements that equal the reference, or its negative, within one BF16 step.
     pub magnitudes_equal: f64,

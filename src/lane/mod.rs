@@ -9,9 +9,11 @@ pub mod cuda;
 mod decoded;
 mod open;
 pub mod recorded;
+pub mod recording;
 #[cfg(feature = "gpu")]
 pub mod wgpu;
 
+pub use crate::tensor::{POISON_BF16, POISON_F32};
 pub use decoded::{Decoded, LaneOutput};
 pub use open::open;
 
@@ -20,15 +22,6 @@ use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
 use crate::strip::Strip;
 use half::bf16;
 use std::time::{Duration, Instant};
-
-/// BF16 bit pattern that every output is filled with by [`Lane::load`]: a NaN that no lane computes, so
-/// that what a kernel leaves unwritten fails the gates.
-pub const POISON_BF16: u16 = 0xFFA5;
-
-/// [`POISON_BF16`] for outputs of f32, and as a word of two BF16 values: a NaN as well.
-pub const POISON_F32: u32 = 0xFFA5_FFA5;
-
-const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as u32);
 
 /// How long one piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::decoded::same_input;
 use super::{Lane, Output, Timed};
 use crate::error::{Error, Result};
+use crate::lane::recording::RecordingFile;
 use crate::record::{LaneInfo, LaneName};
-use crate::recording::RecordingFile;
 use crate::strip::Strip;
 use std::ops::Range;
 use std::path::Path;

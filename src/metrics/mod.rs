@@ -8,7 +8,7 @@ mod quantile;
 mod stream;
 mod sums;
 
-use crate::record::LaneName;
+use crate::name::LaneName;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -76,69 +76,78 @@ impl<'a> Values<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// The compared lane.
-    #[serde(with = "crate::record::published_name")]
+    #[serde(with = "crate::name::published")]
     pub lhs: LaneName,
     /// The lane it is held to.
-    #[serde(with = "crate::record::published_name")]
+    #[serde(with = "crate::name::published")]
     pub rhs: LaneName,
     /// Elements compared.
     pub elements: u64,
     /// Largest `|lhs - rhs|`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub max_abs: f64,
     /// Mean `|lhs - rhs|`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_abs: f64,
     /// Root mean square of `lhs - rhs`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rmse: f64,
     /// Root mean square of `rhs`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rhs_rms: f64,
     /// `rmse / max(rhs_rms, 1e-12)`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rmse_over_rhs_rms: f64,
     /// Largest `rel = |lhs - rhs| / max(|rhs|, 1e-6)`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub max_rel: f64,
     /// Mean of `rel`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_rel: f64,
     /// Quantile 0.5 of `rel`, linear interpolation at `q * (n - 1)`; the others likewise.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p50: f64,
     /// Quantile 0.9 of `rel`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p90: f64,
     /// Quantile 0.95 of `rel`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p95: f64,
     /// Quantile 0.99 of `rel`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p99: f64,
     /// Quantile 0.999 of `rel`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub rel_p999: f64,
     /// Mean of the elements with `rel >= rel_p99`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub top1pct_rel_mean: f64,
     /// Largest of the elements with `rel >= rel_p99`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub top1pct_rel_max: f64,
     /// Elements whose BF16 values are equal; +0 equals -0.
     pub bit_equal: u64,
     /// Largest distance in BF16 steps, both sides rounded to BF16; a NaN on one side is 65535.
     pub max_ulp: u32,
     /// Mean of `lhs - rhs`, over `max(rhs_rms, 1e-12)`.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean_signed: f64,
     /// Cosine of the angle between the two.
-    #[serde(deserialize_with = "crate::record::null_is_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub cosine: f64,
     /// Elements that are NaN in `lhs` and not in `rhs`.
     pub nan: u64,
     /// How the quantiles and `top1pct_rel_mean` were found.
     pub quantiles: Quantiles,
+}
+
+/// Reads a figure that JSON has as null, because it is not finite, as NaN.
+pub(crate) fn null_is_nan<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + From<f32>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_else(|| T::from(f32::NAN)))
 }
 
 /// Distance in BF16 steps: 0 for equal values (+0 and -0 are equal), 65535 where one side is NaN.

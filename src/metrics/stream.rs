@@ -3,7 +3,7 @@
 use super::quantile::Rels;
 use super::sums::BlockSums;
 use super::{Metrics, Values};
-use crate::record::LaneName;
+use crate::name::LaneName;
 
 /// Gathers the metrics of one comparison from pieces of any size, in order.
 ///

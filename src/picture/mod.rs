@@ -16,7 +16,7 @@ pub use scatter::Scatter;
 
 use crate::fault::{Diagnosis, Fault};
 use crate::metrics::Values;
-use crate::record::LaneName;
+use crate::name::LaneName;
 use crate::tensor::TqTensor;
 use compare::Lhs;
 use serde::Serialize;

@@ -102,7 +102,7 @@ pub struct Gate {
     /// Which rule.
     pub name: GateName,
     /// What was measured.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub value: f64,
     /// How the value must stand to the limit.
     pub must_be: Relation,

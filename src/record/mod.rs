@@ -11,15 +11,13 @@ pub mod bench;
 mod compare;
 mod decision;
 mod lane;
-mod name;
 mod summary;
 mod tensor;
 
+pub use crate::name::{LaneKind, LaneName};
 pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, cuda_verdict, published};
 pub use lane::{LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
-pub(crate) use name::published as published_name;
-pub use name::{LaneKind, LaneName};
 pub use summary::{
     LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise,
 };
@@ -35,15 +33,6 @@ use std::str::FromStr;
 
 /// Form of a report.
 pub const FORMAT: &str = "tq4-report-1";
-
-/// Reads a figure that JSON has as null, because it is not finite, as NaN.
-pub(crate) fn null_is_nan<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de> + From<f32>,
-{
-    Ok(Option::deserialize(from)?.unwrap_or_else(|| T::from(f32::NAN)))
-}
 
 /// The program that made the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FwhtBugControl {
     /// Largest difference from the reference, f32.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_good_python_max_abs: f64,
     /// Root mean square difference from the reference.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_good_python_rmse: f64,
     /// Largest difference from the emulated bug, f32.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_max_abs: f64,
     /// Root mean square difference from the emulated bug.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_rmse: f64,
     /// Largest difference from the emulated bug rounded to BF16.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_bf16_max_abs: f64,
     /// Root mean square difference from the emulated bug rounded to BF16.
-    #[serde(deserialize_with = "super::null_is_nan")]
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub cuda_vs_bug_emulation_bf16_rmse: f64,
     /// What to make of it.
     pub interpretation: String,

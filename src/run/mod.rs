@@ -8,11 +8,13 @@ mod job;
 mod pipeline;
 mod plain;
 mod read;
+mod recorder;
 
 pub use crate::strip::Strip;
 pub use job::{Job, Options, Target};
 pub use pipeline::run;
 pub use read::same_weights;
+pub use recorder::{Recorder, file_name};
 
 use crate::error::Result;
 use crate::lane::Decoded;

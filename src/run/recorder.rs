@@ -1,12 +1,11 @@
 //! Writing a lane's output as a recording, strip by strip.
 
-use super::identity::{Entry, Identity};
-use super::{Header, values_of};
+use super::{Job, Sink, Target};
 use crate::checkpoint::{Dtype, Planned, StreamWriter};
 use crate::error::Result;
+use crate::lane::recording::{Entry, Header, Identity, values_of};
 use crate::lane::{Decoded, LaneOutput};
 use crate::record::{LaneInfo, LaneName, TensorRecord, Tool};
-use crate::run::{Job, Sink, Target};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

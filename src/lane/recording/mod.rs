@@ -6,11 +6,9 @@
 mod dump;
 mod file;
 mod identity;
-mod write;
 
 pub use file::RecordingFile;
 pub use identity::{Entry, Identity};
-pub use write::{Recorder, file_name};
 
 use crate::record::LaneInfo;
 use serde::{Deserialize, Serialize};
@@ -21,20 +19,20 @@ const FORMAT: &str = "tq4-recording-2";
 
 /// Metadata of a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Header {
+pub(crate) struct Header {
     /// The program that wrote it.
-    tool: String,
+    pub tool: String,
     /// The system that it ran on.
-    host: String,
+    pub host: String,
     /// Who computed it.
-    device: LaneInfo,
+    pub device: LaneInfo,
     /// What it is of.
-    identity: Identity,
+    pub identity: Identity,
 }
 
 impl Header {
     /// As metadata of a safetensors file.
-    fn to_metadata(&self) -> HashMap<String, String> {
+    pub fn to_metadata(&self) -> HashMap<String, String> {
         let text = serde_json::to_string(self).expect("plain data");
         HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
@@ -44,6 +42,6 @@ impl Header {
 }
 
 /// Name of the values of a tensor in the file.
-fn values_of(base: &str) -> String {
+pub(crate) fn values_of(base: &str) -> String {
     format!("{base}.values")
 }
