@@ -1,5 +1,5 @@
-//! Whole models converted: a source model to TQ4 ([`quantize`]), a TQ4 model to plain BF16
-//! ([`dequantize`]).
+//! Whole models converted: a source model to TQ4 (`quantize`), a TQ4 model to plain BF16
+//! (`dequantize`).
 //!
 //! Both go shard by shard and strip by strip: memory does not grow with the model, nor with a tensor.
 //! Both write to a new directory that is whole only when they are done; stopped at any moment, they
