@@ -43,19 +43,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let model = TqModel::open(&args.tq_model)?;
     keep_apart(&args.output, &[&args.tq_model])?;
     let bases = select(&model, &args.tensor_base, args.all)?;
-    let mut options = Options {
+    let options = Options {
         rows: Rows {
             start: args.row_start,
             count: args.row_count,
         },
         ..Options::default()
     };
-    Job::new(&model, None, &bases, &options)?;
+    let mut job = Job::new(&model, None, &bases, &options)?;
     let Some((slot, config)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
-    options.lanes = config;
-    let mut job = Job::new(&model, None, &bases, &options)?;
+    job.header.model.lanes = config;
     job.whole = false;
     let slot = rounded(slot);
     let Slot::Live(lane) = &slot else {

@@ -59,8 +59,6 @@ pub struct Recorder {
     /// What is recorded, without checksums.
     identity: Identity,
     open: HashMap<usize, Open>,
-    /// A lane that broke, and why: the file that was asked for cannot be written.
-    broke: Option<crate::Error>,
 }
 
 impl Recorder {
@@ -97,18 +95,14 @@ impl Recorder {
                 tensors: job.targets.iter().map(entry).collect(),
             },
             open: HashMap::new(),
-            broke: None,
         }
     }
 
     /// Gives the file its name; one that was to be recorded into a directory has it already.
     ///
     /// # Errors
-    /// When the lane broke, a tensor was bad input or the disk is full; nothing is left then.
+    /// When the disk is full; nothing is left then.
     pub fn finish(mut self) -> Result<()> {
-        if let Some(e) = self.broke {
-            return Err(e);
-        }
         self.open.drain().try_for_each(|(_, open)| open.finish())
     }
 
@@ -125,18 +119,16 @@ impl Sink for Recorder {
         for (index, info) in self.lanes.clone() {
             let values = match &decoded.outputs[index] {
                 LaneOutput::Values(values, _) => values.bytes(),
-                LaneOutput::Failed(e) => {
+                // The one file that was asked for cannot be whole any more.
+                LaneOutput::Failed(e) if matches!(self.place, Place::File(_)) => {
+                    return Err(e.clone());
+                }
+                LaneOutput::Failed(_) => {
                     self.open.remove(&index);
-                    if matches!(self.place, Place::File(_)) {
-                        self.broke.get_or_insert(e.clone());
-                    }
                     continue;
                 }
                 LaneOutput::Idle => continue,
             };
-            if self.broke.is_some() {
-                continue;
-            }
             if !self.open.contains_key(&index) {
                 let mut identity = self.identity.clone();
                 if matches!(self.place, Place::Directory(_)) {
@@ -157,8 +149,7 @@ impl Sink for Recorder {
 
     fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
         if let (Some(e), Place::File(_)) = (&record.error, &self.place) {
-            self.broke
-                .get_or_insert(crate::Error::input(&e.what, &e.place, &e.help));
+            return Err(crate::Error::input(&e.what, &e.place, &e.help));
         }
         for open in self.open.values_mut() {
             let tensors = &mut open.header.identity.tensors;
