@@ -27,9 +27,9 @@ const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ
 
 fn show(e: &Error) -> String {
     let variant = match e {
-        Error::Input(_) => "Input",
         Error::Unavailable(_) => "Unavailable",
         Error::Backend(_) => "Backend",
+        _ => "Another error",
     };
     format!("{variant}: {}", e.to_string().replace('\n', " |"))
 }
