@@ -69,9 +69,11 @@ mod sweep_input;
 // Memory of a sweep.
 #[cfg(target_os = "linux")]
 mod sweep_memory;
+// The shader under a second WGSL compiler.
+mod tint;
 // `tq4 validate`.
 mod validate;
-// The wgpu lane on every adapter and on SwiftShader.
+// The wgpu lane's own: how strips are cut, and mistakes in the shader.
 mod wgpu;
 // A wgpu device that fails.
 mod wgpu_failures;

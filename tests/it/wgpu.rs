@@ -1,7 +1,8 @@
-//! The wgpu lane against the reference, on every adapter of this machine and on SwiftShader.
+//! The wgpu lane's own tests, on the adapters of this machine: how a strip is cut, and that a wrong shader
+//! is caught. What every lane does, on SwiftShader as well, is in [`crate::lanes`].
 
 use crate::support::lane::{check, check_all, layouts, random_strips, strip, ties};
-use crate::support::{REQUIRE, again, not_run};
+use crate::support::not_run;
 use tq4::Error;
 use tq4::lane::Lane;
 use tq4::lane::wgpu::{AdapterInfo, Options, Select, Wgpu, list, shader};
@@ -424,36 +425,4 @@ fn the_noop_backend_computes_nothing_and_fails() {
         let strip = strip(4, layout, 3, 2, Scales::Usual);
         assert!(check(&mut lane, &strip).is_err());
     }
-}
-
-/// Runs this module's other tests once more with SwiftShader as the only Vulkan driver.
-#[test]
-fn swiftshader_passes_the_same_tests() {
-    const ICD: &str = "TQ4_SWIFTSHADER_ICD";
-    const INNER: &str = "TQ4_INNER_SWIFTSHADER";
-    if std::env::var_os(INNER).is_some() {
-        let names: Vec<String> = list().into_iter().map(|a| a.name).collect();
-        assert!(names.iter().any(|n| n.contains("SwiftShader")), "{names:?}");
-        return;
-    }
-    let Some(icd) = std::env::var_os(ICD) else {
-        not_run(
-            "wgpu on SwiftShader",
-            "set TQ4_SWIFTSHADER_ICD to its ICD file (see .ci/run)",
-        );
-        return;
-    };
-    let out = again::tests("wgpu::")
-        .env("VK_DRIVER_FILES", icd)
-        .env(INNER, "1")
-        .env(REQUIRE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(
-        out.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    assert!(again::ran(&text) > 1, "{text}");
 }

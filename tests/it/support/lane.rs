@@ -93,9 +93,9 @@ pub fn edge_scales(layout: Layout) -> Strip {
         .map(|_| (rng.next_u64() >> 56) as u8 & mask)
         .collect();
     let parts = Parts {
-        packed: packed.into(),
-        scales: SCALES.map(f16::from_bits).to_vec().into(),
-        signs: rng.signs(n).into(),
+        packed,
+        scales: SCALES.map(f16::from_bits).to_vec(),
+        signs: rng.signs(n),
     };
     let book = Codebook::lloyd_max(layout.bits(), n);
     Strip::of(TqTensor::new("edge", layout, [SCALES.len(), n], parts, book.into()).unwrap())
@@ -109,9 +109,9 @@ pub fn ties() -> Strip {
     let mut rng = Rng::new(3);
     let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
     let parts = Parts {
-        packed: packed.into(),
-        scales: vec![f16::from_f32(3.0); 64].into(),
-        signs: rng.signs(64).into(),
+        packed,
+        scales: vec![f16::from_f32(3.0); 64],
+        signs: rng.signs(64),
     };
     Strip::of(TqTensor::new("ties", layout, [64, 64], parts, book.into()).unwrap())
 }

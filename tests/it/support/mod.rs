@@ -12,6 +12,7 @@ pub mod pages;
 pub mod source;
 pub mod standin;
 pub mod sweep;
+pub mod tint;
 
 use std::path::{Path, PathBuf};
 
@@ -25,9 +26,14 @@ pub fn root() -> &'static Path {
 
 /// Says that something did not run and what it takes; fails where everything must run.
 pub fn not_run(what: &str, why: &str) {
+    not_run_under(REQUIRE, what, why);
+}
+
+/// [`not_run`] that fails under another variable.
+pub fn not_run_under(require: &str, what: &str, why: &str) {
     eprintln!("NOT RUN: {what}: {why}");
-    let required = std::env::var_os(REQUIRE).is_some_and(|v| !v.is_empty());
-    assert!(!required, "{what} is required by {REQUIRE}: {why}");
+    let required = std::env::var_os(require).is_some_and(|v| !v.is_empty());
+    assert!(!required, "{what} is required by {require}: {why}");
 }
 
 /// The tool that an environment variable names.

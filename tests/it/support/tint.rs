@@ -1,38 +1,61 @@
 //! Tint, the WGSL compiler of Chromium, on SwiftShader: `tint.mjs` runs under Node with Dawn.
 
+use super::{not_run, root, tool};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use tq4::backend::wgpu::{Dispatch, constants};
-use tq4::backend::{Backend, Cost, Device, OutMut, checksum};
+use std::time::Instant;
 use tq4::error::{Error, Result};
-use tq4::tensor::TqTensor;
+use tq4::lane::wgpu::{Dispatch, constants};
+use tq4::lane::{Lane, POISON_F32, Timed, checksum};
+use tq4::record::{LaneInfo, LaneName, OutputType};
+use tq4::run::Strip;
 
 /// Most workgroups in one dimension, as WebGPU has it by default.
 const MAX_WORKGROUPS: u32 = 65_535;
 
-/// The lane. It takes a tensor in one dispatch.
+/// What it takes.
+pub struct Tools {
+    /// The folder that holds `node_modules/webgpu`.
+    package: PathBuf,
+    /// SwiftShader's ICD file.
+    icd: PathBuf,
+}
+
+/// Finds them; `None` with a notice where one is missing.
+pub fn tools() -> Option<Tools> {
+    let what = "Tint on SwiftShader";
+    let how = "set TQ4_TINT to a folder after `npm install --prefix FOLDER webgpu` (see .ci/run)";
+    let package = tool("TQ4_TINT", what, how)?;
+    let how = "set TQ4_SWIFTSHADER_ICD to SwiftShader's ICD file (see .ci/run)";
+    let icd = tool("TQ4_SWIFTSHADER_ICD", what, how)?;
+    if Command::new("node").arg("--version").output().is_err() {
+        not_run(what, "install Node");
+        return None;
+    }
+    Some(Tools { package, icd })
+}
+
+/// The lane. It takes a strip in one dispatch and leaves its buffers to files in `folder`.
 pub struct Tint {
-    device: Device,
+    info: LaneInfo,
     shader: String,
     reach: u32,
     node: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
     folder: tempfile::TempDir,
+    loaded: bool,
 }
 
 impl Tint {
-    /// Starts Node on the package in `package`, with `shader` to run; its variant with subgroups where
-    /// `subgroups`. `None` where the adapter has none.
-    pub fn open(package: &Path, icd: &Path, shader: &str, subgroups: bool) -> Option<Self> {
+    /// Starts Node with `shader` to run; its variant with subgroups where `subgroups`. `None` where the
+    /// adapter has none.
+    pub fn open(tools: &Tools, shader: &str, subgroups: bool, output: OutputType) -> Option<Self> {
         let mut node = Command::new("node")
-            .arg(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/tests/support/tint.mjs"
-            ))
-            .arg(package)
-            .env("VK_DRIVER_FILES", icd)
+            .arg(root().join("tests/support/tint.mjs"))
+            .arg(&tools.package)
+            .env("VK_DRIVER_FILES", &tools.icd)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -41,14 +64,15 @@ impl Tint {
             to: node.stdin.take(),
             from: BufReader::new(node.stdout.take().unwrap()),
             node,
-            device: Device {
-                lane: "tint".into(),
+            info: LaneInfo {
+                name: LaneName::Named("tint".into()),
                 device: String::new(),
                 driver: "Dawn for Node".into(),
                 api: "Vulkan".into(),
                 software: true,
                 kernel_variant: String::new(),
                 kernel_checksum: checksum(shader.as_bytes()),
+                output,
             },
             // Tint asks for the directive, which naga does not know.
             shader: match subgroups {
@@ -57,14 +81,15 @@ impl Tint {
             },
             reach: 1,
             folder: tempfile::tempdir().unwrap(),
+            loaded: false,
         };
         let adapter = lane.answer();
-        lane.device.device = adapter["description"].as_str().unwrap().into();
+        lane.info.device = adapter["description"].as_str().unwrap().into();
         if subgroups {
             // SwiftShader's subgroups are consecutive invocations; a wrong result would say if not.
             lane.reach = adapter["subgroupMinSize"].as_u64().unwrap() as u32;
         }
-        lane.device.kernel_variant = format!("reach {}", lane.reach);
+        lane.info.kernel_variant = format!("reach {}", lane.reach);
         (!subgroups || adapter["subgroups"] == true).then_some(lane)
     }
 
@@ -73,32 +98,39 @@ impl Tint {
         self.from.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("tint.mjs ended: {e}"))
     }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
 }
 
-impl Backend for Tint {
-    fn device(&self) -> &Device {
-        &self.device
+impl Lane for Tint {
+    fn info(&self) -> &LaneInfo {
+        &self.info
     }
 
-    fn dequantize(&mut self, tensor: &TqTensor<'_>, mut out: OutMut<'_>) -> Result<Cost> {
-        let is_f32 = matches!(out, OutMut::F32(_));
-        let dispatch = Dispatch::new(tensor, 0..tensor.groups(), MAX_WORKGROUPS, is_f32);
-        let file = |name: &str| self.folder.path().join(name);
+    fn load(&mut self, strip: &Strip) -> Result<()> {
+        self.loaded = false;
+        let tensor = strip.tensor()?;
+        let output = self.info.output;
+        let dispatch = Dispatch::new(tensor, 0..tensor.groups(), MAX_WORKGROUPS, output);
         let mut bindings = Vec::new();
         for (name, bytes, _) in dispatch.inputs() {
-            std::fs::write(file(name), bytes).unwrap();
-            let kind = if name == "params" {
-                "uniform"
-            } else {
-                "read-only-storage"
+            std::fs::write(self.file(name), bytes).unwrap();
+            let kind = match name {
+                "params" => "uniform",
+                _ => "read-only-storage",
             };
             bindings.push(serde_json::json!({"name": name, "type": kind}));
         }
         // The result holds poison until it is written.
-        out.poison();
-        assert_eq!(out.bytes_mut().len() as u64, dispatch.out_bytes);
-        std::fs::write(file("result"), out.bytes_mut()).unwrap();
+        let poison = POISON_F32
+            .to_ne_bytes()
+            .repeat(strip.elements() * output.size() / 4);
+        assert_eq!(poison.len() as u64, dispatch.out_bytes);
+        std::fs::write(self.file("result"), poison).unwrap();
         bindings.push(serde_json::json!({"name": "result", "type": "storage"}));
+        let is_f32 = output == OutputType::F32;
         let constants: serde_json::Map<String, serde_json::Value> =
             constants(tensor.layout(), is_f32, self.reach)
                 .into_iter()
@@ -111,23 +143,27 @@ impl Backend for Tint {
             "grid": dispatch.grid,
             "bindings": bindings,
         });
-        std::fs::write(file("job.json"), job.to_string()).unwrap();
-        writeln!(
-            self.to.as_mut().unwrap(),
-            "{}",
-            self.folder.path().display()
-        )
-        .unwrap();
+        std::fs::write(self.file("job.json"), job.to_string()).unwrap();
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<Timed> {
+        assert!(self.loaded, "a strip is loaded");
+        let start = Instant::now();
+        let folder = self.folder.path().display();
+        writeln!(self.to.as_mut().unwrap(), "{folder}").unwrap();
         let answer = self.answer();
-        if let Some(error) = answer["error"].as_str() {
-            return Err(Error::backend(error, "lane tint", ""));
+        match answer["error"].as_str() {
+            Some(error) => Err(Error::backend(error, "lane tint", "")),
+            None => Ok(Timed::by_wall(start)),
         }
-        let result = std::fs::read(self.folder.path().join("result")).unwrap();
-        out.bytes_mut().copy_from_slice(&result);
-        Ok(Cost {
-            launches: 1,
-            ..Cost::default()
-        })
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<()> {
+        assert!(self.loaded, "a strip is loaded");
+        out.copy_from_slice(&std::fs::read(self.file("result")).unwrap());
+        Ok(())
     }
 }
 
