@@ -53,7 +53,7 @@ enum Command {
     Dequantize(dequantize::Args),
     /// Save a lane's output, to compare it elsewhere
     Record(record::Args),
-    /// Compare two reports, or recordings made on different machines, or one with a lane here
+    /// Compare two reports or recordings from different machines, or one with a lane here
     Compare(compare::Args),
     /// Print the completions for a shell
     Completions(completions::Args),

@@ -107,7 +107,9 @@ fn pages_in_a_browser() {
         }
         let sorting = browser.evaluate(SORTING);
         assert_eq!(sorting["wrong"], serde_json::json!([]), "{name}");
-        assert!(sorting["clicks"].as_u64().unwrap() > 0, "{name}");
+        // Two recordings of one tensor without its codes: no other tensors, no picture, nothing to sort.
+        let clicks = sorting["clicks"].as_u64().unwrap();
+        assert_eq!(clicks > 0, name != "pairs", "{name}");
         // In print every colour is that of the light scheme, whatever the screen's.
         browser.call(
             "Emulation.setEmulatedMedia",

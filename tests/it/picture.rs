@@ -2,46 +2,99 @@
 
 use half::bf16;
 use proptest::prelude::*;
-use tq4::backend::{Backend, Cost, Device, OutMut};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::time::Instant;
+use tq4::checkpoint::{Checkpoint, Config, TqModel, write_tq_model};
 use tq4::fault::{Fault, emulate};
-use tq4::lane::Lane;
+use tq4::lane::{Lane, Slot, Timed, cpu::Cpu};
 use tq4::picture::Picture;
-use tq4::report::{Report, html, markdown, picture_text};
+use tq4::record::{LaneInfo, LaneName, OutputType, Rows, Run, StripSize};
+use tq4::report::{Exporter, Markdown, Page, Table};
+use tq4::run::{Job, Options, Records, run};
+use tq4::strip::Strip;
 use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
-use tq4::validate::{Input, Source, validate};
 
 /// A lane that returns what it is told to.
-struct Told(Device, Vec<bf16>);
+struct Told(LaneInfo, Vec<bf16>);
 
-impl Backend for Told {
-    fn device(&self) -> &Device {
+impl Lane for Told {
+    fn info(&self) -> &LaneInfo {
         &self.0
     }
 
-    fn dequantize(&mut self, _: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
-        match out {
-            OutMut::Bf16(out) => out.copy_from_slice(&self.1),
-            OutMut::F32(out) => out
-                .iter_mut()
-                .zip(&self.1)
-                .for_each(|(o, v)| *o = v.to_f32()),
-        }
-        Ok(Cost::default())
+    fn load(&mut self, strip: &Strip) -> tq4::Result<()> {
+        assert_eq!(strip.elements(), self.1.len());
+        Ok(())
+    }
+
+    fn run(&mut self) -> tq4::Result<Timed> {
+        Ok(Timed::by_wall(Instant::now()))
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> tq4::Result<()> {
+        out.copy_from_slice(bytemuck::cast_slice(&self.1));
+        Ok(())
     }
 }
 
-fn lane(output: Vec<bf16>) -> Lane {
-    let device = Device {
-        lane: "cuda".into(),
+fn told(output: Vec<bf16>) -> Slot {
+    let info = LaneInfo {
+        name: LaneName::Cuda,
         device: "told".into(),
         driver: String::new(),
         api: "CPU".into(),
         software: true,
         kernel_variant: String::new(),
         kernel_checksum: String::new(),
+        output: OutputType::Bf16,
     };
-    Lane::new(Box::new(Told(device, output)))
+    Slot::Live(Box::new(Told(info, output)))
+}
+
+/// The run over the rows from `first` of a tensor, in which a lane returns `output`; the weights of a
+/// source are of all rows.
+fn judge(tensor: &TqTensor, first: usize, output: Vec<bf16>, source: Option<&[f32]>) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        layout: tensor.layout(),
+        codebook: tensor.codebook().clone(),
+    };
+    let path = dir.path().join("tq4");
+    write_tq_model(&path, &config, std::slice::from_ref(tensor)).unwrap();
+    let model = TqModel::open(&path).unwrap();
+    let base = tensor.base().to_owned();
+    let source = source.map(|values| {
+        let shape = vec![tensor.rows(), tensor.cols()];
+        let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values)).unwrap();
+        let bytes = safetensors::serialize([(format!("{base}.weight"), view)], None).unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+        Checkpoint::open(dir.path()).unwrap()
+    });
+    let options = Options {
+        rows: Rows {
+            start: first,
+            count: None,
+        },
+        strip: StripSize::Whole,
+        pictures: true,
+        ..Options::default()
+    };
+    let job = Job::new(&model, source.as_ref(), &[base], &options).unwrap();
+    let mut slots = [
+        Slot::Live(Box::new(Cpu::new(OutputType::F32))),
+        told(output),
+    ];
+    let mut records = Records::default();
+    run(&job, &mut slots, &mut [&mut records], &mut |_| ()).unwrap();
+    Run::new(job.header, records.tensors, records.plain)
+}
+
+fn text(run: &Run, exporter: &dyn Exporter) -> String {
+    let mut text = Vec::new();
+    exporter.export(run, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
 }
 
 /// What a value may be replaced by.
@@ -58,8 +111,10 @@ fn odd(kind: u8, v: f32) -> f32 {
     }
 }
 
-/// The picture, the page and the Markdown of a tensor of this seed and shape, some values of the lane
-/// and of the source replaced.
+/// Rows before those that are drawn.
+const FIRST: usize = 5;
+
+/// A run over a tensor of this seed and shape, some values of the lane and of the source replaced.
 fn draw(
     seed: u64,
     bits: u32,
@@ -67,40 +122,34 @@ fn draw(
     shape: (usize, usize),
     source: Option<u8>,
     kernel: (u8, f32),
-) -> (Picture, String, String) {
+) -> Run {
     let mut rng = Rng::new(seed);
     let layout = Layout::new(bits, n).unwrap();
-    let tensor = synthetic::tensor(&mut rng, layout, shape.0, shape.1 * n, Scales::Any).unwrap();
-    let output = tq4::reference::dequantize(&tensor)
+    let rows = FIRST + shape.0;
+    let tensor = synthetic::tensor(&mut rng, layout, rows, shape.1 * n, Scales::Any).unwrap();
+    let compared = tensor.slice_rows(FIRST..rows).unwrap();
+    let output = tq4::reference::dequantize(&compared)
         .into_iter()
         .map(|v| {
             let replaced = rng.uniform() < kernel.1;
             bf16::from_f32(if replaced { odd(kernel.0, v) } else { v })
         })
         .collect();
-    let source = source.map(|kind| Source {
-        model: "source".into(),
-        values: (0..tensor.elements())
+    let source: Option<Vec<f32>> = source.map(|kind| {
+        (0..tensor.elements())
             .map(|i| odd(if i % 3 == 0 { kind } else { 7 }, rng.normal()))
-            .collect(),
+            .collect()
     });
-    let input = Input {
-        tq_model: "memory",
-        tensor: &tensor,
-        row_start: 5,
-        source: source.as_ref(),
-    };
-    let mut lanes = [Lane::reference(), lane(output)];
-    let outcome = validate(&input, &mut lanes, |_| ()).unwrap();
-    let columns = outcome.columns(&input, &lanes);
-    let picture = Picture::new(&tensor, &columns, &outcome.report.diagnosis);
-    let lanes = outcome.report.lanes.clone();
-    let report = Report::new(vec![outcome.report]);
-    let page = html::page(&report, &lanes, &[&picture]);
-    (picture, page, markdown(&report, &lanes))
+    judge(&tensor, FIRST, output, source.as_deref())
 }
 
-fn check(picture: &Picture, page: &str, elements: u64) -> Result<(), TestCaseError> {
+fn picture(run: &Run) -> &Picture {
+    run.tensors[0].picture.as_deref().unwrap()
+}
+
+fn check(run: &Run, elements: u64) -> Result<(), TestCaseError> {
+    let picture = picture(run);
+    prop_assert_eq!(picture.row_start, FIRST);
     let all = picture
         .comparisons
         .iter()
@@ -127,8 +176,9 @@ fn check(picture: &Picture, page: &str, elements: u64) -> Result<(), TestCaseErr
         let skipped = n.skipped_groups * picture.group_size as u64;
         prop_assert_eq!(counted + skipped, elements);
     }
+    let page = text(run, &Page);
     let document = match roxmltree::Document::parse_with_options(
-        page,
+        &page,
         roxmltree::ParsingOptions {
             allow_dtd: true,
             ..Default::default()
@@ -166,10 +216,14 @@ proptest! {
         kind in 0u8..8,
         share in prop::sample::select(vec![0.0f32, 0.1, 1.0]),
     ) {
-        let (picture, page, text) = draw(seed, bits, n, shape, source, (kind, share));
-        check(&picture, &page, (shape.0 * shape.1 * n) as u64)?;
-        prop_assert!(text.contains("| comparison |"));
-        for line in picture_text(&picture).lines() {
+        let run = draw(seed, bits, n, shape, source, (kind, share));
+        check(&run, (shape.0 * shape.1 * n) as u64)?;
+        prop_assert!(text(&run, &Markdown::default()).contains("| comparison |"));
+        let drawn = Table { pictures: true, ..Table::default() };
+        let printed = text(&run, &drawn);
+        prop_assert!(printed.contains("cuda vs reference: error by row and group"));
+        let long = |l: &&str| l.starts_with("diagnosis") || l.starts_with("decision");
+        for line in printed.lines().filter(|l| !long(l)) {
             prop_assert!(line.chars().count() <= 100, "{line}");
         }
     }
@@ -178,8 +232,7 @@ proptest! {
 #[test]
 fn the_smallest_tensor_of_nothing_but_one_odd_value() {
     for kind in 0..8 {
-        let (picture, page, _) = draw(1, 4, 32, (1, 1), Some(kind), (kind, 1.0));
-        check(&picture, &page, 32).unwrap();
+        check(&draw(1, 4, 32, (1, 1), Some(kind), (kind, 1.0)), 32).unwrap();
     }
 }
 
@@ -187,10 +240,11 @@ fn the_smallest_tensor_of_nothing_but_one_odd_value() {
 fn the_picture_does_not_depend_on_the_number_of_threads() {
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build()
+        let run = pool
+            .build()
             .unwrap()
-            .install(|| draw(3, 4, 128, (70, 3), Some(7), (6, 0.1)))
-            .0
+            .install(|| draw(3, 4, 128, (70, 3), Some(7), (6, 0.1)));
+        picture(&run).clone()
     };
     let one = on(1);
     assert_eq!(on(2), one);
@@ -204,16 +258,8 @@ fn a_wrong_sign_shows_as_stripes_by_position_and_beside_its_emulation() {
     let fault = Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
     let mut output = vec![bf16::ZERO; tensor.elements()];
     emulate(&tensor, &[fault], 0, &mut output);
-    let input = Input {
-        tq_model: "memory",
-        tensor: &tensor,
-        row_start: 0,
-        source: None,
-    };
-    let mut lanes = [Lane::reference(), lane(output)];
-    let outcome = validate(&input, &mut lanes, |_| ()).unwrap();
-    let columns = outcome.columns(&input, &lanes);
-    let p = Picture::new(&tensor, &columns, &outcome.report.diagnosis);
+    let run = judge(&tensor, 0, output, None);
+    let p = picture(&run);
     let grid = &p.comparisons[0].by_position;
     for (i, v) in grid.value.iter().enumerate() {
         let odd = (i % 128).count_ones() % 2 == 1;
