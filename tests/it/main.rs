@@ -24,6 +24,8 @@ mod completions;
 mod convert_memory;
 // The CUDA kernel compiled for the CPU, and mistakes in it.
 mod cuda_emulated;
+// Failures of the CUDA driver, over a stand-in for it.
+mod cuda_failures;
 // The CUDA lane over a stand-in for the driver.
 mod cuda_standin;
 // `tq4 demo` and `tq4 devices`.
@@ -73,7 +75,9 @@ mod sweep_memory;
 mod tint;
 // `tq4 validate`.
 mod validate;
-// The wgpu lane's own: how strips are cut, and mistakes in the shader.
+// The wgpu lane's own: how strips are cut, adapters and variants.
 mod wgpu;
 // A wgpu device that fails.
 mod wgpu_failures;
+// Mistakes in the shader.
+mod wgpu_mutations;
