@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use tq4::recording::RecordingFile;
+use tq4::lane::recording::RecordingFile;
 
 fuzz_target!(|data: &[u8]| {
     static DIR: OnceLock<TempDir> = OnceLock::new();
