@@ -57,7 +57,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
     options.lanes = config;
     let mut job = Job::new(&model, None, &bases, &options)?;
     job.whole = false;
-    let slot = rounded(slot);
     let Slot::Live(lane) = &slot else {
         unreachable!("a lane that is not there was told of")
     };
@@ -78,14 +77,4 @@ pub fn run(args: &Args) -> Result<Outcome> {
         size(written)
     ))?;
     Ok(Outcome::Passed)
-}
-
-/// The reference rounds as every other lane does when it is a lane by itself.
-pub fn rounded(slot: Slot) -> Slot {
-    use tq4::lane::cpu::Cpu;
-    use tq4::record::{LaneName, OutputType};
-    match slot.name() {
-        LaneName::Reference => Slot::Live(Box::new(Cpu::new(OutputType::Bf16))),
-        _ => slot,
-    }
 }

@@ -279,14 +279,8 @@ fn decide(record: &mut TensorRecord, held_to: usize) {
 /// Looks for the fault of a lane in a strip.
 fn diagnose(name: &LaneName, lane: usize, decoded: &Decoded) -> Option<StripDiagnosis> {
     let tensor = decoded.strip.tensor.as_ref()?;
-    let diagnosis = match decoded.output(lane)? {
-        Output::Bf16(got) => fault::diagnose(&name.to_string(), tensor, got),
-        Output::F32(values) => {
-            let mut got = vec![bf16::ZERO; values.len()];
-            got.convert_from_f32_slice(values);
-            fault::diagnose(&name.to_string(), tensor, &got)
-        }
-    };
+    let got = decoded.output(lane)?.rounded();
+    let diagnosis = fault::diagnose(&name.to_string(), tensor, &got);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,
         strip_rows: decoded.strip.rows.len(),

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
 use crate::strip::Strip;
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// BF16 bit pattern that every output is filled with by [`Lane::load`]: a NaN that no lane computes, so
@@ -134,6 +136,18 @@ impl Output {
         match self {
             Self::Bf16(v) => bytemuck::cast_slice_mut(v),
             Self::F32(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
+
+    /// The values as BF16, rounded to the nearest, ties to even, where they are of f32.
+    pub fn rounded(&self) -> Cow<'_, [bf16]> {
+        match self {
+            Self::Bf16(v) => Cow::Borrowed(v),
+            Self::F32(v) => {
+                let mut rounded = vec![bf16::ZERO; v.len()];
+                rounded.convert_from_f32_slice(v);
+                Cow::Owned(rounded)
+            }
         }
     }
 
