@@ -17,6 +17,8 @@ mod changing_files;
 mod chromium;
 // `tq4 record` and `tq4 compare`.
 mod compare;
+// `tq4 compare` of two reports.
+mod compare_reports;
 // Completions and manual pages.
 mod completions;
 // Memory of the converters and of recordings.
@@ -69,6 +71,8 @@ mod sweep_input;
 // Memory of a sweep.
 #[cfg(target_os = "linux")]
 mod sweep_memory;
+// Options of `tq4 validate` together.
+mod together;
 // `tq4 validate`.
 mod validate;
 // The wgpu lane on every adapter and on SwiftShader.
