@@ -3,8 +3,10 @@
 use crate::support::cli::{COLS, Model, ROWS, stderr, stdout, tq4};
 use crate::support::fake::{Fake, slots};
 use crate::support::not_run;
-use crate::support::recording::{dump, rounded};
+use crate::support::recording::{dump, recorded, rounded};
 use half::bf16;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use std::path::Path;
 use tq4::checkpoint::TqModel;
@@ -306,5 +308,75 @@ fn tensors_with_like_names_are_recorded_apart() {
         let file = out.join(format!("{file}.wgpu.safetensors"));
         let recording = RecordingFile::open(&file).unwrap();
         assert_eq!(recording.identity().tensors[0].tensor_base, *base);
+    }
+}
+
+#[test]
+fn no_damage_makes_the_reader_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let good = std::fs::read(recorded(&model, "cuda", |_, v| bf16::from_f32(v))).unwrap();
+    let path = dir.path().join("damaged.safetensors");
+    let strategy = (
+        prop::collection::vec((0..1500usize, any::<u8>()), 1..4),
+        prop::option::of(0..2000usize),
+    );
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
+    runner
+        .run(&strategy, |(flips, cut)| {
+            let mut bytes = good.clone();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.unwrap_or(bytes.len()));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = RecordingFile::open(&path) {
+                // What opens can be read whole.
+                for entry in &file.identity().tensors {
+                    let values = file.rows(&entry.tensor_base, entry.rows()).unwrap();
+                    prop_assert_eq!(values.values().len(), entry.shape[0] * entry.shape[1]);
+                }
+                prop_assert_eq!(file.identity().difference(file.identity()), None);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn damaged_recordings_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let path = dir.path().join("damaged.safetensors");
+    let good = std::fs::read(recorded(&model, "cuda", |_, v| bf16::from_f32(v))).unwrap();
+    let text = |from: &str, to: &str| {
+        let head = String::from_utf8_lossy(&good[8..]).into_owned();
+        assert_eq!(from.len(), to.len());
+        let at = head
+            .find(from)
+            .unwrap_or_else(|| panic!("{from} in {head:.300}"));
+        let mut bytes = good.clone();
+        bytes[8 + at..8 + at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    let damaged = [
+        good[..good.len() - 1].to_vec(),
+        good[..100].to_vec(),
+        text("tq4-recording-2", "tq4-recording-1"),
+        text(r#"\"shape\":[6,256]"#, r#"\"shape\":[9,256]"#),
+        text(r#"\"shape\":[6,256]"#, r#"\"shape\":[0,256]"#),
+        text(r#"\"row_start\":0"#, r#"\"row_start\":x"#),
+        text(
+            r#"\"tensor_base\":\"a.gate_proj"#,
+            r#"\"tensor_base\":\"a.gate_prok"#,
+        ),
+    ];
+    for (i, bytes) in damaged.iter().enumerate() {
+        std::fs::write(&path, bytes).unwrap();
+        let out = tq4(&["compare", path.to_str().unwrap(), path.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(2), "{i}: {}", stdout(&out));
+        assert!(stderr(&out).starts_with("error: "), "{}", stderr(&out));
     }
 }
