@@ -40,6 +40,14 @@ struct Named {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
+    let mut inputs: Vec<&Path> = given.iter().map(|(_, path)| *path).collect();
+    inputs.extend(args.tq_model.as_deref());
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
+    check_outputs(&outputs, &inputs)?;
     if let [a, b] = &args.files[..] {
         let reports = [a, b].map(|p| match Path::new(p).is_file() {
             true => read_report(p.as_ref()),
@@ -58,14 +66,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             }
         }
     }
-    let files = open(args)?;
-    let mut inputs: Vec<&Path> = files.iter().map(|f| f.file.path()).collect();
-    inputs.extend(args.tq_model.as_deref());
-    let outputs = [
-        ("--report", &args.output.report),
-        ("--html", &args.output.html),
-    ];
-    check_outputs(&outputs, &inputs)?;
+    let files = open(args, &given)?;
     if let [a, b] = &files[..]
         && let Some(what) = a.file.identity().difference(b.file.identity())
     {
@@ -79,23 +80,27 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
 }
 
+/// The parts of `[NAME=]FILE`; a file that is there is meant as it is written.
+fn name_and_path(given: &str) -> (Option<&str>, &Path) {
+    match given.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
+            (Some(name), path.as_ref())
+        }
+        _ => (None, given.as_ref()),
+    }
+}
+
 /// Opens the recordings and gives each its name.
-fn open(args: &Args) -> Result<Vec<Named>> {
+fn open(args: &Args, given: &[(Option<&str>, &Path)]) -> Result<Vec<Named>> {
     let mut files: Vec<Named> = Vec::new();
-    for given in &args.files {
-        let (name, path) = match given.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
-                (Some(name.to_owned()), path)
-            }
-            _ => (None, given.as_str()),
-        };
-        let file = RecordingFile::open(path.as_ref())?;
+    for (name, path) in given {
+        let file = RecordingFile::open(path)?;
         let lane = file.info().name.to_string();
-        let mut name = name.unwrap_or(if lane.is_empty() {
-            "recorded".into()
-        } else {
-            lane
-        });
+        let mut name = match name {
+            Some(name) => (*name).to_owned(),
+            None if lane.is_empty() => "recorded".into(),
+            None => lane,
+        };
         let taken = |n: &str| {
             let named = |f: &Named| f.name.to_string() == n;
             n == "reference" || args.lane.as_deref() == Some(n) || files.iter().any(named)
@@ -146,21 +151,22 @@ fn notes(files: &[Named]) {
         }
     }
     if let [a, b] = files {
-        other_model(&a.name, a.file.identity(), b.file.identity());
+        let note = other_model(&a.name, a.file.identity(), b.file.identity());
+        note.iter().for_each(|note| tell(note));
     }
 }
 
-fn other_model(name: &LaneName, a: &Identity, b: &Identity) {
-    if let (Some(x), Some(y)) = (&a.model_checksum, &b.model_checksum)
-        && x != y
-    {
-        tell(&format!(
+/// The note that two models differ in other tensors than those that are compared.
+fn other_model(name: &LaneName, a: &Identity, b: &Identity) -> Option<String> {
+    let (x, y) = (a.model_checksum.as_ref()?, b.model_checksum.as_ref()?);
+    (x != y).then(|| {
+        format!(
             "note: {} is of the model {} ({x}), which is not {} ({y}), but these tensors are the same in both",
             printable(&name.to_string()),
             printable(&a.model),
             printable(&b.model)
-        ));
-    }
+        )
+    })
 }
 
 /// Every recording, and the live lane, against the reference and each other, as in `tq4 validate`.
@@ -186,15 +192,21 @@ fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome
         job.narrow(&e.tensor_base, e.rows())?;
     }
     let here = job.header.model.tq.as_ref().expect("a job of a model");
-    for f in &files {
-        let here = Identity {
-            model: here.name.clone(),
-            model_checksum: Some(here.fingerprint.clone()),
-            ..Identity::default()
-        };
-        other_model(&f.name, f.file.identity(), &here);
+    let here = Identity {
+        model: here.name.clone(),
+        model_checksum: Some(here.fingerprint.clone()),
+        ..Identity::default()
+    };
+    let notes = files
+        .iter()
+        .map(|f| other_model(&f.name, f.file.identity(), &here));
+    let notes: Vec<String> = notes.flatten().collect();
+    let outcome = judge(args, job, slots, files)?;
+    // A recording of other weights has broken the lane.
+    if outcome != Outcome::LaneBroke {
+        notes.iter().for_each(|note| tell(note));
     }
-    judge(args, job, slots, files)
+    Ok(outcome)
 }
 
 /// Two recordings against each other: the second is what the first is held to.
@@ -225,17 +237,11 @@ fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> 
 
 /// Two reports: same input, same verdicts, the same bits?
 fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
-    let (pa, pb) = (&args.files[0], &args.files[1]);
-    let outputs = [
-        ("--report", &args.output.report),
-        ("--html", &args.output.html),
-    ];
-    check_outputs(&outputs, &[pa.as_ref(), pb.as_ref()])?;
     if args.output.html.is_some() {
         let help = "give it where a report is made";
         return Err(Error::input("two reports make no page", "--html", help));
     }
-    let place = format!("{pa} and {pb}");
+    let place = args.files.join(" and ");
     let pair = ReportPair::new(a, b).map_err(|what| not_the_same(&what, place))?;
     if let Some(path) = &args.output.report {
         write_atomically(path, to_json(&pair).as_bytes())?;
@@ -244,6 +250,10 @@ fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
         Format::Json => print(&to_json(&pair))?,
         Format::Table => print(&pair_text(&pair, Style::Terminal))?,
         Format::Markdown => print(&pair_text(&pair, Style::Markdown))?,
+    }
+    if pair.bit_identical()[1] == 0 {
+        tell("error: nothing was compared: no lane has an output in both reports");
+        return Ok(Outcome::RequiredLaneMissing);
     }
     Ok(match pair.verdicts_differ() {
         true => Outcome::GatesFailed,

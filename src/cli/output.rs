@@ -68,7 +68,10 @@ fn outcome(run: &Run) -> Outcome {
     match run.summary.outcome {
         record::Outcome::Passed => Outcome::Passed,
         record::Outcome::Failed => Outcome::GatesFailed,
-        record::Outcome::Broke => Outcome::LaneBroke,
+        record::Outcome::Broke => {
+            tell_broken(run);
+            Outcome::LaneBroke
+        }
         record::Outcome::RequiredLaneMissing => {
             for lane in missing_lanes(&run.model, &run.tensors) {
                 let on = if run.tensors.len() > 1 {
@@ -83,6 +86,35 @@ fn outcome(run: &Run) -> Outcome {
             Outcome::RequiredLaneMissing
         }
     }
+}
+
+/// Tells of the first tensor that is bad input and the first at which a lane broke, and how many there are.
+fn tell_broken(run: &Run) {
+    let all = |count: usize, what: &str| {
+        if count > 1 {
+            tell(&format!("error: {what}: {count}; the report has each"));
+        }
+    };
+    let bad: Vec<_> = run
+        .tensors
+        .iter()
+        .filter_map(|t| t.error.as_ref())
+        .collect();
+    if let Some(e) = bad.first() {
+        let e = tq4::Error::input(&e.what, &e.place, &e.help);
+        tell(&format!("error: {e}"));
+    }
+    all(bad.len(), "tensors that are bad input");
+    let broken: Vec<_> = run.tensors.iter().filter(|t| t.broke()).collect();
+    if let Some(t) = broken.first() {
+        for l in t.lanes.iter().filter(|l| l.status == Status::Failed) {
+            let (what, help) = (l.reason.as_deref(), l.help.as_deref());
+            let place = format!("lane {} at {}", l.name, t.tensor_base);
+            let e = tq4::Error::backend(what.unwrap_or(""), place, help.unwrap_or(""));
+            tell(&format!("error: {e}"));
+        }
+    }
+    all(broken.len(), "tensors at which a lane broke");
 }
 
 /// Tells of recordings that fit no tensor of the run: the user meant them to.
@@ -229,21 +261,23 @@ impl WorstElements {
     /// nothing else is there.
     fn new(slots: &[Slot], with_source: bool) -> Self {
         let lanes: Vec<LaneName> = slots.iter().map(|s| s.name().clone()).collect();
-        let there = slots.iter().filter(|s| !matches!(s, Slot::Absent(_)));
+        let there = slots
+            .iter()
+            .filter(|s| !matches!(s, Slot::Absent(_)))
+            .map(Slot::name);
         let others: Vec<_> = there
-            .map(|s| s.name().clone())
-            .filter(|name| *name != LaneName::Reference)
-            .map(|name| (name, LaneName::Reference))
+            .clone()
+            .filter(|name| **name != LaneName::Reference)
+            .map(|name| (name.clone(), LaneName::Reference))
             .collect();
         let ranked = if others.is_empty() && with_source {
             vec![(LaneName::Reference, LaneName::Source)]
         } else {
             others
         };
-        let mut columns = lanes.clone();
-        if with_source {
-            columns.insert(0, LaneName::Source);
-        }
+        let mut columns = vec![LaneName::Source];
+        columns.truncate(usize::from(with_source));
+        columns.extend(there.clone().cloned());
         Self {
             top: TopErrors::new(&columns),
             lanes,

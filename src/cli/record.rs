@@ -56,7 +56,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     job.header.model.lanes = config;
     job.whole = false;
-    let slot = rounded(slot);
     let Slot::Live(lane) = &slot else {
         unreachable!("a lane that is not there was told of")
     };
@@ -77,14 +76,4 @@ pub fn run(args: &Args) -> Result<Outcome> {
         size(written)
     ))?;
     Ok(Outcome::Passed)
-}
-
-/// The reference rounds as every other lane does when it is a lane by itself.
-pub fn rounded(slot: Slot) -> Slot {
-    use tq4::lane::cpu::Cpu;
-    use tq4::record::{LaneName, OutputType};
-    match slot.name() {
-        LaneName::Reference => Slot::Live(Box::new(Cpu::new(OutputType::Bf16))),
-        _ => slot,
-    }
 }

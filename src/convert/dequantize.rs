@@ -239,7 +239,9 @@ impl Sink for Weights<'_> {
                 // Memory is little-endian on every machine that a lane runs on, as the file is.
                 let offset = decoded.strip.rows.start * target.shape[1] * 2;
                 let name = format!("{}.weight", target.base);
-                self.writer.write_at(&name, offset as u64, values.bytes())
+                let values = values.rounded();
+                let bytes = bytemuck::cast_slice(&values);
+                self.writer.write_at(&name, offset as u64, bytes)
             }
             LaneOutput::Failed(e) => Err(e.clone()),
             LaneOutput::Idle => Ok(()),

@@ -20,7 +20,6 @@ use crate::strip::{Strip, TensorSum};
 use crate::tensor::TqTensor;
 use control::Control;
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -141,7 +140,8 @@ impl Judge {
             .zip(&decoded.outputs)
             .for_each(|(hash, output)| {
                 if let LaneOutput::Values(values, _) = output {
-                    update(hash, values);
+                    // The reference's values are rounded, as the other lanes' are.
+                    hash.update(bytemuck::cast_slice::<_, u8>(&values.rounded()));
                 }
             });
         let mut unequal_in_all = 0;
@@ -240,31 +240,6 @@ impl WorstStrip {
     }
 }
 
-/// The bytes of a lane's values; the reference's are rounded, as the other lanes' are.
-fn update(hash: &mut Sha256, values: &Output) {
-    match values {
-        Output::Bf16(v) => hash.update(bytemuck::cast_slice::<_, u8>(v)),
-        Output::F32(v) => {
-            let mut rounded = vec![0u16; v.len().min(1 << 16)];
-            for piece in v.chunks(1 << 16) {
-                let rounded = &mut rounded[..piece.len()];
-                for (to, from) in rounded.iter_mut().zip(piece) {
-                    *to = bf16_bits(*from);
-                }
-                hash.update(bytemuck::cast_slice::<_, u8>(rounded));
-            }
-        }
-    }
-}
-
-/// The bits of `bf16::from_f32`, in a form that compilers make vector instructions of.
-fn bf16_bits(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let even = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
-    let nan = bits >> 16 | 0x40;
-    (if v.is_nan() { nan } else { even }) as u16
-}
-
 /// The decision for every lane but the one that others are held to, CUDA first.
 fn decide(record: &mut TensorRecord, held_to: usize) {
     let against = record.lanes[held_to].name.clone();
@@ -294,14 +269,8 @@ fn decide(record: &mut TensorRecord, held_to: usize) {
 /// Looks for the fault of a lane in a strip.
 fn diagnose(name: &LaneName, lane: usize, decoded: &Decoded) -> Option<StripDiagnosis> {
     let tensor = decoded.strip.tensor.as_ref()?;
-    let diagnosis = match decoded.output(lane)? {
-        Output::Bf16(got) => fault::diagnose(&name.to_string(), tensor, got),
-        Output::F32(values) => {
-            let mut got = vec![bf16::ZERO; values.len()];
-            got.convert_from_f32_slice(values);
-            fault::diagnose(&name.to_string(), tensor, &got)
-        }
-    };
+    let got = decoded.output(lane)?.rounded();
+    let diagnosis = fault::diagnose(&name.to_string(), tensor, &got);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,
         strip_rows: decoded.strip.rows.len(),
@@ -398,19 +367,5 @@ pub(crate) fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> T
         checksum: None,
         error: None,
         picture: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rounding_is_that_of_the_library(bits: u32) {
-            let v = f32::from_bits(bits);
-            prop_assert_eq!(bf16_bits(v), bf16::from_f32(v).to_bits());
-        }
     }
 }

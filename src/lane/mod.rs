@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
 use crate::strip::Strip;
 use half::bf16;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// How long one piece of work took.
@@ -130,6 +131,17 @@ impl Output {
         }
     }
 
+    /// The values as BF16, rounded to the nearest, ties to even, where they are of f32.
+    pub fn rounded(&self) -> Cow<'_, [bf16]> {
+        match self {
+            Self::Bf16(v) => Cow::Borrowed(v),
+            Self::F32(v) => {
+                let rounded = v.iter().map(|v| bf16::from_bits(bf16_bits(*v)));
+                Cow::Owned(rounded.collect())
+            }
+        }
+    }
+
     /// The values, to compare them.
     pub fn values(&self) -> crate::metrics::Values<'_> {
         match self {
@@ -137,6 +149,14 @@ impl Output {
             Self::F32(v) => crate::metrics::Values::F32(v),
         }
     }
+}
+
+/// The bits of `bf16::from_f32`, in a form that compilers make vector instructions of.
+fn bf16_bits(v: f32) -> u16 {
+    let bits = v.to_bits();
+    let even = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
+    let nan = bits >> 16 | 0x40;
+    (if v.is_nan() { nan } else { even }) as u16
 }
 
 /// Loads, runs and reads: a strip's values, the kernel's time and the wall time of all three.
@@ -224,4 +244,18 @@ pub fn checksum(text: &[u8]) -> String {
 #[cfg(feature = "gpu")]
 pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rounding_is_that_of_the_library(bits: u32) {
+            let v = f32::from_bits(bits);
+            prop_assert_eq!(bf16_bits(v), bf16::from_f32(v).to_bits());
+        }
+    }
 }

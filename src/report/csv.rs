@@ -35,7 +35,7 @@ struct Element {
 type Found = (u32, usize, usize);
 
 impl TopErrors {
-    /// Nothing gathered yet; `lanes` are all lanes of the run, in the order of their columns.
+    /// Nothing gathered yet; `lanes` are all lanes that the run has, in the order of their columns.
     pub fn new(lanes: &[LaneName]) -> Self {
         Self {
             lanes: lanes.to_vec(),

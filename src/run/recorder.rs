@@ -5,7 +5,7 @@ use crate::checkpoint::{Dtype, Planned, StreamWriter};
 use crate::error::Result;
 use crate::lane::recording::{Entry, Header, Identity, values_of};
 use crate::lane::{Decoded, LaneOutput};
-use crate::record::{LaneInfo, LaneName, TensorRecord, Tool};
+use crate::record::{LaneInfo, LaneName, OutputType, TensorRecord, Tool};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,10 @@ impl Open {
         let header = Header {
             tool: tool.version,
             host: tool.host,
-            device: info.clone(),
+            device: LaneInfo {
+                output: OutputType::Bf16,
+                ..info.clone()
+            },
             identity,
         };
         let planned = header.identity.tensors.iter().map(|t| Planned {
@@ -51,7 +54,7 @@ enum Place {
     Directory(PathBuf),
 }
 
-/// A sink that records lanes: one into a file, or every kernel lane into a directory.
+/// A sink that records lanes, rounded to BF16: one into a file, or every kernel lane into a directory.
 pub struct Recorder {
     place: Place,
     /// Index and description of each recorded lane.
@@ -118,7 +121,7 @@ impl Sink for Recorder {
     fn strip(&mut self, target: &Target, decoded: &Decoded) -> Result<()> {
         for (index, info) in self.lanes.clone() {
             let values = match &decoded.outputs[index] {
-                LaneOutput::Values(values, _) => values.bytes(),
+                LaneOutput::Values(values, _) => values.rounded(),
                 // The one file that was asked for cannot be whole any more.
                 LaneOutput::Failed(e) if matches!(self.place, Place::File(_)) => {
                     return Err(e.clone());
@@ -140,9 +143,11 @@ impl Sink for Recorder {
             }
             let row = decoded.strip.rows.start - target.rows.start;
             let offset = (row * target.shape[1] * 2) as u64;
-            self.open[&index]
-                .writer
-                .write_at(&values_of(&target.base), offset, values)?;
+            self.open[&index].writer.write_at(
+                &values_of(&target.base),
+                offset,
+                bytemuck::cast_slice(&values),
+            )?;
         }
         Ok(())
     }

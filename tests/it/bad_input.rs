@@ -539,6 +539,30 @@ fn every_bad_input_has_its_error() {
 }
 
 #[test]
+fn of_several_bad_tensors_the_first_is_told_and_their_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut m = Model::valid();
+    for base in ["a.gate_proj", "a.up_proj"] {
+        m.tensors.get_mut(&format!("{base}.tq_signs")).unwrap().data[17] = 0;
+    }
+    m.write(dir.path());
+    let out = tq4(&[
+        "validate",
+        "--tq-model",
+        dir.path().to_str().unwrap(),
+        "--all",
+        "--lanes",
+        "reference",
+    ]);
+    let text = assert_clear("two bad tensors", &out);
+    assert_eq!(text.matches("a.gate_proj.tq_signs").count(), 1, "{text}");
+    assert!(!text.contains("a.up_proj"), "{text}");
+    let last = "\nerror: tensors that are bad input: 2; the report has each\n";
+    assert!(text.ends_with(last), "{text}");
+    assert!(stdout(&out).contains("a.up_proj.tq_signs"));
+}
+
+#[test]
 fn names_from_files_cannot_drive_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let mut m = Model::valid();

@@ -77,7 +77,7 @@ fn every_adapter_is_listed_or_the_lack_of_one_explained() {
     let out = tq4(&["devices"]);
     assert!(out.status.success(), "{}", stderr(&out));
     let text = stdout(&out);
-    let adapters = tq4::backend::wgpu::list();
+    let adapters = tq4::lane::wgpu::list();
     assert_eq!(text.contains("wgpu adapters\n"), !adapters.is_empty());
     assert_eq!(text.contains("wgpu: NOT AVAILABLE: "), adapters.is_empty());
     assert_eq!(text.matches("largest binding").count(), adapters.len());

@@ -1,15 +1,15 @@
 //! `tq4 dequantize` writes a plain model that loaders open, and nothing when a lane is wrong.
 
 use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
+use crate::support::fake::Fake;
 use crate::support::{not_run, source};
 use half::bf16;
 use serde_json::Value;
 use std::path::Path;
-use tq4::backend::{Backend, Cost, Device, OutMut, cpu::Cpu};
 use tq4::checkpoint::{Checkpoint, TqModel};
 use tq4::convert::{Outcome, dequantize};
+use tq4::lane::Slot;
 use tq4::reference;
-use tq4::tensor::TqTensor;
 
 fn run(model: &Path, output: &Path, more: &[&str]) -> std::process::Output {
     let (model, output) = (model.to_str().unwrap(), output.to_str().unwrap());
@@ -156,33 +156,6 @@ fn another_lane_is_held_to_the_reference() {
     assert!(equal as f64 >= 0.999 * (3 * 40 * 256 * 3) as f64, "{equal}");
 }
 
-/// The reference, but wrong from the `after`th call on.
-struct Wrong {
-    right: Cpu,
-    device: Device,
-    after: usize,
-}
-
-impl Backend for Wrong {
-    fn device(&self) -> &Device {
-        &self.device
-    }
-
-    fn dequantize(&mut self, tensor: &TqTensor, out: OutMut<'_>) -> tq4::Result<Cost> {
-        let OutMut::Bf16(out) = out else {
-            panic!("BF16 is asked for")
-        };
-        let cost = self.right.dequantize(tensor, OutMut::Bf16(out))?;
-        if self.after == 0 {
-            for v in out.iter_mut().skip(1).step_by(2) {
-                *v = -*v;
-            }
-        }
-        self.after = self.after.saturating_sub(1);
-        Ok(cost)
-    }
-}
-
 #[test]
 fn a_wrong_lane_is_named_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -193,17 +166,13 @@ fn a_wrong_lane_is_named_and_leaves_nothing() {
         (0, "model.layers.0.mlp.gate_proj"),
         (3, "model.layers.1.self_attn.q_proj"),
     ] {
-        let right = Cpu::new();
-        let device = Device {
-            lane: "cuda".into(),
-            ..right.device().clone()
-        };
-        let mut lane = Wrong {
-            right,
-            device,
-            after,
-        };
-        let outcome = dequantize(&tq, &out, &mut lane, &mut |_| ()).unwrap();
+        let lane = Fake::new("cuda", 1).wrong(move |call, out| {
+            if call.load > after {
+                out.iter_mut().skip(1).step_by(2).for_each(|v| *v = -*v);
+            }
+        });
+        let lane = Slot::Live(Box::new(lane));
+        let outcome = dequantize(&tq, &out, lane, &mut |_| ()).unwrap();
         let Outcome::GatesFailed {
             tensor_base,
             decision,
@@ -214,7 +183,7 @@ fn a_wrong_lane_is_named_and_leaves_nothing() {
             panic!("the lane is wrong");
         };
         assert_eq!(tensor_base, base);
-        assert_eq!(decision.decision, "cuda_dequant_differs_from_reference");
+        assert_eq!(decision.published(), "cuda_dequant_differs_from_reference");
         assert!(diagnosis.is_some());
         assert!(!out.exists());
     }

@@ -17,6 +17,8 @@ mod changing_files;
 mod chromium;
 // `tq4 record` and `tq4 compare`.
 mod compare;
+// `tq4 compare` of two reports.
+mod compare_reports;
 // Completions and manual pages.
 mod completions;
 // Memory of the converters and of recordings.
@@ -73,6 +75,8 @@ mod sweep_input;
 mod sweep_memory;
 // The shader under a second WGSL compiler.
 mod tint;
+// Options of `tq4 validate` together.
+mod together;
 // `tq4 validate`.
 mod validate;
 // The wgpu lane's own: how strips are cut, adapters and variants.

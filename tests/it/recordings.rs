@@ -1,36 +1,30 @@
 //! Recordings in both forms, as stand-ins and under their own names, good and broken.
 
 use crate::support::cli::{COLS, Model, ROWS, stderr, stdout, tq4};
+use crate::support::fake::{Fake, slots};
 use crate::support::not_run;
+use crate::support::recording::{dump, recorded, rounded};
 use half::bf16;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use std::path::Path;
 use tq4::checkpoint::TqModel;
+use tq4::lane::Output;
+use tq4::lane::recording::RecordingFile;
+use tq4::record::{LaneInfo, LaneName, OutputType, Rows, StripSize};
 use tq4::reference;
+use tq4::run::{Job, Options, run};
 
-fn rounded(dir: &Path) -> Vec<bf16> {
-    let model = TqModel::open(dir).unwrap();
-    let tensor = model.rows("a.gate_proj", 0..ROWS).unwrap();
-    reference::dequantize(&tensor)
-        .into_iter()
-        .map(bf16::from_f32)
-        .collect()
+const BASE: &str = "a.gate_proj";
+
+/// A dump of what is right.
+fn good(dir: &Path) -> String {
+    let (values, shape) = rounded(dir, BASE);
+    dump(&dir.join("dump.json"), BASE, shape, &values)
 }
 
-fn dump(dir: &Path, values: &[bf16]) -> String {
-    let values: Vec<Option<f32>> = values
-        .iter()
-        .map(|v| Some(v.to_f32()).filter(|v| !v.is_nan()))
-        .collect();
-    let json = serde_json::json!({
-        "tensor_base": "a.gate_proj", "row_start": 0, "row_count": ROWS, "shape": [ROWS, COLS],
-        "bits": 4, "group_size": 128, "values": values,
-    });
-    let path = dir.join("dump.json");
-    std::fs::write(&path, json.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
+/// Exit code and the tensor's record.
 fn compare(dir: &Path, recording: &str) -> (Option<i32>, Value) {
     let out = tq4(&[
         "validate",
@@ -47,14 +41,15 @@ fn compare(dir: &Path, recording: &str) -> (Option<i32>, Value) {
     ]);
     let text = stdout(&out);
     assert!(!text.is_empty(), "{}", stderr(&out));
-    (out.status.code(), serde_json::from_str(&text).unwrap())
+    let report: Value = serde_json::from_str(&text).unwrap();
+    (out.status.code(), report["tensors"][0].clone())
 }
 
 #[test]
 fn a_stand_in_takes_the_place_of_its_lane() {
     let dir = tempfile::tempdir().unwrap();
     Model::valid().write(dir.path());
-    let file = dump(dir.path(), &rounded(dir.path()));
+    let file = good(dir.path());
     let (code, report) = compare(dir.path(), &format!("cuda={file}"));
     assert_eq!(code, Some(0));
     assert_eq!(
@@ -75,7 +70,7 @@ fn a_stand_in_takes_the_place_of_its_lane() {
 fn another_name_gets_its_own_decision() {
     let dir = tempfile::tempdir().unwrap();
     Model::valid().write(dir.path());
-    let file = dump(dir.path(), &rounded(dir.path()));
+    let file = good(dir.path());
     let (code, report) = compare(dir.path(), &format!("macbook={file}"));
     assert_eq!(code, Some(0));
     assert_eq!(report["decision"], "cuda_dequant_not_run");
@@ -92,8 +87,8 @@ fn another_name_gets_its_own_decision() {
 fn broken_outputs_fail() {
     let dir = tempfile::tempdir().unwrap();
     Model::valid().write(dir.path());
-    let good = rounded(dir.path());
-    let poison = bf16::from_bits(tq4::backend::POISON_BF16);
+    let (good, shape) = rounded(dir.path(), BASE);
+    let poison = bf16::from_bits(tq4::lane::POISON_BF16);
     let mut unwritten_tail = good.clone();
     unwritten_tail[ROWS * COLS - 1] = poison;
     let truncated: Vec<bf16> = {
@@ -113,7 +108,7 @@ fn broken_outputs_fail() {
         ("negated", good.iter().map(|v| -v).collect()),
     ];
     for (what, values) in cases {
-        let file = dump(dir.path(), &values);
+        let file = dump(&dir.path().join("dump.json"), BASE, shape, &values);
         let (code, report) = compare(dir.path(), &format!("cuda={file}"));
         assert_eq!(code, Some(1), "{what}");
         assert_eq!(
@@ -124,70 +119,81 @@ fn broken_outputs_fail() {
 }
 
 #[test]
-fn a_recording_of_other_rows_is_not_compared() {
+fn a_recording_of_more_rows_serves_and_one_of_fewer_is_not_compared() {
     let dir = tempfile::tempdir().unwrap();
     Model::valid().write(dir.path());
-    let file = dump(dir.path(), &rounded(dir.path()));
-    let out = tq4(&[
-        "validate",
-        "--tq-model",
-        dir.path().to_str().unwrap(),
-        "--tensor-base",
-        "a.gate_proj",
-        "--row-count",
-        "2",
-        "--lanes",
-        "reference",
-        "--recording",
-        &format!("cuda={file}"),
-    ]);
+    let (values, [rows, cols]) = rounded(dir.path(), BASE);
+    let path = dir.path().join("dump.json");
+    let file = dump(&path, BASE, [rows - 1, cols], &values[..(rows - 1) * cols]);
+    let run = |count: &str| {
+        tq4(&[
+            "validate",
+            "--tq-model",
+            dir.path().to_str().unwrap(),
+            "--tensor-base",
+            BASE,
+            "--row-count",
+            count,
+            "--lanes",
+            "reference",
+            "--recording",
+            &format!("cuda={file}"),
+        ])
+    };
+    let out = run("2");
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(stdout(&out).contains("cuda_dequant_matches_reference"));
     // The user named it: a run that did not look at it is no pass.
+    let out = run("6");
     assert_eq!(out.status.code(), Some(2));
-    assert!(
-        stderr(&out)
-            .contains("error: recording cuda was compared with nothing: the recording holds"),
-        "{}",
-        stderr(&out)
-    );
-    assert!(
-        stdout(&out).contains("cuda_dequant_not_run"),
-        "{}",
-        stdout(&out)
-    );
-    assert!(
-        stdout(&out).contains("the recording holds rows 0..6"),
-        "{}",
-        stdout(&out)
-    );
+    let what = "error: recording cuda was compared with nothing: the recording holds rows 0..5";
+    assert!(stderr(&out).contains(what), "{}", stderr(&out));
+    for what in ["cuda_dequant_not_run", "the recording holds rows 0..5"] {
+        assert!(stdout(&out).contains(what), "{}", stdout(&out));
+    }
 }
 
 #[test]
 fn our_own_form_comes_back_as_it_was_written() {
     let dir = tempfile::tempdir().unwrap();
-    Model::valid().write(dir.path());
-    let model = TqModel::open(dir.path()).unwrap();
-    let tensor = model.rows("a.gate_proj", 1..4).unwrap();
-    let values: Vec<bf16> = reference::dequantize(&tensor)
-        .into_iter()
-        .map(bf16::from_f32)
-        .collect();
-    let device = tq4::backend::Device {
-        lane: "cuda".into(),
+    let path = dir.path().join("m");
+    Model::valid().write(&path);
+    let model = TqModel::open(&path).unwrap();
+    let rows = Rows {
+        start: 1,
+        count: Some(3),
+    };
+    let options = Options {
+        rows,
+        strip: StripSize::Rows(2),
+        ..Options::default()
+    };
+    let job = Job::new(&model, None, &[BASE.to_owned()], &options).unwrap();
+    let info = LaneInfo {
+        name: LaneName::Cuda,
         device: "Some GPU".into(),
         driver: "1.2".into(),
         api: "CUDA".into(),
         software: false,
         kernel_variant: "PTX 8.0".into(),
         kernel_checksum: "0123456789abcdef".into(),
+        output: OutputType::Bf16,
     };
-    let path = dir.path().join("rec.safetensors");
-    tq4::recording::write(&path, "m", &tensor, 1, &device, &values).unwrap();
-    let back = tq4::recording::Recording::read("cuda", &path).unwrap();
-    assert_eq!(back.device, device);
-    assert_eq!((back.row_start, back.shape), (1, [3, COLS]));
-    assert!((0..values.len()).all(|i| back.values().bf16(i) == values[i]));
-    assert_eq!(back.mismatch(&tensor, 1), None);
-    assert!(back.mismatch(&tensor, 0).is_some());
+    let file = dir.path().join("rec.safetensors");
+    let mut recorder = Recorder::to_file(&file, &job, 0, &info);
+    let mut lanes = slots([Fake::new("cuda", 1)]);
+    run(&job, &mut lanes, &mut [&mut recorder], &mut |_| ()).unwrap();
+    recorder.finish().unwrap();
+    let back = RecordingFile::open(&file).unwrap();
+    assert_eq!(*back.info(), info);
+    let entry = back.identity().entry(BASE).unwrap();
+    assert_eq!((entry.row_start, entry.shape), (1, [3, COLS]));
+    let (values, _) = rounded(&path, BASE);
+    let values = Output::Bf16(values[COLS..4 * COLS].to_vec());
+    assert_eq!(back.rows(BASE, 1..4).unwrap(), values);
+    let tensor = model.rows(BASE, 1..4).unwrap();
+    assert_eq!(back.identity().mismatch(&tensor), None);
+    assert!(back.rows(BASE, 0..3).is_err());
 }
 
 #[test]
@@ -212,6 +218,7 @@ fn what_record_writes_is_read_back_as_the_same_lane() {
     ]);
     assert!(run.status.success(), "{}", stderr(&run));
     let live: Value = serde_json::from_str(&stdout(&run)).unwrap();
+    let live = &live["tensors"][0];
     let file = out.join("a.gate_proj.wgpu.safetensors");
     if !file.exists() {
         let lane = live["lanes"]
@@ -240,6 +247,7 @@ fn what_record_writes_is_read_back_as_the_same_lane() {
     ]);
     assert!(again.status.success(), "{}", stderr(&again));
     let recorded: Value = serde_json::from_str(&stdout(&again)).unwrap();
+    let recorded = &recorded["tensors"][0];
     assert_eq!(recorded["metrics"], live["metrics"]);
     let lane = |v: &Value| {
         v["lanes"]
@@ -258,9 +266,9 @@ fn what_record_writes_is_read_back_as_the_same_lane() {
         "kernel_variant",
         "kernel_checksum",
     ] {
-        assert_eq!(lane(&recorded)[key], lane(&live)[key], "{key}");
+        assert_eq!(lane(recorded)[key], lane(live)[key], "{key}");
     }
-    assert_eq!(lane(&recorded)["status"], "recorded");
+    assert_eq!(lane(recorded)["status"], "recorded");
 }
 
 #[test]
@@ -292,13 +300,83 @@ fn tensors_with_like_names_are_recorded_apart() {
         out.to_str().unwrap(),
     ]);
     if !out.join("a_b.wgpu.safetensors").exists() {
-        lane::not_run("recording a wgpu lane", &stdout(&run));
+        not_run("recording a wgpu lane", &stdout(&run));
         return;
     }
     assert!(run.status.success(), "{}", stderr(&run));
     for (base, file) in bases.iter().zip(["a%2Fb", "a_b"]) {
         let file = out.join(format!("{file}.wgpu.safetensors"));
-        let recording = tq4::recording::Recording::read("wgpu", &file).unwrap();
-        assert_eq!(recording.tensor_base, *base);
+        let recording = RecordingFile::open(&file).unwrap();
+        assert_eq!(recording.identity().tensors[0].tensor_base, *base);
+    }
+}
+
+#[test]
+fn no_damage_makes_the_reader_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let good = std::fs::read(recorded(&model, "cuda", |_, v| bf16::from_f32(v))).unwrap();
+    let path = dir.path().join("damaged.safetensors");
+    let strategy = (
+        prop::collection::vec((0..1500usize, any::<u8>()), 1..4),
+        prop::option::of(0..2000usize),
+    );
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
+    runner
+        .run(&strategy, |(flips, cut)| {
+            let mut bytes = good.clone();
+            for (at, value) in flips {
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.unwrap_or(bytes.len()));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = RecordingFile::open(&path) {
+                // What opens can be read whole.
+                for entry in &file.identity().tensors {
+                    let values = file.rows(&entry.tensor_base, entry.rows()).unwrap();
+                    prop_assert_eq!(values.values().len(), entry.shape[0] * entry.shape[1]);
+                }
+                prop_assert_eq!(file.identity().difference(file.identity()), None);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn damaged_recordings_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let path = dir.path().join("damaged.safetensors");
+    let good = std::fs::read(recorded(&model, "cuda", |_, v| bf16::from_f32(v))).unwrap();
+    let text = |from: &str, to: &str| {
+        let head = String::from_utf8_lossy(&good[8..]).into_owned();
+        assert_eq!(from.len(), to.len());
+        let at = head
+            .find(from)
+            .unwrap_or_else(|| panic!("{from} in {head:.300}"));
+        let mut bytes = good.clone();
+        bytes[8 + at..8 + at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    let damaged = [
+        good[..good.len() - 1].to_vec(),
+        good[..100].to_vec(),
+        text("tq4-recording-2", "tq4-recording-1"),
+        text(r#"\"shape\":[6,256]"#, r#"\"shape\":[9,256]"#),
+        text(r#"\"shape\":[6,256]"#, r#"\"shape\":[0,256]"#),
+        text(r#"\"row_start\":0"#, r#"\"row_start\":x"#),
+        text(
+            r#"\"tensor_base\":\"a.gate_proj"#,
+            r#"\"tensor_base\":\"a.gate_prok"#,
+        ),
+    ];
+    for (i, bytes) in damaged.iter().enumerate() {
+        std::fs::write(&path, bytes).unwrap();
+        let out = tq4(&["compare", path.to_str().unwrap(), path.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(2), "{i}: {}", stdout(&out));
+        assert!(stderr(&out).starts_with("error: "), "{}", stderr(&out));
     }
 }

@@ -27,6 +27,7 @@ fn published_cuda_output_matches_with_every_published_figure() {
     ]);
     assert_eq!(out.status.code(), Some(0), "{}", cli::stderr(&out));
     let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let report = &report["tensors"][0];
     assert_eq!(
         report["decision"],
         "cuda_dequant_matches_reference_with_bf16_rounding"
@@ -103,8 +104,9 @@ fn verdict(seed: &Path, values: impl Iterator<Item = f32>) -> Value {
     ]);
     assert_eq!(out.status.code(), Some(1));
     let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let report = &report["tensors"][0];
     assert_eq!(report["decision"], "cuda_dequant_differs_from_reference");
-    report
+    report.clone()
 }
 
 #[test]

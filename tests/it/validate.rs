@@ -1,8 +1,9 @@
 //! `tq4 validate` on models of every layout, and what it writes.
 
-use crate::support::cli::{Model, stderr, stdout, tq4};
+use crate::support::cli::{COLS, Model, ROWS, stderr, stdout, tq4};
 use serde_json::Value;
 use std::path::Path;
+use tq4::error::printable;
 
 fn validate(dir: &Path, more: &[&str]) -> std::process::Output {
     let model = dir.to_str().unwrap();
@@ -54,7 +55,7 @@ fn names_and_globs_choose_tensors() {
         dir.path(),
         &["--tensor-base", "a.up_proj", "--format", "json"],
     ));
-    assert_eq!(one["tensor_base"], "a.up_proj");
+    assert_eq!(one["tensors"][0]["tensor_base"], "a.up_proj");
     for globs in [
         vec!["--tensor-base", "*proj"],
         vec!["--tensor-base", "a.up*", "--tensor-base", "*gate*"],
@@ -81,6 +82,7 @@ fn a_row_range_is_validated_alone() {
         "json",
     ];
     let r = report(&validate(dir.path(), &args));
+    let r = &r["tensors"][0];
     assert_eq!(r["row_start"], 2);
     assert_eq!(r["row_count"], 3);
     assert_eq!(r["shape"], serde_json::json!([3, 256]));
@@ -130,7 +132,9 @@ fn the_worst_elements_are_listed_worst_first() {
     assert_eq!(rows.len(), 128);
     let abs: Vec<f64> = rows.iter().map(|r| r[8].parse().unwrap()).collect();
     assert!(abs.windows(2).all(|w| w[0] >= w[1]));
-    let max = report["metrics"][0]["max_abs"].as_f64().unwrap();
+    let max = report["tensors"][0]["metrics"][0]["max_abs"]
+        .as_f64()
+        .unwrap();
     assert!((abs[0] - max).abs() <= 1e-6 * max);
     assert!(rows.iter().all(|r| r[2].parse::<usize>().unwrap() >= 1));
 }
@@ -226,7 +230,7 @@ fn a_name_is_itself_before_it_is_a_glob() {
         let given = format!("--tensor-base={name}");
         let out = validate(dir.path(), &[&given, "--format", "json"]);
         assert!(out.status.success(), "{}", stderr(&out));
-        assert_eq!(report(&out)["tensor_base"], name);
+        assert_eq!(report(&out)["tensors"][0]["tensor_base"], name);
     }
 }
 
@@ -254,7 +258,7 @@ fn names_in_a_csv_are_no_formulas_and_numbers_are_numbers() {
         assert!(out.status.success(), "{}", stderr(&out));
         let mut reader = csv::Reader::from_path(&csv).unwrap();
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-        assert!(rows.iter().all(|r| r[1] == format!("'{name}")));
+        assert!(rows.iter().all(|r| r[1] == format!("'{}", printable(name))));
         let values: Vec<f64> = rows.iter().map(|r| r[4].parse().unwrap()).collect();
         assert!(values.iter().any(|v| *v < 0.0));
     }

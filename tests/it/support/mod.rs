@@ -9,6 +9,7 @@ pub mod fake;
 pub mod lane;
 pub mod page;
 pub mod pages;
+pub mod recording;
 pub mod source;
 pub mod standin;
 pub mod sweep;
