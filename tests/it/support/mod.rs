@@ -12,6 +12,7 @@ pub mod pages;
 pub mod source;
 pub mod standin;
 pub mod sweep;
+pub mod tmpfs;
 
 use std::path::{Path, PathBuf};
 
