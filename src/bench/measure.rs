@@ -48,7 +48,7 @@ struct Runner {
     times: LaneTimes,
     clock: &'static str,
     /// Hash of the output that was checked.
-    hash: Option<String>,
+    hash: String,
     software: bool,
     copy: Vec<Timed>,
     cold: Vec<Timed>,
@@ -137,7 +137,7 @@ pub fn measure(
     for r in runners.iter_mut().filter(|r| r.runs() && rounds > 0) {
         step(&format!("checking {} again", r.times.lane));
         let again = r.with(slots, |r, lane| {
-            verify::check_again(lane, &strip, r.hash.as_deref(), &mut out)
+            verify::check_again(lane, &r.hash, &mut out)
         });
         r.wrong(again.flatten());
     }
@@ -188,7 +188,7 @@ fn runners(slots: &mut [Slot]) -> Vec<Runner> {
                 times: None,
             },
             clock: lane.clock(),
-            hash: None,
+            hash: String::new(),
             software: lane.info().software,
             copy: Vec::new(),
             cold: Vec::new(),
@@ -211,6 +211,11 @@ fn load(
     let mut halvings = 0;
     let mut reason = None;
     loop {
+        // A lane keeps memory that is large enough: that of more rows would be wanting for the copies.
+        slots
+            .iter_mut()
+            .filter_map(Slot::lane)
+            .for_each(|lane| lane.unload());
         let strip = Strip::of(tensor.slice_rows(0..rows)?);
         let failed = runners.iter_mut().filter(|r| r.runs()).find_map(|r| {
             let lane = slots[r.slot].lane()?;

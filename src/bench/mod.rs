@@ -13,8 +13,8 @@
 //!   another each time.
 //! - Kernels and copies are timed by the device's own clock where it has one that makes sense, else by
 //!   the wall. End to end is always by the wall.
-//! - A lane is timed only if its output passes the gates, and its figures count only if the last round
-//!   left the same bits.
+//! - A lane is timed only if its output passes the gates, and its figures count only if the last round,
+//!   and one more run on the same memory, left the same bits.
 //! - Rounds end when the 95 % interval of every median is within 1 % of it, or at the time limit.
 //!
 //! Least bytes that the job must move, per element: `stored_bits / 8` of codes, `2 / group_size` of

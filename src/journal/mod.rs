@@ -332,10 +332,11 @@ impl Sink for Journal {
 /// One process writes a report at a time. A file system without locks is trusted.
 fn lock(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
+        // One line: it may be one of many processes that print into one log.
         Err(TryLockError::WouldBlock) => Err(Error::input(
-            "another process is writing this report",
-            path.display().to_string(),
-            "wait for it, or name another report",
+            format!("another process is writing {}", path.display()),
+            "",
+            "",
         )),
         Err(TryLockError::Error(_)) | Ok(()) => Ok(()),
     }

@@ -2,7 +2,7 @@
 //! or out of space, it leaves nothing or what the same command goes on from.
 
 use crate::support::cli::{stderr, stdout, tq4};
-use crate::support::{not_run, source};
+use crate::support::{source, tmpfs::Tmpfs};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -358,45 +358,6 @@ fn the_input_is_never_written_to() {
     }
 }
 
-/// A small file system in memory, gone with the value.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(dir: &Path, kib: usize) -> Option<Self> {
-        std::fs::create_dir_all(dir).unwrap();
-        let options = format!("size={kib}k");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(dir)
-            .output();
-        match mounted {
-            Ok(o) if o.status.success() => Some(Self(dir.to_owned())),
-            Ok(o) => {
-                not_run("full disk", stderr(&o).trim_end());
-                None
-            }
-            Err(e) => {
-                not_run("full disk", &format!("mount: {e}"));
-                None
-            }
-        }
-    }
-
-    fn grow(&self) {
-        let status = Command::new("mount")
-            .args(["-o", "remount,size=256m"])
-            .arg(&self.0)
-            .status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn on_a_full_disk_it_stops_and_goes_on_when_there_is_room() {
     for case in Case::both() {
@@ -405,7 +366,7 @@ fn on_a_full_disk_it_stops_and_goes_on_when_there_is_room() {
         let Some(disk) = Tmpfs::mount(&case.path("disk"), (3 * other + last / 2) / 1024) else {
             return;
         };
-        let out = disk.0.join("out");
+        let out = disk.path().join("out");
         let full = case.run(&out);
         assert_eq!(full.status.code(), Some(2));
         assert!(
@@ -419,8 +380,8 @@ fn on_a_full_disk_it_stops_and_goes_on_when_there_is_room() {
         let Some(disk) = Tmpfs::mount(&case.path("tiny"), 64) else {
             return;
         };
-        let full = case.run(&disk.0.join("out"));
+        let full = case.run(&disk.path().join("out"));
         assert_eq!(full.status.code(), Some(2), "{}", stderr(&full));
-        assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(disk.path()).unwrap().count(), 0);
     }
 }

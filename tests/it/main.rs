@@ -7,6 +7,8 @@ mod support;
 mod bad_input;
 // `tq4 bench`: its records and exit codes.
 mod bench;
+// `tq4 bench` with the CUDA lane over the stand-in.
+mod bench_emulated;
 // Rounds of a benchmark over lanes whose times are known.
 mod bench_rounds;
 // Files that change or shrink while they are read.
@@ -70,6 +72,8 @@ mod shader;
 mod sweep;
 // What a sweep makes of its input.
 mod sweep_input;
+// The rows that go through at a time.
+mod strips;
 // Memory of a sweep.
 #[cfg(target_os = "linux")]
 mod sweep_memory;

@@ -1,5 +1,6 @@
-//! Partitions of a sweep, run as processes of their own, merge into the report of one run.
+//! Partitions of a run, made as processes of their own, merge into the report of one run.
 
+use crate::support::big;
 use crate::support::cli::{stderr, stdout, tq4};
 use crate::support::sweep::{Case, read, timeless};
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ fn gaps_overlaps_and_foreign_reports_are_refused() {
     refused(
         &reports[..2],
         "tensors are in no report",
-        "run or finish (--resume) partition 3/3, and merge all",
+        "run or resume partition 3/3, and merge all",
     );
     let twice = [&reports[..], &reports[1..2]].concat();
     refused(&twice, "is in two reports", "merge each partition once");
@@ -92,7 +93,7 @@ fn gaps_overlaps_and_foreign_reports_are_refused() {
     let text = read(&reports[1]);
     std::fs::write(&torn, &text[..text.len() * 2 / 3]).unwrap();
     let with_torn = [reports[0].clone(), torn, reports[2].clone()];
-    refused(&with_torn, "in no report", "(--resume) partition 2/3");
+    refused(&with_torn, "in no report", "resume partition 2/3");
 
     let rows = case.path("rows.jsonl");
     let out = case.run(&rows, &["--row-count", "4"]);
@@ -100,7 +101,7 @@ fn gaps_overlaps_and_foreign_reports_are_refused() {
     let foreign = [&reports[..], &[rows]].concat();
     refused(
         &foreign,
-        "of different sweeps: rows: ",
+        "of different runs: rows: ",
         "the same models, options",
     );
 
@@ -111,6 +112,46 @@ fn gaps_overlaps_and_foreign_reports_are_refused() {
         "not even a header found",
         "run this partition again",
     );
+}
+
+#[test]
+fn other_weights_and_other_options_are_not_merged() {
+    let case = Case::new();
+    let part = |name: &str, part: &str, more: &[&str]| {
+        let report = case.path(name);
+        let out = case.run(&report, &[&["--partition", part], more].concat());
+        assert!(out.status.success(), "{}", stderr(&out));
+        report
+    };
+    let first = part("first.jsonl", "1/2", &[]);
+    let refused = |second: PathBuf, what: &str| {
+        let out = merge(&[first.clone(), second], &[]);
+        assert_eq!(out.status.code(), Some(2), "{what}");
+        let text = stderr(&out);
+        assert!(
+            text.contains(&format!("of different runs: {what}")),
+            "{text}"
+        );
+        assert_eq!(stdout(&out), "");
+    };
+    for (i, (more, what)) in [
+        (["--strip", "8"], "rows: "),
+        (["--shader-variant", "workgroup"], "lanes: "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        refused(part(&format!("other-{i}.jsonl"), "2/2", &more), what);
+    }
+    // The same names and shapes, one byte in the middle of one tensor.
+    let name = "layers.3.proj.tq_packed";
+    let byte = big::overwrite(case.dir.path(), name, 12_000, &[0])[0];
+    big::overwrite(case.dir.path(), name, 12_000, &[byte ^ 0x10]);
+    refused(part("bytes.jsonl", "2/2", &[]), "model: ");
+    big::overwrite(case.dir.path(), name, 12_000, &[byte]);
+    let second = part("second.jsonl", "2/2", &[]);
+    let out = merge(&[first.clone(), second], &[]);
+    assert!(out.status.success(), "{}", stderr(&out));
 }
 
 #[test]

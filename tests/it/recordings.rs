@@ -14,6 +14,7 @@ use tq4::lane::Output;
 use tq4::lane::recording::RecordingFile;
 use tq4::record::{LaneInfo, LaneName, OutputType, Rows, StripSize};
 use tq4::reference;
+use tq4::run::Recorder;
 use tq4::run::{Job, Options, run};
 
 const BASE: &str = "a.gate_proj";

@@ -1,10 +1,10 @@
-//! What a sweep makes of its input: tensors that are not quantised, bad tensors, options.
+//! What a run over a model makes of its input: tensors that are not quantised, bad tensors, options.
 
 use crate::support::cli::{COLS, Model, ROWS, stderr, stdout, tq4};
 use safetensors::Dtype;
 use serde_json::Value;
 use std::path::Path;
-use tq4::sweep::record::PlainStatus;
+use tq4::record::PlainStatus;
 
 /// The summary and the records of a sweep over a model and its source.
 fn sweep(dir: &Path, model: &Model, source: &Model, code: i32) -> (String, Vec<Value>) {
@@ -109,7 +109,7 @@ fn tensors_that_are_not_quantised_are_compared_byte_for_byte() {
         "{text}"
     );
 
-    // With a report that is no sweep's the verdict is the same.
+    // In the other form of report too.
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let out = tq4(&[
         "validate",
@@ -123,10 +123,15 @@ fn tensors_that_are_not_quantised_are_compared_byte_for_byte() {
         "--source-model",
         &path("s"),
     ]);
-    assert_eq!(out.status.code(), Some(1));
-    let what = "error: tensor embed.weight is not the source's: 3 of 3000000 bytes differ";
-    assert!(stderr(&out).contains(what), "{}", stderr(&out));
-    assert_eq!(stderr(&out).matches("is not the source's").count(), 4);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let in_lines = plain.into_iter().map(|line| {
+        let mut record = line.clone();
+        record.as_object_mut().unwrap().remove("record");
+        record
+    });
+    assert_eq!(report["plain"], in_lines.collect::<Value>());
+    assert_eq!(report["summary"]["outcome"], "failed");
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn a_bad_tensor_is_reported_and_the_others_are_validated() {
     let what = "every packed byte of row 4 is 0xFF, which no working encoder writes";
     assert_eq!(records[1]["error"]["what"], what);
     assert!(
-        text.contains(&format!("a.gate_proj: {what} (a.gate_proj.tq_packed)")),
+        text.contains(&format!("\n{what} (a.gate_proj.tq_packed);")),
         "{text}"
     );
     assert_eq!(records[2]["tensor_base"], "a.up_proj");
@@ -158,26 +163,14 @@ fn options_that_do_not_go_together_are_refused() {
     let lines = dir.path().join("r.jsonl");
     let lines = lines.to_str().unwrap();
     for (more, what) in [
-        (vec!["--resume"], "no report of lines to go on with"),
+        (vec!["--resume"], "no JSONL report to resume"),
         (
             vec!["--resume", "--report", "r.json"],
-            "no report of lines to go on with",
-        ),
-        (
-            vec!["--partition", "1/2", "--report", "r.json"],
-            "a partition is part of a sweep",
+            "no JSONL report to resume",
         ),
         (
             vec!["--partition", "0/2", "--report", lines],
             "expected i/n with i from 1 to n",
-        ),
-        (
-            vec!["--report", lines, "--record", "out"],
-            "--record does not go with a report of lines",
-        ),
-        (
-            vec!["--report", lines, "--recording", "a=b"],
-            "--recording does not go with",
         ),
         (
             vec!["--report", lines, "--row-start", "7"],
@@ -203,4 +196,63 @@ fn options_that_do_not_go_together_are_refused() {
         assert!(stderr(&out).contains(what), "{}", stderr(&out));
         assert!(!Path::new(lines).exists());
     }
+}
+
+#[test]
+fn every_output_goes_with_a_report_of_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    Model::valid().write(&dir.path().join("m"));
+    Model::source().write(&dir.path().join("s"));
+    let args = [
+        "validate",
+        "--all",
+        "--tq-model",
+        &path("m"),
+        "--source-model",
+        &path("s"),
+        "--lanes",
+        "reference",
+        "--partition",
+        "1/2",
+        "--report",
+        &path("r.jsonl"),
+        "--record",
+        &path("recorded"),
+        "--top-errors",
+        &path("t.csv"),
+        "--html",
+        &path("p.html"),
+        "-v",
+        "--format",
+    ];
+    let run = |format: &str| {
+        let _ = std::fs::remove_file(path("r.jsonl"));
+        let out = tq4(&[&args[..], &[format]].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        stdout(&out)
+    };
+    let text = run("table");
+    assert!(
+        text.contains("elements by distance in BF16 steps"),
+        "{text}"
+    );
+    let printed: Value = serde_json::from_str(&run("json")).unwrap();
+    let lines = std::fs::read_to_string(path("r.jsonl")).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines[0]["model"], printed["model"]);
+    assert_eq!(lines[1]["metrics"], printed["tensors"][0]["metrics"]);
+    assert_eq!(
+        printed["tensors"].as_array().unwrap().len(),
+        1,
+        "one of two"
+    );
+    let rows = std::fs::read_to_string(path("t.csv")).unwrap();
+    assert!(rows.lines().count() > 100, "{rows}");
+    assert!(dir.path().join("recorded").is_dir());
+    let page = std::fs::read_to_string(path("p.html")).unwrap();
+    assert!(page.contains("a.gate_proj") || page.contains("a.up_proj"));
 }

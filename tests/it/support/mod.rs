@@ -14,6 +14,7 @@ pub mod source;
 pub mod standin;
 pub mod sweep;
 pub mod tint;
+pub mod tmpfs;
 
 use std::path::{Path, PathBuf};
 

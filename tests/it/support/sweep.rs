@@ -1,8 +1,47 @@
-//! Sweeps from the command line.
+//! Runs over whole models, from the command line and in this process.
 
 use super::big;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::lane::Slot;
+use tq4::record::{Run, StripSize};
+use tq4::run::{Event, Job, Options, Records};
+
+/// Two tensors of more than one strip and rows that are no whole blocks, one of a single strip.
+pub fn tensors() -> Vec<big::Tensor> {
+    [(3700, 1152), (2100, 2048), (33, 256)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (rows, cols))| big::Tensor {
+            base: format!("t{i}"),
+            rows,
+            cols,
+        })
+        .collect()
+}
+
+/// The report on the models in `dir`.
+pub fn run(dir: &Path, lanes: &mut [Slot], strip: StripSize) -> Run {
+    let model = TqModel::open(&dir.join("tq4")).unwrap();
+    let source = Checkpoint::open(&dir.join("source")).unwrap();
+    let bases: Vec<String> = model.bases().map(str::to_owned).collect();
+    let options = Options {
+        strip,
+        ..Options::default()
+    };
+    let job = Job::new(&model, Some(&source), &bases, &options).unwrap();
+    let mut records = Records::default();
+    let mut left = job.work();
+    tq4::run::run(&job, lanes, &mut [&mut records], &mut |event| {
+        if let Event::Bytes(n) = event {
+            left -= n;
+        }
+    })
+    .unwrap();
+    assert_eq!(left, 0, "the progress bar ends at its end");
+    Run::new(job.header, records.tensors, records.plain)
+}
 
 /// A source and a TQ4 model of 24 tensors of several sizes, and 24 that are not quantised.
 pub struct Case {
@@ -19,7 +58,12 @@ impl Case {
                 cols: 1024 + 128 * (i % 3),
             })
             .collect();
-        big::write_models(dir.path(), &tensors);
+        Self::of(dir, &tensors)
+    }
+
+    /// A case of other tensors.
+    pub fn of(dir: tempfile::TempDir, tensors: &[big::Tensor]) -> Self {
+        big::write_models(dir.path(), tensors);
         Self { dir }
     }
 
