@@ -62,9 +62,11 @@ pub struct Args {
 
 impl Args {
     fn options(&self) -> Result<Options> {
+        let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
         let partition = self.partition.as_deref().map(str::parse).transpose();
         Ok(Options {
             lanes: self.lanes.config()?,
+            recordings: recordings.map(|(name, _)| name.into()).collect(),
             rows: Rows {
                 start: self.row_start,
                 count: self.row_count,
@@ -134,6 +136,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
             "no JSONL report to resume",
             "--resume",
             "give --report NAME.jsonl",
+        ));
+    }
+    if args.resume && args.top_errors.is_some() {
+        return Err(Error::input(
+            "the worst elements would be those of the tensors that are left",
+            "--top-errors",
+            "leave out --resume, or --top-errors",
         ));
     }
     args.check_outputs()?;

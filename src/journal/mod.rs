@@ -167,8 +167,16 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
         }
         .to_string()
     };
+    let recordings = |m: &Model| match m.recordings.as_slice() {
+        [] => "none".to_owned(),
+        some => some
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
+    };
     let count = |m: &Model| format!("{} and {} others", m.tensors.len(), m.plain.len());
-    let fields: [(&str, String, String); 10] = [
+    let fields: [(&str, String, String); 11] = [
         ("format", old.format.clone(), new.format.clone()),
         (
             "tool version",
@@ -184,6 +192,7 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
             fingerprint(&b.source),
         ),
         ("lanes", a.lanes.to_string(), b.lanes.to_string()),
+        ("recordings", recordings(a), recordings(b)),
         (
             "rows",
             format!("{}, in strips of {}", a.rows, a.strip),
@@ -312,7 +321,11 @@ impl Journal {
         if let Err(e) = written {
             // A torn line would do no harm, since it is left out when the report is read.
             let _ = self.file.set_len(self.good);
-            return Err(Error::io("write the report", &self.path, e));
+            let mut error = Error::io("write the report", &self.path, e);
+            if let Error::Io { problem, .. } = &mut error {
+                problem.help = "what is done is kept: free some space and resume the report".into();
+            }
+            return Err(error);
         }
         self.good += text.len() as u64;
         Ok(())

@@ -196,6 +196,9 @@ pub struct Model {
     pub lanes: LaneConfig,
     /// Rows of every tensor.
     pub rows: Rows,
+    /// Names of the recordings that take part.
+    #[serde(default)]
+    pub recordings: Vec<LaneName>,
     /// How many rows go through the lanes at a time.
     pub strip: StripSize,
     /// The part of `tensors` and `plain` that this report is about.

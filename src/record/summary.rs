@@ -48,7 +48,7 @@ impl LaneTotals {
         };
         match self.verdict() {
             _ if total == 1 => self.reason.clone(),
-            Verdict::Passed => format!("{total} of {total} tensors"),
+            Verdict::Passed => format!("{count} of {total} tensors"),
             Verdict::NotRun if count == total => self.reason.clone(),
             _ => format!(
                 "{count} of {total} tensors; {}: {}",

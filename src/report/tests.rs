@@ -158,6 +158,7 @@ fn run() -> Run {
             group_size: Some(128),
             centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
             lanes: LaneConfig::default(),
+            recordings: vec![LaneName::from("mine")],
             rows: Rows {
                 start: 8,
                 count: Some(2),

@@ -4,7 +4,7 @@ use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::{Error, Result};
 use crate::judge::blank;
 use crate::record::{
-    CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
+    CodebookComparison, FORMAT, Header, LaneConfig, LaneName, Model, Partition, Rows, StripSize,
     TensorRecord, Tool,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -15,6 +15,8 @@ use std::ops::Range;
 pub struct Options {
     /// Lanes and their options, for the report.
     pub lanes: LaneConfig,
+    /// Names of the recordings that take part, for the report.
+    pub recordings: Vec<LaneName>,
     /// Rows of every tensor.
     pub rows: Rows,
     /// How many rows go through the lanes at a time.
@@ -29,6 +31,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lanes: LaneConfig::default(),
+            recordings: Vec::new(),
             rows: Rows::default(),
             strip: StripSize::Auto,
             partition: Partition::WHOLE,
@@ -121,6 +124,7 @@ impl<'a> Job<'a> {
                 group_size,
             )),
             lanes: options.lanes.clone(),
+            recordings: options.recordings.clone(),
             rows: options.rows,
             strip: options.strip,
             partition: options.partition,
@@ -161,6 +165,7 @@ impl<'a> Job<'a> {
                 group_size: None,
                 centroids_config_vs_cuda: None,
                 lanes: options.lanes.clone(),
+                recordings: options.recordings.clone(),
                 rows: options.rows,
                 strip: options.strip,
                 partition: options.partition,
