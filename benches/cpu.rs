@@ -100,9 +100,9 @@ fn comparing(c: &mut Criterion) {
     group.bench_function("compare 1024x4096", |b| {
         b.iter(|| {
             metrics::compare(
-                "lhs",
+                "lhs".into(),
                 black_box(Values::Bf16(&lhs)),
-                "rhs",
+                "rhs".into(),
                 black_box(Values::F32(&rhs)),
             )
         });

@@ -50,7 +50,7 @@ struct Numpy {
 }
 
 impl Numpy {
-    fn start(t: &TqTensor<'_>) -> Self {
+    fn start(t: &TqTensor) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(folder.path().join(name), bytes).expect("room for the tensor");
@@ -108,7 +108,7 @@ fn line(answers: &mut impl BufRead) -> String {
     line.trim().to_owned()
 }
 
-fn check_values(t: &TqTensor<'_>) {
+fn check_values(t: &TqTensor) {
     let mut numpy = Numpy::start(t);
     numpy.run("values");
     let bytes = std::fs::read(numpy.folder.path().join("values.f32")).expect("values");
@@ -172,7 +172,7 @@ impl Times {
     }
 }
 
-fn measure(t: &TqTensor<'_>) {
+fn measure(t: &TqTensor) {
     let mut numpy = Numpy::start(t);
     let moved = bytes_moved(t, size_of::<bf16>());
     let moved_f32 = bytes_moved(t, size_of::<f32>());

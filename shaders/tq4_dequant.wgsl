@@ -3,12 +3,8 @@
 // The same text as kernels/tq4_dequant.cu and src/reference/scalar.rs. One invocation holds eight
 // consecutive elements of a group in registers; N / 8 invocations make a group, a workgroup of 128
 // holds 1024 / N groups. Butterflies of stride 1, 2 and 4 stay in registers. The others are between
-// invocations: through workgroup memory, one barrier each, or, in the variant for adapters with
-// subgroups, by shuffles where REACH allows. Groups are numbered flat, row by row, from the chunk's
-// first.
-//
-// Two variants of one text: lines between //#if SUBGROUPS and //#else or //#endif belong to the one with
-// subgroups, those between //#else and //#endif to the other (src/backend/wgpu/shader.rs).
+// invocations: exchange_workgroup.wgsl or exchange_subgroup.wgsl stands before this text and says how.
+// Groups are numbered flat, row by row, from the chunk's first.
 //
 // Least bytes moved per element: STORED_BITS / 8 of codes, 2 / N of scales, 2 of BF16.
 
@@ -16,12 +12,6 @@ override N: u32 = 128u;              // elements per group
 override STORED_BITS: u32 = 4u;      // bits per stored code: 4 or 2
 override INV_SQRT_N: f32 = 0.088388346;
 override OUT_F32: bool = false;      // f32 before rounding in place of BF16
-//#if SUBGROUPS
-// Runs of REACH invocations, from a multiple of REACH on, are neighbours in one subgroup.
-override REACH: u32 = 2u;
-//#else
-const REACH: u32 = 1u;
-//#endif
 
 struct Params {
     groups: u32,            // groups in this chunk
@@ -90,6 +80,25 @@ fn butterfly(mine: vec4<f32>, other: vec4<f32>, upper: bool) -> vec4<f32> {
     return other + mine * select(1.0, -1.0, upper);
 }
 
+// Between invocations, from the stride `first` on, in invocations; one barrier a stage.
+fn butterflies_through_memory(
+    first: u32,
+    lane: u32,
+    lo: ptr<function, vec4<f32>>,
+    hi: ptr<function, vec4<f32>>,
+) {
+    var half = HALF;
+    for (var stride = first; stride < N / 8u; stride <<= 1u) {
+        let upper = (lane & stride) != 0u;
+        exchange[half + lane] = *lo;
+        exchange[half + INVOCATIONS + lane] = *hi;
+        workgroupBarrier();
+        *lo = butterfly(*lo, exchange[half + (lane ^ stride)], upper);
+        *hi = butterfly(*hi, exchange[half + INVOCATIONS + (lane ^ stride)], upper);
+        half ^= HALF;
+    }
+}
+
 fn signs_of(word: u32) -> vec4<f32> {
     let bytes = bitcast<vec4<i32>>(vec4<u32>(word << 24u, word << 16u, word << 8u, word));
     return vec4<f32>(bytes >> vec4<u32>(24u));
@@ -131,16 +140,7 @@ fn tq4_dequant(
     let scale = decode_f16((scales[decoded >> 1u] >> (16u * (decoded & 1u))) & 0xffffu);
     var lo = c_lo * scale;
     var hi = c_hi * scale;
-//#if SUBGROUPS
-    lo = subgroupShuffleXor(lo, 1u);
-    hi = subgroupShuffleXor(hi, 1u);
-//#else
-    exchange[neighbour] = lo;
-    exchange[INVOCATIONS + neighbour] = hi;
-    workgroupBarrier();
-    lo = exchange[lane];
-    hi = exchange[INVOCATIONS + lane];
-//#endif
+    hand_over(lane, &lo, &hi);
 
     // 4. inverse FWHT: butterflies, division by sqrt(n), sign
     lo = vec4<f32>(lo.x + lo.y, lo.x - lo.y, lo.z + lo.w, lo.z - lo.w);
@@ -150,23 +150,7 @@ fn tq4_dequant(
     let a = lo;
     lo = a + hi;
     hi = a - hi;
-//#if SUBGROUPS
-    for (var stride = 1u; stride < min(REACH, lanes_per_group); stride <<= 1u) {
-        let upper = (lane & stride) != 0u;
-        lo = butterfly(lo, subgroupShuffleXor(lo, stride), upper);
-        hi = butterfly(hi, subgroupShuffleXor(hi, stride), upper);
-    }
-//#endif
-    var half = HALF;
-    for (var stride = REACH; stride < lanes_per_group; stride <<= 1u) {
-        let upper = (lane & stride) != 0u;
-        exchange[half + lane] = lo;
-        exchange[half + INVOCATIONS + lane] = hi;
-        workgroupBarrier();
-        lo = butterfly(lo, exchange[half + (lane ^ stride)], upper);
-        hi = butterfly(hi, exchange[half + INVOCATIONS + (lane ^ stride)], upper);
-        half ^= HALF;
-    }
+    butterflies_across(lane, &lo, &hi);
     // Division as a multiplication.
     let group = workgroup_group + lane / lanes_per_group;
     let lane_in_group = lane % lanes_per_group;

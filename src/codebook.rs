@@ -90,26 +90,28 @@ impl Codebook {
         })
     }
 
-    /// Lloyd-Max for `2^bits` levels in `dim` dimensions, as the published loader computes it:
-    /// uniform midpoints to start, 200 iterations, integrals in f64, centroids and boundaries kept in
-    /// f32 between iterations.
+    /// The codebook that the published encoder writes: everything in f64, cast to f32 at the end. Its
+    /// boundaries are those that the last update of the centroids was made from.
     ///
     /// # Panics
     /// When `bits` is not 1 to 4 or `dim` is under 3.
-    pub fn lloyd_max(bits: u32, dim: usize) -> Self {
-        assert!((1..=4).contains(&bits) && dim >= 3);
-        let levels = 1usize << bits;
-        let exponent = (dim as f64 - 3.0) / 2.0;
-        let rule = gauss_legendre(NODES);
-        let mut centroids: Vec<f32> = (0..levels)
-            .map(|i| (-1.0 + (2 * i + 1) as f64 / levels as f64) as f32)
-            .collect();
-        for _ in 0..ITERATIONS {
-            let b = midpoints(&centroids);
-            for (i, c) in centroids.iter_mut().enumerate() {
-                *c = cell_mean(b[i].into(), b[i + 1].into(), exponent, &rule) as f32;
-            }
+    pub fn encoder(bits: u32, dim: usize) -> Self {
+        let (centroids, boundaries) = iterate(bits, dim, 1e-30, |x| x);
+        let cast = |v: Vec<f64>| v.into_iter().map(|x| x as f32).collect();
+        Self {
+            centroids: cast(centroids),
+            boundaries: cast(boundaries),
         }
+    }
+
+    /// The codebook that the published loader recomputes: centroids and boundaries kept in f32 between
+    /// iterations; next to [`Codebook::encoder`]'s, to about 3e-6.
+    ///
+    /// # Panics
+    /// As [`Codebook::encoder`].
+    pub fn lloyd_max(bits: u32, dim: usize) -> Self {
+        let (centroids, _) = iterate(bits, dim, 1e-300, |x| f64::from(x as f32));
+        let centroids: Vec<f32> = centroids.into_iter().map(|x| x as f32).collect();
         let boundaries = midpoints(&centroids);
         Self {
             centroids,
@@ -134,20 +136,45 @@ impl Codebook {
     }
 }
 
-fn midpoints(centroids: &[f32]) -> Vec<f32> {
-    let mut b = Vec::with_capacity(centroids.len() + 1);
-    b.push(-1.0);
-    b.extend(
-        centroids
-            .windows(2)
-            .map(|w| ((f64::from(w[0]) + f64::from(w[1])) / 2.0) as f32),
-    );
-    b.push(1.0);
-    b
+/// Lloyd-Max from uniform midpoints: each iteration takes the boundaries midway between the centroids,
+/// then the centroids as the means of their cells, both through `round`. Returns the last of either.
+///
+/// The outermost cells of the uniform start hold next to no mass in high dimensions. The centroid of a
+/// cell with at most `least` stays where it is: 200 iterations do not forget the start.
+fn iterate(bits: u32, dim: usize, least: f64, round: fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
+    assert!((1..=4).contains(&bits) && dim >= 3);
+    let levels = 1usize << bits;
+    let exponent = (dim as f64 - 3.0) / 2.0;
+    let rule = gauss_legendre(NODES);
+    let mut centroids: Vec<f64> = (0..levels)
+        .map(|i| -1.0 + (2 * i + 1) as f64 / levels as f64)
+        .collect();
+    let mut boundaries = vec![-1.0; levels + 1];
+    boundaries[levels] = 1.0;
+    for _ in 0..ITERATIONS {
+        for i in 1..levels {
+            boundaries[i] = round((centroids[i - 1] + centroids[i]) / 2.0);
+        }
+        // The density is even: one half is computed, and the middle boundary stays 0.
+        for i in levels / 2..levels {
+            let (mass, moment) = cell(boundaries[i], boundaries[i + 1], exponent, &rule);
+            if mass > least {
+                centroids[i] = round(moment / mass);
+                centroids[levels - 1 - i] = -centroids[i];
+            }
+        }
+    }
+    (centroids, boundaries)
 }
 
-/// Mean of the density `(1 - x^2)^exponent` over [a, b].
-fn cell_mean(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> f64 {
+fn midpoints(centroids: &[f32]) -> Vec<f32> {
+    let between = |w: &[f32]| ((f64::from(w[0]) + f64::from(w[1])) / 2.0) as f32;
+    let inner = centroids.windows(2).map(between);
+    [-1.0].into_iter().chain(inner).chain([1.0]).collect()
+}
+
+/// Mass and first moment of the density `(1 - x^2)^exponent` over [a, b].
+fn cell(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> (f64, f64) {
     let (half, centre) = ((b - a) / 2.0, (a + b) / 2.0);
     let (mut mass, mut moment) = (0.0, 0.0);
     for &(node, weight) in rule {
@@ -156,8 +183,7 @@ fn cell_mean(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> f64 {
         mass += density;
         moment += density * x;
     }
-    // The outermost cells of the uniform start hold next to no mass in high dimensions.
-    if mass > 1e-300 { moment / mass } else { centre }
+    (half * mass, half * moment)
 }
 
 /// Nodes and weights of the Gauss-Legendre rule on [-1, 1], by Newton's method on the Legendre
@@ -204,15 +230,52 @@ mod tests {
         }
     }
 
+    /// The positive half of a published model's configuration, which its encoder wrote.
     #[test]
-    fn every_size_is_symmetric_and_ascending() {
+    fn published_encoder_codebook_for_128_dimensions() {
+        let centroids = [
+            0.011320935562252998_f64,
+            0.03420550003647804,
+            0.05785765498876572,
+            0.08293881267309189,
+            0.11041539162397385,
+            0.14193911850452423,
+            0.18096588551998138,
+            0.23777656257152557,
+        ];
+        let boundaries = [
+            0.0_f64,
+            0.02276451699435711,
+            0.046034075319767,
+            0.07040175050497055,
+            0.09668136388063431,
+            0.1261819452047348,
+            0.16145724058151245,
+            0.20937557518482208,
+            1.0,
+        ];
+        let book = Codebook::encoder(4, 128);
+        let double = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+        assert_eq!(double(&book.centroids()[8..]), centroids);
+        assert_eq!(double(&book.boundaries()[8..]), boundaries);
+    }
+
+    #[test]
+    fn every_size_is_symmetric_and_ascending_and_both_are_close() {
         for bits in 2..=4 {
             for dim in [32, 64, 128, 256] {
-                let book = Codebook::lloyd_max(bits, dim);
-                let c = book.centroids().to_vec();
-                assert!(Codebook::new(c.clone(), None).is_ok(), "{bits} {dim}");
-                for (a, b) in c.iter().zip(c.iter().rev()) {
-                    assert!((a + b).abs() <= 1e-6 * a.abs(), "{bits} {dim}: {a} {b}");
+                let (loader, encoder) =
+                    (Codebook::lloyd_max(bits, dim), Codebook::encoder(bits, dim));
+                for (a, b) in loader.centroids().iter().zip(encoder.centroids()) {
+                    assert!((a - b).abs() <= 5e-6 * b.abs(), "{bits} {dim}: {a} {b}");
+                }
+                for book in [loader, encoder] {
+                    let c = book.centroids().to_vec();
+                    assert!(
+                        c.iter()
+                            .eq(c.iter().rev().map(|v| -v).collect::<Vec<_>>().iter())
+                    );
+                    Codebook::new(c, Some(book.boundaries().to_vec())).unwrap();
                 }
             }
         }

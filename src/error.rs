@@ -1,7 +1,9 @@
 //! The one error type of the library.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What went wrong, in the three parts a user needs: what, where, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +30,37 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Escapes control characters, so that a hostile name cannot drive a terminal or fake a line.
+/// Characters of Unicode's general category Cf (soft hyphen, bidirectional controls, joiners, tags) and
+/// its line and paragraph separators: they show nothing, or change how others are shown.
+const UNSEEN: [RangeInclusive<char>; 20] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0001}'..='\u{e0001}',
+    '\u{e0020}'..='\u{e007f}',
+];
+
+/// Escapes characters that are not seen, so that a hostile name cannot drive a terminal, fake a line or
+/// turn text round.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() || UNSEEN.iter().any(|range| range.contains(&c)) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -42,7 +70,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Every way in which a call into this library fails.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A file, tensor or argument is not what it must be.
     #[error("{0}")]
@@ -53,6 +81,22 @@ pub enum Error {
     /// A lane that could start broke while it worked: out of memory, device lost, bad module.
     #[error("{0}")]
     Backend(Problem),
+    /// The system did not read or write a file: it is not there, not permitted, or the disk is full.
+    #[error("{problem}")]
+    Io {
+        /// What, where, what to do.
+        problem: Problem,
+        /// The system's own error.
+        source: Arc<std::io::Error>,
+    },
+}
+
+/// Two errors are the same when they say the same.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.problem() == other.problem()
+    }
 }
 
 /// The library's result type.
@@ -98,25 +142,34 @@ impl Error {
         })
     }
 
-    /// An I/O failure on `path`, as bad input.
-    pub fn io(action: &str, path: &Path, error: &std::io::Error) -> Self {
+    /// The system failed to `action` the file at `path`.
+    pub fn io(action: &str, path: &Path, error: std::io::Error) -> Self {
         let help = match error.kind() {
             std::io::ErrorKind::NotFound => "check the path",
             std::io::ErrorKind::PermissionDenied => "check the permissions",
             std::io::ErrorKind::StorageFull => "free some space and run again",
             _ => "",
         };
-        Self::input(
-            format!("cannot {action}: {error}"),
-            path.display().to_string(),
-            help,
-        )
+        Self::Io {
+            problem: Problem {
+                what: format!("cannot {action}: {error}"),
+                place: path.display().to_string(),
+                help: help.into(),
+            },
+            source: Arc::new(error),
+        }
+    }
+
+    /// Whether the disk is full, which is nobody's bad input: the same call works once there is space.
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
     }
 
     /// The three parts.
     pub fn problem(&self) -> &Problem {
         match self {
             Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) => p,
+            Self::Io { problem, .. } => problem,
         }
     }
 }
@@ -129,5 +182,28 @@ mod tests {
     fn control_characters_are_escaped() {
         let e = Error::input("bad\u{1b}[31m name", "a\nb", "");
         assert_eq!(e.to_string(), "bad\\u{1b}[31m name\n  where: a\\nb");
+        for c in
+            "\u{9b}\u{ad}\u{200b}\u{200e}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}".chars()
+        {
+            assert_eq!(printable(&c.to_string()), c.escape_unicode().to_string());
+        }
+        for shown in ["caf\u{e9}", "\u{5c42}", "\u{1f600}", "\u{5d0}", "a b"] {
+            assert_eq!(printable(shown), shown);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_not_bad_input_and_keeps_its_source() {
+        use std::error::Error as _;
+        use std::io::ErrorKind;
+        for (kind, full) in [(ErrorKind::StorageFull, true), (ErrorKind::NotFound, false)] {
+            let e = Error::io("write", Path::new("out"), kind.into());
+            assert_eq!(e.is_storage_full(), full);
+            let source = e
+                .source()
+                .and_then(|s| s.downcast_ref::<Arc<std::io::Error>>());
+            assert_eq!(source.map(|s| s.kind()), Some(kind));
+            assert!(!matches!(e, Error::Input(_)));
+        }
     }
 }

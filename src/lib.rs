@@ -1,27 +1,32 @@
 //! Checks that a machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 //!
-//! Data flows one way: [`checkpoint`] -> [`lane`]s -> [`metrics`] -> [`gate`]s -> [`report`].
-//! [`validate`] does the whole of it for one tensor, [`sweep`] for every tensor of a checkpoint:
+//! Data flows one way: a checkpoint's rows ([`TqModel`]) go as [`Strip`]s through [`Lane`]s; what they make
+//! of them is judged against the reference; the [`TensorRecord`]s become a [`Run`], which an [`Exporter`]
+//! writes. [`run`] does the whole of it:
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use tq4::checkpoint::TqModel;
-//! use tq4::lane::{self, Choice};
-//! use tq4::validate::{Input, validate};
+//! use tq4::{Job, LaneConfig, Options, Records, TqModel};
 //!
 //! let model = TqModel::open(Path::new("Qwen3.5-9B-TQ4"))?;
-//! let tensor = model.rows("model.language_model.layers.1.mlp.gate_proj", 0..8)?;
-//! let input = Input { tq_model: "Qwen3.5-9B-TQ4", tensor: &tensor, row_start: 0, source: None };
-//! let mut lanes = lane::open(&Choice::default(), Vec::new())?;
-//! let outcome = validate(&input, &mut lanes, |_| ())?;
-//! for d in &outcome.report.decisions {
-//!     println!("{}: {} ({})", d.lane, d.decision, d.reason);
+//! let tensors = model.select(&["*.mlp.gate_proj".into()])?;
+//! let job = Job::new(&model, None, &tensors, &Options::default())?;
+//! let mut lanes = tq4::open(&LaneConfig::default())?;
+//! let mut records = Records::default();
+//! tq4::run(&job, &mut lanes, &mut [&mut records], &mut |_| ())?;
+//! for tensor in &records.tensors {
+//!     for d in &tensor.decisions {
+//!         println!("{}: {} ({})", d.lane, d.published(), d.reason);
+//!     }
 //! }
 //! # Ok::<(), tq4::Error>(())
 //! ```
 //!
-//! The format and the arithmetic are those of TurboQuant (arXiv:2504.19874) with a Hadamard rotation,
-//! as its published 4-bit checkpoints have them; see [`tensor::TqTensor`] and [`mod@reference`].
+//! `examples/` has three programs: validate a tensor, decode rows into memory, judge your own values.
+//!
+//! The format and the arithmetic are those of TurboQuant (arXiv:2504.19874) with a Hadamard rotation, as
+//! its published 4-bit checkpoints have them; see [`TqTensor`] and [`dequantize`]. What is documented here
+//! is the library; the other modules are the command's own and may change.
 
 #![deny(
     missing_docs,
@@ -29,28 +34,77 @@
     clippy::undocumented_unsafe_blocks
 )]
 
-pub mod backend;
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod checkpoint;
+#[doc(hidden)]
 pub mod codebook;
-mod control;
+#[doc(hidden)]
 pub mod convert;
+#[doc(hidden)]
 pub mod encode;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod fault;
+#[doc(hidden)]
 pub mod fwht;
-pub mod gate;
+#[doc(hidden)]
+pub mod journal;
+#[doc(hidden)]
+pub mod judge;
+#[doc(hidden)]
 pub mod lane;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
+pub mod name;
+#[doc(hidden)]
 pub mod oracle;
+#[doc(hidden)]
 pub mod picture;
-pub mod recording;
+#[doc(hidden)]
+pub mod record;
+#[doc(hidden)]
 pub mod reference;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
+pub mod run;
+#[doc(hidden)]
 pub mod selftest;
-pub mod sweep;
+#[doc(hidden)]
+pub mod strip;
+#[doc(hidden)]
 pub mod synthetic;
+#[doc(hidden)]
 pub mod tensor;
-pub mod validate;
 
-pub use error::{Error, Result};
+#[doc(inline)]
+pub use checkpoint::{Checkpoint, TqModel};
+#[doc(inline)]
+pub use codebook::Codebook;
+#[doc(inline)]
+pub use error::{Error, Problem, Result};
+#[doc(inline)]
+pub use judge::judge_values;
+#[doc(inline)]
+pub use lane::{Decoded, Lane, LaneOutput, Output, Slot, Timed, decode, open};
+#[doc(inline)]
+pub use metrics::{Metrics, Values, compare};
+#[doc(inline)]
+pub use record::{
+    Decision, LaneConfig, LaneInfo, LaneKind, LaneName, LaneRecord, Outcome, OutputType, Run,
+    Status, Summary, TensorRecord, Verdict,
+};
+#[doc(inline)]
+pub use reference::dequantize;
+#[doc(inline)]
+pub use report::{Exporter, Json, Markdown, Page, Table};
+#[doc(inline)]
+pub use run::{Event, Job, Options, Records, Sink, Target, run};
+#[doc(inline)]
+pub use strip::Strip;
+#[doc(inline)]
+pub use tensor::{Layout, Parts, TqTensor};

@@ -3,6 +3,5 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
-    tq4::checkpoint::report_shrunk_files();
     cli::main()
 }

@@ -20,7 +20,7 @@ pub const REFERENCE_BOUND: f64 = 10.0 / 16_777_216.0;
 ///
 /// # Panics
 /// When `rows` reaches outside the tensor.
-pub fn dequantize_rows(tensor: &TqTensor<'_>, rows: Range<usize>) -> Vec<f64> {
+pub fn dequantize_rows(tensor: &TqTensor, rows: Range<usize>) -> Vec<f64> {
     let n = tensor.layout().group_size();
     let mut out = Vec::with_capacity(rows.len() * tensor.cols());
     for row in rows {

@@ -82,7 +82,7 @@ pub fn tensor(
     rows: usize,
     cols: usize,
     scales: Scales,
-) -> Result<TqTensor<'static>> {
+) -> Result<TqTensor> {
     let mask = if layout.bits() == 3 { 0x77 } else { 0xFF };
     let packed: Vec<u8> = (0..rows * layout.packed_len(cols))
         .map(|_| (rng.next_u64() >> 56) as u8 & mask)
@@ -104,9 +104,9 @@ pub fn tensor(
         layout,
         [rows, cols],
         Parts {
-            packed: packed.into(),
-            scales: scales.into(),
-            signs: signs.into(),
+            packed,
+            scales,
+            signs,
         },
         Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size())),
     )

@@ -3,9 +3,17 @@
 use crate::codebook::Codebook;
 use crate::error::{Error, Result};
 use half::f16;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// BF16 bit pattern that every output is filled with before a kernel runs: a NaN that no lane computes, so
+/// that what a kernel leaves unwritten fails the gates.
+pub const POISON_BF16: u16 = 0xFFA5;
+
+/// [`POISON_BF16`] for outputs of f32, and as a word of two BF16 values: a NaN as well.
+pub const POISON_F32: u32 = 0xFFA5_FFA5;
+
+const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as u32);
 
 /// The group sizes that every lane implements.
 pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
@@ -71,29 +79,27 @@ impl Layout {
 
 /// The stored parts of a tensor of shape `[rows, cols]`, each row-major.
 #[derive(Debug, Clone)]
-pub struct Parts<'a> {
+pub struct Parts {
     /// Codes, `[rows, cols * stored_bits / 8]` bytes, low bits first.
-    pub packed: Cow<'a, [u8]>,
+    pub packed: Vec<u8>,
     /// L2 norm of each rotated group, `[rows, cols / group_size]`.
-    pub scales: Cow<'a, [f16]>,
+    pub scales: Vec<f16>,
     /// +1 or -1 for each column, `[cols]`, shared by all rows.
-    pub signs: Cow<'a, [i8]>,
+    pub signs: Vec<i8>,
 }
 
 /// A quantised weight of shape `[rows, cols]`, or some rows of one.
-///
-/// The packed codes may borrow from a mapped file; scales and signs are owned (they are small).
 #[derive(Debug, Clone)]
-pub struct TqTensor<'a> {
+pub struct TqTensor {
     base: String,
     layout: Layout,
     rows: usize,
     cols: usize,
-    parts: Parts<'a>,
+    parts: Parts,
     codebook: Arc<Codebook>,
 }
 
-impl<'a> TqTensor<'a> {
+impl TqTensor {
     /// Checks that the parts fit together.
     ///
     /// `shape` is `[rows, cols]`.
@@ -106,7 +112,7 @@ impl<'a> TqTensor<'a> {
         base: impl Into<String>,
         layout: Layout,
         shape: [usize; 2],
-        parts: Parts<'a>,
+        parts: Parts,
         codebook: Arc<Codebook>,
     ) -> Result<Self> {
         let tensor = Self {
@@ -294,11 +300,11 @@ impl<'a> TqTensor<'a> {
         (byte >> (col * bits % 8)) & ((1 << bits) - 1)
     }
 
-    /// Some rows, borrowed.
+    /// A copy of some rows.
     ///
     /// # Errors
     /// When the range is empty or reaches outside the tensor.
-    pub fn slice_rows(&self, range: Range<usize>) -> Result<TqTensor<'_>> {
+    pub fn slice_rows(&self, range: Range<usize>) -> Result<TqTensor> {
         if range.start >= range.end || range.end > self.rows {
             return Err(Error::input(
                 format!(
@@ -306,7 +312,7 @@ impl<'a> TqTensor<'a> {
                     range.start, range.end, self.rows
                 ),
                 &self.base,
-                "choose --row-start and --row-count inside the tensor",
+                "choose rows inside the tensor",
             ));
         }
         let row_len = self.layout.packed_len(self.cols);
@@ -317,20 +323,11 @@ impl<'a> TqTensor<'a> {
             rows: range.len(),
             cols: self.cols,
             parts: Parts {
-                packed: self.parts.packed[range.start * row_len..range.end * row_len].into(),
-                scales: self.parts.scales[range.start * per_row..range.end * per_row].into(),
-                signs: (&*self.parts.signs).into(),
+                packed: self.parts.packed[range.start * row_len..range.end * row_len].to_vec(),
+                scales: self.parts.scales[range.start * per_row..range.end * per_row].to_vec(),
+                signs: self.parts.signs.clone(),
             },
             codebook: Arc::clone(&self.codebook),
         })
-    }
-
-    /// The stored parts, borrowed.
-    pub fn parts(&self) -> Parts<'_> {
-        Parts {
-            packed: (&*self.parts.packed).into(),
-            scales: (&*self.parts.scales).into(),
-            signs: (&*self.parts.signs).into(),
-        }
     }
 }

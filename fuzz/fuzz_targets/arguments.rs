@@ -9,7 +9,7 @@ use tq4::bench::plan::parse_shape;
 use tq4::checkpoint::{Config, TqModel, write_tq_model};
 use tq4::codebook::Codebook;
 use tq4::encode::quantize;
-use tq4::sweep::record::Partition;
+use tq4::record::Partition;
 use tq4::tensor::Layout;
 
 fn model() -> &'static TqModel {

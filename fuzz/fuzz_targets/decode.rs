@@ -9,7 +9,7 @@ use tq4::codebook::Codebook;
 use tq4::reference::{Simd, dequantize_bf16_into_with, dequantize_into_with};
 use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 
-fn tensor(data: &[u8]) -> Option<TqTensor<'static>> {
+fn tensor(data: &[u8]) -> Option<TqTensor> {
     let [head @ .., _] = data.get(..4)? else {
         return None;
     };

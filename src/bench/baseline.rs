@@ -1,70 +1,14 @@
 //! A run against an earlier one.
 
-use super::record::{Measure, Record, ShapeRecord, Speed};
 use super::stats;
-use serde::{Deserialize, Serialize};
+use crate::record::LaneName;
+use crate::record::bench::{BaselineDiff, Bench, Change, Measure, ShapeRecord, Speed, SpeedChange};
 
 /// Confidence of each run's interval, so that the quotient of both holds with 95 %.
 const CONFIDENCE_EACH: f64 = 0.975;
 
-/// What became of a speed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Faster by more than the tolerance.
-    Faster,
-    /// Slower by more than the tolerance.
-    Slower,
-    /// The same within the tolerance.
-    Same,
-    /// The intervals are too wide to tell, or there are none.
-    NotDecidable,
-}
-
-impl Outcome {
-    /// `faster`, `slower`, `same` or `not decidable`.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Faster => "faster",
-            Self::Slower => "slower",
-            Self::Same => "same",
-            Self::NotDecidable => "not decidable",
-        }
-    }
-}
-
-/// One speed of this run beside the same of an earlier one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    /// What was timed.
-    pub name: String,
-    /// The lane.
-    pub lane: String,
-    /// What was timed of it.
-    pub measure: Measure,
-    /// Speed now over speed then.
-    pub speed_ratio: f64,
-    /// The quotient lies in here with 95 % confidence.
-    pub interval: Option<[f64; 2]>,
-    /// What that means.
-    pub outcome: Outcome,
-    /// What else is not as it was: the device, the driver, the kernel, the clock.
-    pub notes: Vec<String>,
-}
-
-/// A run against an earlier one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Part by which a speed may differ and still be the same.
-    pub tolerance: f64,
-    /// Every speed that both records have.
-    pub changes: Vec<Change>,
-    /// What could not be compared, a line each.
-    pub left_out: Vec<String>,
-}
-
 /// Compares every speed that both records have.
-pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
+pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
     let (mut changes, mut left_out) = (Vec::new(), Vec::new());
     for shape in &new.shapes {
         let same = |o: &&ShapeRecord| {
@@ -109,7 +53,7 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
                         shape.copy_bytes, then.copy_bytes
                     ));
                 }
-                changes.push(Change {
+                changes.push(SpeedChange {
                     name: shape.name.clone(),
                     lane: lane.lane.clone(),
                     measure,
@@ -121,7 +65,7 @@ pub fn compare(old: &Record, new: &Record, tolerance: f64) -> Comparison {
             }
         }
     }
-    Comparison {
+    BaselineDiff {
         tolerance,
         changes,
         left_out,
@@ -137,8 +81,8 @@ fn per_unit(shape: &ShapeRecord, measure: Measure, speed: &Speed) -> Vec<f64> {
     speed.samples_s.iter().map(|s| s / units as f64).collect()
 }
 
-fn notes(old: &Record, new: &Record, lane: &str, o: &Speed, n: &Speed) -> Vec<String> {
-    let find = |r: &Record| r.lanes.iter().find(|l| l.name == lane).cloned();
+fn notes(old: &Bench, new: &Bench, lane: &LaneName, o: &Speed, n: &Speed) -> Vec<String> {
+    let find = |r: &Bench| r.lanes.iter().find(|l| l.name == *lane).cloned();
     let mut notes = Vec::new();
     if let (Some(a), Some(b)) = (find(old), find(new)) {
         for (what, a, b) in [
@@ -161,16 +105,16 @@ fn notes(old: &Record, new: &Record, lane: &str, o: &Speed, n: &Speed) -> Vec<St
 
 /// Speed ratio of two independent series of times, its interval, and the decision: the whole interval
 /// must lie beyond the tolerance, or the whole within it.
-pub fn decide(old: &[f64], new: &[f64], tolerance: f64) -> (f64, Option<[f64; 2]>, Outcome) {
+pub fn decide(old: &[f64], new: &[f64], tolerance: f64) -> (f64, Option<[f64; 2]>, Change) {
     let ratio = stats::median(old) / stats::median(new);
     let interval = stats::interval(old, CONFIDENCE_EACH)
         .zip(stats::interval(new, CONFIDENCE_EACH))
         .map(|([old_low, old_high], [new_low, new_high])| [old_low / new_high, old_high / new_low]);
     let outcome = match interval {
-        Some([low, _]) if low > 1.0 + tolerance => Outcome::Faster,
-        Some([_, high]) if high < 1.0 - tolerance => Outcome::Slower,
-        Some([low, high]) if low >= 1.0 - tolerance && high <= 1.0 + tolerance => Outcome::Same,
-        _ => Outcome::NotDecidable,
+        Some([low, _]) if low > 1.0 + tolerance => Change::Faster,
+        Some([_, high]) if high < 1.0 - tolerance => Change::Slower,
+        Some([low, high]) if low >= 1.0 - tolerance && high <= 1.0 + tolerance => Change::Same,
+        _ => Change::NotDecidable,
     };
     (ratio, interval, outcome)
 }
@@ -192,14 +136,14 @@ mod tests {
         let mut rng = Rng::new(9);
         let base = series(&mut rng, 1.0, 0.01, 40);
         for (center, spread, n, want) in [
-            (0.8, 0.01, 40, Outcome::Faster),
-            (1.25, 0.01, 40, Outcome::Slower),
-            (1.0, 0.01, 40, Outcome::Same),
+            (0.8, 0.01, 40, Change::Faster),
+            (1.25, 0.01, 40, Change::Slower),
+            (1.0, 0.01, 40, Change::Same),
             // On the edge of the tolerance, too noisy, too few.
-            (1.05, 0.02, 40, Outcome::NotDecidable),
-            (1.0, 0.5, 40, Outcome::NotDecidable),
-            (0.5, 0.01, 5, Outcome::NotDecidable),
-            (0.5, 0.01, 0, Outcome::NotDecidable),
+            (1.05, 0.02, 40, Change::NotDecidable),
+            (1.0, 0.5, 40, Change::NotDecidable),
+            (0.5, 0.01, 5, Change::NotDecidable),
+            (0.5, 0.01, 0, Change::NotDecidable),
         ] {
             let new = series(&mut rng, center, spread, n);
             assert_eq!(decide(&base, &new, 0.05).2, want, "{center} {spread} {n}");
@@ -217,7 +161,7 @@ mod tests {
                     series(&mut rng, 1.0, 0.1, 25),
                     series(&mut rng, 1.0, 0.1, 25),
                 );
-                matches!(decide(&a, &b, 0.0).2, Outcome::Faster | Outcome::Slower)
+                matches!(decide(&a, &b, 0.0).2, Change::Faster | Change::Slower)
             })
             .count();
         assert!(wrong <= 50, "{wrong} of 1000");
@@ -238,8 +182,8 @@ mod tests {
                 prop_assert!(low <= ratio && ratio <= high);
             }
             let mirrored = match there {
-                Outcome::Faster => Outcome::Slower,
-                Outcome::Slower => Outcome::Faster,
+                Change::Faster => Change::Slower,
+                Change::Slower => Change::Faster,
                 same => same,
             };
             prop_assert_eq!(back, mirrored);

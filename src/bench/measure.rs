@@ -1,21 +1,14 @@
 //! Rounds over all lanes.
 
-use super::plan;
-use super::record::{LaneTimes, Measure, Ratio, ShapeRecord, Speed, Stopped, Times, Verdict};
-use super::stats;
-use super::{verify, warn};
-use crate::backend::{Timed, Timing};
+use super::{plan, speed, stats, verify, warn};
 use crate::error::{Error, Result};
-use crate::lane::{Lane, State};
+use crate::lane::{Lane, Slot, Timed, decode};
+use crate::record::LaneName;
+use crate::record::bench::{Checked, INTERVAL, LaneTimes, Measure, ShapeRecord, Stopped, Times};
+use crate::strip::Strip;
 use crate::tensor::TqTensor;
 use half::bf16;
 use std::time::{Duration, Instant};
-
-/// Sets of a tensor on a device, used in turn.
-pub const SETS: usize = 2;
-
-/// Rounds end when every interval is within this of its median.
-pub const INTERVAL: f64 = 0.01;
 
 /// The rule by which rounds end is asked from this round on.
 const MIN_ROUNDS: usize = 10;
@@ -41,7 +34,7 @@ pub struct Job<'a> {
     /// The tensor's name, or the shape that was asked for.
     pub name: &'a str,
     /// The rows to decode.
-    pub tensor: &'a TqTensor<'a>,
+    pub tensor: &'a TqTensor,
     /// Rows that were asked for.
     pub rows_asked: usize,
     /// Why there are fewer.
@@ -50,9 +43,13 @@ pub struct Job<'a> {
 
 /// A lane on its way through the rounds.
 struct Runner {
-    lane: usize,
+    /// Index among the slots.
+    slot: usize,
     times: LaneTimes,
     clock: &'static str,
+    /// Hash of the output that was checked.
+    hash: String,
+    software: bool,
     copy: Vec<Timed>,
     cold: Vec<Timed>,
     warm: Vec<Timed>,
@@ -61,12 +58,19 @@ struct Runner {
 
 impl Runner {
     fn broke(&mut self, e: &Error) {
-        self.times.verdict = Verdict::Broke;
+        self.times.verdict = Checked::Broke;
         self.times.reason = Some(e.problem().what.clone());
     }
 
+    fn wrong(&mut self, what: Option<String>) {
+        if what.is_some() {
+            self.times.verdict = Checked::Wrong;
+            self.times.reason = what;
+        }
+    }
+
     fn runs(&self) -> bool {
-        self.times.verdict == Verdict::Verified
+        self.times.verdict == Checked::Verified
     }
 
     /// Whether every interval is narrow enough.
@@ -84,6 +88,22 @@ impl Runner {
                 .is_some_and(|i| stats::relative_width(stats::median(s), i) <= INTERVAL)
         })
     }
+
+    /// Does `work` with the lane; one that fails is broken.
+    fn with<T>(
+        &mut self,
+        slots: &mut [Slot],
+        work: impl FnOnce(&mut Self, &mut dyn Lane) -> Result<T>,
+    ) -> Option<T> {
+        let lane = slots[self.slot].lane().expect("it was there at the start");
+        match work(self, lane) {
+            Ok(done) => Some(done),
+            Err(e) => {
+                self.broke(&e);
+                None
+            }
+        }
+    }
 }
 
 /// Loads, verifies and times every lane that is there. `step` is called with a few words before each
@@ -95,37 +115,34 @@ impl Runner {
 /// When the tensor cannot be cut to rows, which is a fault of this program.
 pub fn measure(
     job: Job<'_>,
-    lanes: &mut [Lane],
+    slots: &mut [Slot],
     options: &Options,
     mut step: impl FnMut(&str),
 ) -> Result<ShapeRecord> {
     step("loading");
-    let mut runners = runners(lanes);
+    let mut runners = runners(slots);
     let mut cut = job.cut;
-    let rows = load(job.tensor, lanes, &mut runners, options, &mut cut)?;
-    let tensor = job.tensor.slice_rows(0..rows)?;
+    let strip = load(job.tensor, slots, &mut runners, options, &mut cut)?;
+    let tensor = strip.tensor()?;
     let mut out = vec![bf16::ZERO; tensor.elements()];
     for r in runners.iter_mut().filter(|r| r.runs()) {
         step(&format!("checking {}", r.times.lane));
-        let State::Ready(backend) = lanes[r.lane].state_mut() else {
-            continue;
-        };
-        match verify::check(&r.times.lane, &mut **backend, &tensor, SETS, &mut out) {
-            Err(e) => r.broke(&e),
-            Ok(checked) => {
-                r.times.equal = checked.equal;
-                if checked.wrong.is_some() {
-                    r.times.verdict = Verdict::Wrong;
-                    r.times.reason = checked.wrong;
-                }
-            }
+        if let Some(checked) = r.with(slots, |_, lane| verify::check(lane, &strip, &mut out)) {
+            r.times.equal = checked.equal;
+            r.hash = checked.hash;
+            r.wrong(checked.wrong);
         }
     }
-    let (rounds, stopped) = rounds(lanes, &mut runners, &tensor, &mut out, options, &mut step);
-    for lane in lanes.iter_mut() {
-        if let Some(timing) = timing(lane) {
-            timing.unload();
-        }
+    let (rounds, stopped) = rounds(slots, &mut runners, &strip, options, &mut step);
+    for r in runners.iter_mut().filter(|r| r.runs() && rounds > 0) {
+        step(&format!("checking {} again", r.times.lane));
+        let again = r.with(slots, |r, lane| {
+            verify::check_again(lane, &r.hash, &mut out)
+        });
+        r.wrong(again.flatten());
+    }
+    for lane in slots.iter_mut().filter_map(Slot::lane) {
+        lane.unload();
     }
 
     let mut record = ShapeRecord {
@@ -137,7 +154,7 @@ pub fn measure(
         group_size: tensor.layout().group_size(),
         elements: tensor.elements() as u64,
         bytes_per_element: plan::bytes_per_element(tensor.layout()),
-        bytes: plan::least_bytes(&tensor),
+        bytes: plan::least_bytes(tensor),
         copy_bytes: options.copy_bytes,
         rounds,
         stopped,
@@ -146,11 +163,11 @@ pub fn measure(
         warnings: Vec::new(),
     };
     for r in runners {
-        finish(r, lanes, &mut record);
+        finish(r, &mut record);
     }
     for (i, lhs) in record.lanes.iter().enumerate() {
         for rhs in &record.lanes[..i] {
-            let ratios = Measure::DECODING.map(|m| Ratio::new(lhs, rhs, m));
+            let ratios = Measure::DECODING.map(|m| speed::ratio(lhs, rhs, m));
             record.ratios.extend(ratios.into_iter().flatten());
         }
     }
@@ -158,61 +175,59 @@ pub fn measure(
     Ok(record)
 }
 
-fn timing(lane: &mut Lane) -> Option<&mut dyn Timing> {
-    match lane.state_mut() {
-        State::Ready(backend) => backend.timing(),
-        _ => None,
-    }
-}
-
-fn runners(lanes: &mut [Lane]) -> Vec<Runner> {
-    let mut runners = Vec::new();
-    for (i, lane) in lanes.iter_mut().enumerate() {
-        let name = lane.name().to_owned();
-        let Some(timing) = timing(lane) else { continue };
-        runners.push(Runner {
-            lane: i,
+fn runners(slots: &mut [Slot]) -> Vec<Runner> {
+    let live = slots.iter_mut().enumerate();
+    live.filter_map(|(slot, s)| Some((slot, s.lane()?)))
+        .map(|(slot, lane)| Runner {
+            slot,
             times: LaneTimes {
-                lane: name,
-                verdict: Verdict::Verified,
+                lane: lane.info().name.clone(),
+                verdict: Checked::Verified,
                 reason: None,
                 equal: 0,
                 times: None,
             },
-            clock: timing.clock(),
+            clock: lane.clock(),
+            hash: String::new(),
+            software: lane.info().software,
             copy: Vec::new(),
             cold: Vec::new(),
             warm: Vec::new(),
             end_to_end: Vec::new(),
-        });
-    }
-    runners
+        })
+        .collect()
 }
 
 /// Loads the tensor on every lane, fewer rows of it where one has no memory. A lane that has none even
-/// for a few rows is broken, and the others get all rows. Returns the rows.
+/// for a few rows is broken, and the others get all rows. Returns what is loaded.
 fn load(
-    tensor: &TqTensor<'_>,
-    lanes: &mut [Lane],
+    tensor: &TqTensor,
+    slots: &mut [Slot],
     runners: &mut [Runner],
     options: &Options,
     cut: &mut Vec<String>,
-) -> Result<usize> {
+) -> Result<Strip> {
     let mut rows = tensor.rows();
     let mut halvings = 0;
     let mut reason = None;
     loop {
-        let part = tensor.slice_rows(0..rows)?;
+        // A lane keeps memory that is large enough: that of more rows would be wanting for the copies.
+        slots
+            .iter_mut()
+            .filter_map(Slot::lane)
+            .for_each(|lane| lane.unload());
+        let strip = Strip::of(tensor.slice_rows(0..rows)?);
         let failed = runners.iter_mut().filter(|r| r.runs()).find_map(|r| {
-            let timing = timing(&mut lanes[r.lane])?;
-            let e = timing.load(&part, SETS, options.copy_bytes).err()?;
-            Some((r, e))
+            let lane = slots[r.slot].lane()?;
+            // The first copy makes the buffers, so that they are not wanting later.
+            let loaded = lane
+                .load(&strip)
+                .and_then(|()| lane.copy(options.copy_bytes));
+            Some((r, loaded.err()?))
         });
         let Some((runner, e)) = failed else {
-            if let Some(reason) = reason {
-                cut.push(reason);
-            }
-            return Ok(rows);
+            cut.extend(reason);
+            return Ok(strip);
         };
         if halvings < HALVINGS && rows > 1 {
             halvings += 1;
@@ -230,10 +245,9 @@ fn load(
 }
 
 fn rounds(
-    lanes: &mut [Lane],
+    slots: &mut [Slot],
     runners: &mut [Runner],
-    tensor: &TqTensor<'_>,
-    out: &mut [bf16],
+    strip: &Strip,
     options: &Options,
     step: &mut impl FnMut(&str),
 ) -> (usize, Stopped) {
@@ -257,37 +271,27 @@ fn rounds(
         let count = runners.len();
         for i in 0..count {
             let r = &mut runners[(i + round) % count];
-            if !r.runs() {
-                continue;
-            }
-            let Some(timing) = timing(&mut lanes[r.lane]) else {
-                continue;
-            };
-            if let Err(e) = one_round(r, timing, round % SETS, tensor, out) {
-                r.broke(&e);
+            if r.runs() {
+                r.with(slots, |r, lane| {
+                    one_round(r, lane, strip, options.copy_bytes)
+                });
             }
         }
         round += 1;
     }
 }
 
-fn one_round(
-    r: &mut Runner,
-    timing: &mut dyn Timing,
-    set: usize,
-    tensor: &TqTensor<'_>,
-    out: &mut [bf16],
-) -> Result<()> {
-    r.copy.push(timing.copy()?);
-    r.cold.push(timing.kernel(set)?);
-    r.warm.push(timing.kernel(set)?);
-    let cost = timing.end_to_end(tensor, out)?;
-    r.end_to_end.push(cost.total.as_secs_f64());
+fn one_round(r: &mut Runner, lane: &mut dyn Lane, strip: &Strip, copy_bytes: u64) -> Result<()> {
+    r.copy.extend(lane.copy(copy_bytes)?);
+    r.cold.push(lane.run()?);
+    r.warm.push(lane.run()?);
+    let (_, call) = decode(lane, strip)?;
+    r.end_to_end.push(call.wall.as_secs_f64());
     Ok(())
 }
 
 /// Turns a lane's samples into speeds.
-fn finish(mut r: Runner, lanes: &[Lane], record: &mut ShapeRecord) {
+fn finish(mut r: Runner, record: &mut ShapeRecord) {
     if r.runs() && record.rounds > 0 {
         let mut take = |what: &str, timed: &[Timed]| {
             let (samples, clock, bad) = warn::series(r.clock, timed);
@@ -304,16 +308,16 @@ fn finish(mut r: Runner, lanes: &[Lane], record: &mut ShapeRecord) {
         let (copy, copy_clock) = take("copy", &r.copy);
         let (cold, cold_clock) = take("cold kernel", &r.cold);
         let (warm, warm_clock) = take("warm kernel", &r.warm);
-        let copy = Speed::of_copy(copy_clock, copy, 2 * record.copy_bytes);
+        let copy = speed::of_copy(copy_clock, copy, 2 * record.copy_bytes);
         let job =
-            |clock, samples| Speed::of_job(clock, samples, record.bytes, record.elements, &copy);
+            |clock, samples| speed::of_job(clock, samples, record.bytes, record.elements, &copy);
         r.times.times = Some(Times {
             kernel_cold: job(cold_clock, cold),
             kernel_warm: job(warm_clock, warm),
             end_to_end: job("wall", r.end_to_end),
             copy,
         });
-        if matches!(lanes[r.lane].state(), State::Ready(b) if b.device().software) {
+        if r.software && r.times.lane != LaneName::Reference {
             record.warnings.push(format!(
                 "{} is a software adapter: its figures say nothing about a GPU",
                 r.times.lane

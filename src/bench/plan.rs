@@ -1,13 +1,12 @@
 //! What is timed: shapes, the least bytes that they move, and the rows that fit.
 
-use super::measure::SETS;
-use crate::backend::Device;
 use crate::error::{Error, Result};
-use crate::lane::{Lane, State};
+use crate::lane::{Slot, decode};
+use crate::record::LaneInfo;
+use crate::strip::Strip;
 use crate::synthetic::{self, Rng, Scales};
 use crate::tensor::{Layout, TqTensor};
-use half::bf16;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Shapes that are timed when none is asked for: the linear layers of a model with 4096 columns, and its
 /// vocabulary, which is cut.
@@ -26,7 +25,7 @@ const LANE_BYTES: u64 = 1 << 30;
 /// When the text is not two positive numbers with an `x` between, or the columns are not a multiple of
 /// the group size.
 pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
-    let place = || format!("--shape {text}");
+    let place = || format!("shape {text}");
     let numbers = text
         .split_once(['x', 'X'])
         .and_then(|(r, c)| Some([r.parse::<usize>().ok()?, c.parse::<usize>().ok()?]));
@@ -42,7 +41,7 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
         return Err(Error::input(
             format!("{cols} columns are not a multiple of the group size {n}"),
             place(),
-            "choose other columns, or another --group-size",
+            "choose other columns, or another group size",
         ));
     }
     if rows.checked_mul(cols).is_none_or(|e| e > 1 << 40) {
@@ -59,13 +58,13 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
 ///
 /// # Errors
 /// When the columns are not a multiple of the group size.
-pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor<'static>> {
+pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor> {
     let mut rng = Rng::new(0x7104_BE7C);
     synthetic::tensor(&mut rng, layout, rows, cols, Scales::Usual)
 }
 
 /// Least bytes that decoding `tensor` to BF16 must move: codes, scales and signs once, the result once.
-pub fn least_bytes(tensor: &TqTensor<'_>) -> u64 {
+pub fn least_bytes(tensor: &TqTensor) -> u64 {
     (tensor.packed().len() + 2 * tensor.scales().len() + tensor.cols() + 2 * tensor.elements())
         as u64
 }
@@ -79,18 +78,18 @@ pub fn bytes_per_element(layout: Layout) -> f64 {
 pub fn rows_in_memory(
     layout: Layout,
     cols: usize,
-    lanes: &[Lane],
+    slots: &[Slot],
     available: u64,
     copy_bytes: u64,
 ) -> usize {
-    let in_host = |d: &Device| d.software || d.api != "CUDA";
-    let busy = lanes
+    let in_host = |d: &LaneInfo| d.software || d.api != "CUDA";
+    let busy = slots
         .iter()
-        .filter(|l| matches!(l.state(), State::Ready(b) if in_host(b.device())))
+        .filter(|s| matches!(s, Slot::Live(lane) if in_host(lane.info())))
         .count() as u64;
     let fixed = busy * (LANE_BYTES + 2 * copy_bytes);
-    // The tensor, two results to compare, and each lane's sets.
-    let per_element = bytes_per_element(layout) * (1 + busy * SETS as u64) as f64 + 2.0;
+    // The tensor, the result to judge, what a call returns, and each lane's own.
+    let per_element = bytes_per_element(layout) * (1 + busy) as f64 + 4.0;
     let per_row = per_element * cols as f64;
     ((available.saturating_sub(fixed) as f64 / per_row) as usize).max(1)
 }
@@ -100,26 +99,17 @@ pub fn rows_in_memory(
 ///
 /// # Errors
 /// When the columns are not a multiple of the group size.
-pub fn round_seconds(layout: Layout, cols: usize, lanes: &mut [Lane]) -> Result<f64> {
+pub fn round_seconds(layout: Layout, cols: usize, slots: &mut [Slot]) -> Result<f64> {
     let rows = (PROBE_ELEMENTS / cols).max(1);
-    let tensor = synthetic(layout, [rows, cols])?;
-    let mut out = vec![bf16::ZERO; tensor.elements()];
+    let strip = Strip::of(synthetic(layout, [rows, cols])?);
     let mut seconds = 0.0;
-    for lane in lanes {
-        let State::Ready(backend) = lane.state_mut() else {
-            continue;
-        };
-        let Some(timing) = backend.timing() else {
-            continue;
-        };
+    for lane in slots.iter_mut().filter_map(Slot::lane) {
         // The first call makes pipelines and buffers.
-        if timing.end_to_end(&tensor, &mut out).is_err() {
-            continue;
-        }
-        let start = Instant::now();
-        if timing.end_to_end(&tensor, &mut out).is_ok() {
+        if decode(lane, &strip).is_ok()
+            && let Ok((_, call)) = decode(lane, &strip)
+        {
             // Cold, warm and end to end.
-            seconds += 3.0 * start.elapsed().as_secs_f64();
+            seconds += 3.0 * call.wall.as_secs_f64();
         }
     }
     Ok(seconds / rows as f64)
@@ -194,12 +184,13 @@ mod tests {
         #[test]
         fn cut_rows_fit(available in 0u64..1 << 40, cols in 1usize..64) {
             let layout = Layout::new(4, 128).unwrap();
-            let lanes = [Lane::reference()];
+            let cpu = crate::lane::cpu::Cpu::new(crate::record::OutputType::Bf16);
+            let lanes = [Slot::Live(Box::new(cpu))];
             let cols = cols * 128;
             let rows = rows_in_memory(layout, cols, &lanes, available, 1 << 20);
             let need = |rows: usize| {
                 (LANE_BYTES + (2 << 20)) as f64
-                    + rows as f64 * cols as f64 * (bytes_per_element(layout) * (1 + SETS) as f64 + 2.0)
+                    + rows as f64 * cols as f64 * (bytes_per_element(layout) * 2.0 + 4.0)
             };
             prop_assert!(rows == 1 || need(rows) <= available as f64 * (1.0 + 1e-9));
             prop_assert!(need(rows + 1) > available as f64 * (1.0 - 1e-9));

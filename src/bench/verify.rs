@@ -1,14 +1,16 @@
 //! Whether a lane's output is right. A wrong one gets no speed.
 
-use crate::backend::{Backend, POISON_BF16, Timing};
 use crate::error::Result;
-use crate::gate;
-use crate::metrics::{Values, compare};
-use crate::reference;
-use crate::tensor::TqTensor;
+use crate::judge::{Judge, blank};
+use crate::lane::cpu::Cpu;
+use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed, checksum, decode};
+use crate::record::{LaneRecord, OutputType, Status, TensorRecord, Verdict};
+use crate::strip::Strip;
 use half::bf16;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Elements compared at a time: bounds the memory for the reference.
+/// Elements judged at a time: bounds the memory for the reference.
 const BLOCK: usize = 1 << 23;
 
 /// What the check found.
@@ -18,102 +20,73 @@ pub(super) struct Checked {
     pub equal: u64,
     /// What is wrong; `None` when nothing is.
     pub wrong: Option<String>,
+    /// Hash of the output.
+    pub hash: String,
 }
 
-/// Checks a call against the gates, and every loaded set against the call. `out` has room for the tensor.
-pub(super) fn check(
-    lane: &str,
-    backend: &mut dyn Backend,
-    tensor: &TqTensor<'_>,
-    sets: usize,
-    out: &mut [bf16],
-) -> Result<Checked> {
-    backend.dequantize(tensor, crate::backend::OutMut::Bf16(out))?;
-    let mut checked = gates(lane, tensor, out)?;
-    if checked.wrong.is_some() {
-        return Ok(checked);
-    }
-    let timing = backend
-        .timing()
-        .expect("lanes that are checked can be timed");
-    let mut loaded = vec![bf16::from_bits(POISON_BF16); tensor.elements()];
-    for set in 0..sets {
-        timing.kernel(set)?;
-        timing.read(set, &mut loaded)?;
-        checked.wrong = difference(out, &loaded);
-        if checked.wrong.is_some() {
-            return Ok(checked);
-        }
-    }
-    checked.wrong = again(timing, tensor, out, &mut loaded)?;
-    Ok(checked)
+/// Runs the lane on what it has loaded and judges the output as one tensor. `out` has room for it.
+pub(super) fn check(lane: &mut dyn Lane, strip: &Strip, out: &mut [bf16]) -> Result<Checked> {
+    lane.run()?;
+    lane.read(bytemuck::cast_slice_mut(out))?;
+    let record = judge(lane, strip, out)?;
+    let name = &lane.info().name;
+    // The reference is held to nothing but itself.
+    let decision = record.decisions.iter().find(|d| d.lane == *name);
+    let metrics = record.metrics.iter().find(|m| m.lhs == *name);
+    Ok(Checked {
+        equal: metrics.map_or(record.elements, |m| m.bit_equal),
+        wrong: decision
+            .filter(|d| d.verdict != Verdict::Passed)
+            .map(|d| d.reason.clone()),
+        hash: checksum(bytemuck::cast_slice(out)),
+    })
 }
 
-/// The call that is timed is not the one that poisons first: it must give the same.
-fn again(
-    timing: &mut dyn Timing,
-    tensor: &TqTensor<'_>,
-    expected: &[bf16],
+/// Reads what the last run left, runs once more on the same memory, and says how either differs from what
+/// was checked.
+pub(super) fn check_again(
+    lane: &mut dyn Lane,
+    hash: &str,
     out: &mut [bf16],
 ) -> Result<Option<String>> {
-    out.fill(bf16::from_bits(POISON_BF16));
-    timing.end_to_end(tensor, out)?;
-    Ok(difference(expected, out))
+    let mut other = |lane: &mut dyn Lane| {
+        lane.read(bytemuck::cast_slice_mut(out))?;
+        Ok(checksum(bytemuck::cast_slice(out)) != hash)
+    };
+    if other(lane)? {
+        let what = "after the rounds the output is another than the one that was checked";
+        return Ok(Some(what.into()));
+    }
+    lane.run()?;
+    let what = "run again on the same memory, the kernel returns other values than were checked";
+    Ok(other(lane)?.then(|| what.into()))
 }
 
-/// The first element that is not the same bit for bit: a NaN equals itself here.
-fn difference(call: &[bf16], other: &[bf16]) -> Option<String> {
-    let (a, b): (&[u16], &[u16]) = (bytemuck::cast_slice(call), bytemuck::cast_slice(other));
-    if a == b {
-        return None;
+fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {
+    let mut reference = Cpu::new(OutputType::F32);
+    let lanes = vec![
+        LaneRecord::of(reference.info(), Status::Ran),
+        LaneRecord::of(lane.info(), Status::Ran),
+    ];
+    let record = blank(&strip.base, &strip.rows, strip.cols);
+    let mut judge = Judge::new(record, lanes, false, false);
+    let rows = (BLOCK / strip.cols).max(1);
+    let timed = Timed {
+        device: None,
+        wall: Duration::ZERO,
+    };
+    for first in (0..strip.rows.len()).step_by(rows) {
+        let last = strip.rows.len().min(first + rows);
+        let block = Strip::of(strip.tensor()?.slice_rows(first..last)?);
+        let (expected, _) = decode(&mut reference, &block)?;
+        let got = out[first * strip.cols..last * strip.cols].to_vec();
+        judge.push(&Arc::new(Decoded {
+            strip: block,
+            outputs: vec![
+                LaneOutput::Values(expected, timed),
+                LaneOutput::Values(Output::Bf16(got), timed),
+            ],
+        }));
     }
-    let at = a.iter().zip(b).position(|(a, b)| a != b)?;
-    Some(format!(
-        "run again, the kernel returns {} for element {at}, was {}",
-        other[at], call[at]
-    ))
-}
-
-/// The gates, block by block of whole rows: each block must pass.
-fn gates(lane: &str, tensor: &TqTensor<'_>, out: &[bf16]) -> Result<Checked> {
-    let cols = tensor.cols();
-    let rows = (BLOCK / cols).max(1);
-    let mut equal = 0;
-    for first in (0..tensor.rows()).step_by(rows) {
-        let last = tensor.rows().min(first + rows);
-        let block = tensor.slice_rows(first..last)?;
-        let expected = reference::dequantize(&block);
-        let metrics = compare(
-            lane,
-            Values::Bf16(&out[first * cols..last * cols]),
-            "reference",
-            Values::F32(&expected),
-        );
-        equal += metrics.bit_equal;
-        let decision = gate::decide(lane, &metrics);
-        if decision.passed != Some(true) {
-            return Ok(Checked {
-                equal,
-                wrong: Some(format!("rows {first}..{last}: {}", decision.reason)),
-            });
-        }
-    }
-    Ok(Checked { equal, wrong: None })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_difference_is_named_and_a_nan_equals_itself() {
-        let a = vec![bf16::NAN, bf16::ONE, bf16::ZERO];
-        assert_eq!(difference(&a, &a), None);
-        let mut b = a.clone();
-        b[2] = bf16::NEG_ZERO;
-        assert_eq!(
-            difference(&a, &b).unwrap(),
-            "run again, the kernel returns -0 for element 2, was 0"
-        );
-    }
+    Ok(judge.finish(None))
 }

@@ -1,9 +1,8 @@
 //! What makes a figure doubtful.
 
-use super::measure::INTERVAL;
-use super::record::{Measure, ShapeRecord, Speed, Stopped};
 use super::stats;
-use crate::backend::Timed;
+use crate::lane::Timed;
+use crate::record::bench::{INTERVAL, Measure, ShapeRecord, Speed, Stopped};
 
 /// A machine is noisy when the median absolute deviation is a larger part of the median.
 const NOISE: f64 = 0.05;
@@ -74,7 +73,7 @@ pub(super) fn about_rounds(record: &mut ShapeRecord) {
     }
     if (1..6).contains(&record.rounds) {
         warnings.push(format!(
-            "{} rounds fit the time limit: fewer than 6 give no interval, see --time-limit",
+            "{} rounds fit the time limit: fewer than 6 give no interval, allow more time",
             record.rounds
         ));
     }

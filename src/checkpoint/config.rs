@@ -42,7 +42,7 @@ impl Config {
             return Err(Error::input(
                 format!("no {CONFIG} found"),
                 dir.display().to_string(),
-                "name a TQ4 model directory; a plain model belongs to --source-model",
+                "name a TQ4 model directory; this may be its source",
             ));
         }
         Self::check(read_json(&path)?).map_err(|e| {

@@ -23,30 +23,36 @@ pub fn keep_apart(output: &Path, inputs: &[&Path]) -> Result<()> {
     }
 }
 
-/// Whether `path` is `dir` or below it. What does not exist yet is judged by the nearest parent that
-/// does.
+/// Whether two paths, of which neither need exist, name one file; links are followed.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    resolve(a).is_some_and(|a| resolve(b) == Some(a))
+}
+
+/// Whether `path` is `dir` or below it.
 fn inside(path: &Path, dir: &Path) -> bool {
-    let Ok(dir) = dir.canonicalize() else {
-        return false;
-    };
+    dir.canonicalize()
+        .is_ok_and(|dir| resolve(path).is_some_and(|path| path.starts_with(dir)))
+}
+
+/// The path without links and `..`. What does not exist yet is put below the nearest parent that does.
+fn resolve(path: &Path) -> Option<PathBuf> {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = PathBuf::new();
     for parent in full.ancestors() {
         if let Ok(real) = parent.canonicalize() {
-            let whole = if rest.as_os_str().is_empty() {
+            return Some(if rest.as_os_str().is_empty() {
                 real
             } else {
                 real.join(&rest)
-            };
-            return whole.starts_with(&dir);
+            });
         }
         rest = match parent.file_name() {
             Some(name) if rest.as_os_str().is_empty() => PathBuf::from(name),
             Some(name) => Path::new(name).join(&rest),
-            None => return false,
+            None => return None,
         };
     }
-    false
+    None
 }
 
 #[cfg(test)]

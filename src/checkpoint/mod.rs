@@ -4,19 +4,19 @@
 //! directory, and nothing is read that a header did not declare.
 
 mod config;
+mod dtype;
 mod guard;
-mod plain;
+mod identity;
 mod shard;
-mod shrunk;
 mod stream;
 mod tq;
 mod write;
 
 pub use config::{CONFIG, Config};
-pub use guard::keep_apart;
-pub use plain::{element_size, to_f32};
-pub use shard::Shard;
-pub use shrunk::report_shrunk_files;
+pub use dtype::Dtype;
+pub use guard::{keep_apart, same_place};
+pub use identity::dir_name;
+pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
@@ -44,7 +44,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A checkpoint directory with its shards mapped.
+/// A checkpoint directory with its shards open.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -53,7 +53,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Maps every shard of the checkpoint in `dir`.
+    /// Opens every shard of the checkpoint in `dir`.
     ///
     /// # Errors
     /// When the directory, its index or a shard is missing, damaged or contradicts the others.
@@ -82,7 +82,7 @@ impl Checkpoint {
             return Self::from_index(dir, &index);
         }
         let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
-            .map_err(|e| Error::io("list the directory", dir, &e))?
+            .map_err(|e| Error::io("list the directory", dir, e))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
             .collect();
@@ -182,28 +182,18 @@ impl Checkpoint {
             ));
         };
         let info = shard.info(name).expect("the map names this shard");
-        let place = format!("{} in {}", name, shard.path().display());
         if info.shape != shape {
             return Err(Error::input(
                 format!(
                     "shape {:?} found, expected {shape:?} as in the TQ4 model",
                     info.shape
                 ),
-                place,
+                format!("{name} in {}", shard.path().display()),
                 "name the source model that the TQ4 model was made from",
             ));
         }
-        let data = shard.data(name).expect("the map names this shard");
-        let Some(size) = element_size(info.dtype) else {
-            return Err(Error::input(
-                format!("dtype {:?} found, expected BF16, F16 or F32", info.dtype),
-                place,
-                "name a source model with plain weights",
-            ));
-        };
         let mut values = vec![0.0; rows.len() * shape[1]];
-        let data = &data[rows.start * shape[1] * size..rows.end * shape[1] * size];
-        to_f32(info.dtype, data, &mut values);
+        shard.read_f32(name, rows.start * shape[1], &mut values)?;
         Ok(values)
     }
 
@@ -252,7 +242,7 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 
 /// The bytes of a regular file of JSON, with a limit on their number.
 pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+    let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
     let bad = |what: String| {
         Err(Error::input(
             what,
@@ -269,7 +259,7 @@ pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
             meta.len()
         ));
     }
-    std::fs::read(path).map_err(|e| Error::io("read", path, &e))
+    std::fs::read(path).map_err(|e| Error::io("read", path, e))
 }
 
 /// `; nearest: a, b, c` for a name that is not there, or nothing when no name is near.

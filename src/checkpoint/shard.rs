@@ -1,73 +1,117 @@
-//! One safetensors file, mapped.
+//! One safetensors file, read by position.
 
-use super::shrunk::Watch;
+use super::Dtype;
 use crate::error::{Error, Result};
-use memmap2::Mmap;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Metadata as Header, TensorInfo};
-use std::collections::HashMap;
+use bytemuck::Pod;
+use safetensors::tensor::Metadata as Header;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Metadata};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A mapped safetensors file whose header has been checked against its length.
+/// Longest header that is read, in bytes: the safetensors library's own limit.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// What a header says of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where it starts in the data.
+    start: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// An open safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
     file: File,
     as_opened: Metadata,
-    _watch: Watch,
-    map: Mmap,
-    data_start: usize,
-    header: Header,
+    data_start: u64,
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: HashMap<String, String>,
 }
 
 impl Shard {
-    /// Maps `path` and checks its header: sizes, offsets, overlaps and dtypes.
+    /// Opens `path` and checks its header: sizes, offsets, overlaps and dtypes.
     ///
     /// # Errors
     /// When it is not a regular file, is empty or truncated, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let bad = |what: String, help: &str| Error::input(what, path.display().to_string(), help);
+        let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
         // Asked before opening: opening a FIFO would wait for a writer.
-        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, &e))?;
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         if !meta.is_file() {
-            return Err(bad("not a regular file".into(), "name a safetensors file"));
+            return Err(bad("not a regular file", "name a safetensors file"));
         }
         if meta.len() == 0 {
-            return Err(bad("the file is empty".into(), "copy it again"));
+            return Err(bad("the file is empty", "copy it again"));
         }
-        let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         // The file that was opened, which may be another than the one asked about above.
-        let meta = file.metadata().map_err(|e| Error::io("open", path, &e))?;
-        // SAFETY: the map is read only. A file that another process shrinks while it is mapped
-        // raises SIGBUS (see `shrunk`); contents that change give other numbers, never an invalid
-        // value, since all views are of plain bytes.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, &e))?;
-        let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|e| {
+        let as_opened = file.metadata().map_err(|e| Error::io("open", path, e))?;
+        let len = as_opened.len();
+        let damaged = |e: &str| {
             bad(
-                format!("not a whole safetensors file of {} bytes: {e}", map.len()),
+                &format!("not a whole safetensors file of {len} bytes: {e}"),
                 "copy the file again; it is truncated, damaged or of another format",
             )
+        };
+        if len < 8 {
+            return Err(damaged("header too small"));
+        }
+        let mut size = [0; 8];
+        read_exact_at(&file, &mut size, 0).map_err(|e| failed(path, e))?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER {
+            return Err(damaged("header too large"));
+        }
+        let data_start = 8 + size;
+        if data_start > len {
+            return Err(damaged("invalid header length"));
+        }
+        let mut text = vec![0; size as usize];
+        read_exact_at(&file, &mut text, 8).map_err(|e| failed(path, e))?;
+        // An error without a place in the text is about what the header says.
+        let header: Header = serde_json::from_slice(&text).map_err(|e| match e.line() {
+            0 => damaged(&e.to_string()),
+            _ => damaged(&format!("invalid JSON in header: {e}")),
         })?;
+        if header.data_len() as u64 != len - data_start {
+            return Err(damaged("incomplete metadata, file not fully covered"));
+        }
+        let tensors = header.tensors().into_iter().map(|(name, info)| {
+            let (start, end) = info.data_offsets;
+            let info = TensorInfo {
+                dtype: Dtype(info.dtype),
+                shape: info.shape.clone(),
+                start: start as u64,
+                bytes: (end - start) as u64,
+            };
+            (name, info)
+        });
         Ok(Self {
             path: path.to_owned(),
-            _watch: Watch::new(&map, path),
             file,
-            as_opened: meta,
-            data_start: header_len + 8,
-            map,
-            header,
+            as_opened,
+            data_start,
+            tensors: tensors.collect(),
+            metadata: header.metadata().clone().unwrap_or_default(),
         })
     }
 
     /// Checks that the file is still the one that was opened, as far as its length and time tell. One
-    /// that was deleted or replaced is: its bytes stay mapped.
+    /// that was deleted or replaced is: it stays open.
     ///
     /// # Errors
     /// When it was written to.
     pub fn unchanged(&self) -> Result<()> {
         let now = self.file.metadata();
-        let now = now.map_err(|e| Error::io("look at", &self.path, &e))?;
+        let now = now.map_err(|e| Error::io("look at", &self.path, e))?;
         let then = &self.as_opened;
         if now.len() == then.len() && now.modified().ok() == then.modified().ok() {
             return Ok(());
@@ -84,24 +128,90 @@ impl Shard {
         &self.path
     }
 
-    /// Names of the tensors in it, in file order.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        self.header.offset_keys().into_iter()
+    /// Names of the tensors in it, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
-    /// Dtype, shape and place of a tensor.
+    /// Dtype, shape and length of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.info(name)
+        self.tensors.get(name)
     }
 
-    /// A tensor's bytes, little-endian.
-    pub fn data(&self, name: &str) -> Option<&[u8]> {
-        let (start, end) = self.info(name)?.data_offsets;
-        self.map.get(self.data_start + start..self.data_start + end)
+    /// A whole tensor's bytes, little-endian.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be read.
+    pub fn data(&self, name: &str) -> Result<Vec<u8>> {
+        self.read(name, 0..self.known(name)?.bytes as usize)
+    }
+
+    pub(super) fn known(&self, name: &str) -> Result<&TensorInfo> {
+        self.info(name).ok_or_else(|| {
+            Error::input(
+                format!("no tensor {name:?}"),
+                self.path.display().to_string(),
+                "",
+            )
+        })
+    }
+
+    /// Some of a tensor's elements, each a `T`. Memory is little-endian on every machine that a lane
+    /// runs on, as the file is.
+    pub(crate) fn read<T: Pod>(&self, name: &str, elements: Range<usize>) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); elements.len()];
+        let offset = elements.start * size_of::<T>();
+        self.read_into(name, offset, bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
+    /// Fills `out` with a tensor's bytes from byte `offset` on.
+    ///
+    /// # Panics
+    /// When they reach outside the tensor.
+    pub(crate) fn read_into(&self, name: &str, offset: usize, out: &mut [u8]) -> Result<()> {
+        let info = self.known(name)?;
+        assert!(
+            (offset + out.len()) as u64 <= info.bytes,
+            "the bytes lie in the tensor"
+        );
+        let at = self.data_start + info.start + offset as u64;
+        read_exact_at(&self.file, out, at).map_err(|e| failed(&self.path, e))
     }
 
     /// The file's free-form metadata.
-    pub fn metadata(&self) -> HashMap<String, String> {
-        self.header.metadata().clone().unwrap_or_default()
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
     }
+}
+
+/// What a failed read means: the length was checked when the file was opened.
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    if e.kind() != std::io::ErrorKind::UnexpectedEof {
+        return Error::io("read", path, e);
+    }
+    Error::input(
+        "the file became shorter while it was read",
+        path.display().to_string(),
+        "leave a model alone while it is read, and run again",
+    )
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !out.is_empty() {
+        let n = file.seek_read(out, offset)?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        out = &mut out[n..];
+        offset += n as u64;
+    }
+    Ok(())
 }

@@ -1,9 +1,9 @@
 //! Writing a safetensors file piece by piece: the header first, then each tensor's bytes where they
 //! belong, so that no tensor need be in memory whole.
 
+use super::Dtype;
 use super::write::regular;
 use crate::error::{Error, Result};
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ impl Sum {
     /// # Errors
     /// When it cannot be read.
     pub fn of(path: &Path) -> Result<Self> {
-        let read = |e: std::io::Error| Error::io("read", path, &e);
+        let read = |e: std::io::Error| Error::io("read", path, e);
         let mut file = File::open(path).map_err(read)?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let mut buffer = vec![0; 1 << 20];
@@ -99,7 +99,7 @@ impl StreamWriter {
             let bits = t
                 .shape
                 .iter()
-                .try_fold(t.dtype.bitsize(), |n, d| n.checked_mul(*d))
+                .try_fold(t.dtype.bits(), |n, d| n.checked_mul(*d))
                 .ok_or_else(|| bad(format!("shape {:?} of {} overflows", t.shape, t.name)))?;
             spans.push((end, end + bits.div_ceil(8)));
             end += bits.div_ceil(8);
@@ -107,7 +107,7 @@ impl StreamWriter {
         let tensors: Vec<_> = tensors.into_iter().zip(spans).collect();
         let header = header(&tensors, metadata).map_err(bad)?;
         let temporary = temporary(path);
-        let io = |e: std::io::Error| Error::io("write", path, &e);
+        let io = |e: std::io::Error| Error::io("write", path, e);
         remove_if_there(&temporary)?;
         // Never an existing file, nor through a link: what is opened here is new.
         let file = File::create_new(&temporary).map_err(io)?;
@@ -145,7 +145,7 @@ impl StreamWriter {
         let header =
             header(&self.tensors, Some(metadata)).expect("the tensors were written before");
         assert_eq!(8 + header.len() as u64, self.data_start, "the same length");
-        write_all_at(&self.file, &header, 8).map_err(|e| Error::io("write", &self.path, &e))
+        write_all_at(&self.file, &header, 8).map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// Writes a piece of a tensor, `offset` bytes from its start.
@@ -162,7 +162,7 @@ impl StreamWriter {
             "the piece lies in the tensor"
         );
         write_all_at(&self.file, bytes, start + offset)
-            .map_err(|e| Error::io("write", &self.path, &e))
+            .map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// Makes sure that all is on the disk, and sums it up. The file has its temporary name still.
@@ -172,7 +172,7 @@ impl StreamWriter {
     pub fn sync(&self) -> Result<Sum> {
         self.file
             .sync_all()
-            .map_err(|e| Error::io("write", &self.path, &e))?;
+            .map_err(|e| Error::io("write", &self.path, e))?;
         Sum::of(&self.temporary)
     }
 
@@ -182,7 +182,7 @@ impl StreamWriter {
     /// When the directory cannot be written.
     pub fn commit(mut self) -> Result<()> {
         std::fs::rename(&self.temporary, &self.path)
-            .map_err(|e| Error::io("write", &self.path, &e))?;
+            .map_err(|e| Error::io("write", &self.path, e))?;
         self.committed = true;
         sync_directory(&self.path);
         Ok(())
@@ -198,7 +198,7 @@ fn header(
         .iter()
         .map(|(t, span)| {
             let info = TensorInfo {
-                dtype: t.dtype,
+                dtype: t.dtype.0,
                 shape: t.shape.clone(),
                 data_offsets: *span,
             };
@@ -229,7 +229,7 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
 /// Removes a file, or the link of that name.
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
     }
 }
@@ -266,7 +266,9 @@ fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::Dtype as Own;
     use super::*;
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
 
     #[test]
@@ -285,7 +287,7 @@ mod tests {
             .iter()
             .map(|(name, v)| Planned {
                 name: (*name).to_owned(),
-                dtype: v.dtype(),
+                dtype: Own(v.dtype()),
                 shape: v.shape().to_vec(),
             })
             .collect();

@@ -1,12 +1,10 @@
 //! The TQ4 tensors of a checkpoint.
 
-use super::{Checkpoint, Config, nearest};
+use super::{Checkpoint, Config, Dtype, TensorInfo, nearest};
 use crate::error::{Error, Result};
 use crate::tensor::{Parts, TqTensor};
+use bytemuck::Pod;
 use globset::{GlobBuilder, GlobSetBuilder};
-use half::f16;
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,37 +60,38 @@ impl TqModel {
     /// # Errors
     /// When a pattern is malformed or matches nothing; the nearest names are said.
     pub fn select(&self, patterns: &[String]) -> Result<Vec<String>> {
-        let mut chosen = GlobSetBuilder::new();
+        let (mut exact, mut chosen) = (Vec::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let wanted = pattern.strip_suffix(".weight").unwrap_or(pattern);
             if self.bases().any(|b| b == wanted) {
-                chosen.add(literal(wanted)?);
+                exact.push(wanted);
                 continue;
             }
-            let glob = GlobBuilder::new(wanted).build().map_err(|e| {
-                Error::input(format!("malformed pattern: {e}"), "--tensor-base", "")
-            })?;
+            let glob = GlobBuilder::new(wanted)
+                .build()
+                .map_err(|e| Error::input(format!("malformed pattern: {e}"), pattern, ""))?;
             let matcher = glob.compile_matcher();
             if !self.bases().any(|b| matcher.is_match(b)) {
                 return Err(Error::input(
                     format!("no TQ4 tensor {wanted:?}{}", nearest(wanted, self.bases())),
                     self.checkpoint.dir().display().to_string(),
-                    "give --tensor-base the name before .weight, or a glob",
+                    "give the name before .weight, or a glob",
                 ));
             }
             chosen.add(glob);
         }
-        let chosen = chosen
-            .build()
-            .map_err(|e| Error::input(format!("malformed pattern: {e}"), "--tensor-base", ""))?;
+        let chosen = chosen.build().map_err(|e| {
+            Error::input(format!("malformed pattern: {e}"), patterns.join(", "), "")
+        })?;
         Ok(self
             .bases()
-            .filter(|b| chosen.is_match(b))
+            .filter(|b| exact.contains(b) || chosen.is_match(b))
             .map(str::to_owned)
             .collect())
     }
 
-    fn part(&self, base: &str, suffix: &str, dtype: Dtype) -> Result<(&TensorInfo, &[u8], String)> {
+    /// What the header says of a part, and its place in words.
+    fn part(&self, base: &str, suffix: &str, dtype: Dtype) -> Result<(&TensorInfo, String)> {
         let name = format!("{base}.{suffix}");
         let dir = self.checkpoint.dir().display();
         let Some(shard) = self.checkpoint.shard_of(&name) else {
@@ -127,14 +126,7 @@ impl TqModel {
                 "this is another project's format, which only looks like TQ4",
             ));
         }
-        let data = shard.data(&name).ok_or_else(|| {
-            Error::input(
-                "the tensor lies outside its file",
-                &place,
-                "copy the file again",
-            )
-        })?;
-        Ok((info, data, place))
+        Ok((info, place))
     }
 
     /// The shape of a TQ4 tensor, from the headers alone.
@@ -143,9 +135,9 @@ impl TqModel {
     /// When a part is missing, has another dtype, or the shapes contradict each other.
     pub fn info(&self, base: &str) -> Result<TqInfo> {
         let layout = self.config.layout;
-        let (packed, _, packed_at) = self.part(base, "tq_packed", Dtype::U8)?;
-        let (scales, _, scales_at) = self.part(base, "tq_scales", Dtype::F16)?;
-        let (signs, _, signs_at) = self.part(base, "tq_signs", Dtype::I8)?;
+        let (packed, packed_at) = self.part(base, "tq_packed", Dtype::U8)?;
+        let (scales, scales_at) = self.part(base, "tq_scales", Dtype::F16)?;
+        let (signs, signs_at) = self.part(base, "tq_signs", Dtype::I8)?;
         let wrong = |found: &[usize], expected: String, place: String| {
             Err(Error::input(
                 format!("shape {found:?} found, expected {expected}"),
@@ -185,11 +177,17 @@ impl TqModel {
         })
     }
 
-    /// Rows of a TQ4 tensor; the packed codes borrow from the mapped file.
+    fn read<T: Pod>(&self, base: &str, suffix: &str, elements: Range<usize>) -> Result<Vec<T>> {
+        let name = format!("{base}.{suffix}");
+        let shard = self.checkpoint.shard_of(&name);
+        shard.expect("the part is there").read(&name, elements)
+    }
+
+    /// Reads rows of a TQ4 tensor, and no more than these.
     ///
     /// # Errors
     /// As [`TqModel::info`] and [`TqTensor::new`], or when the rows lie outside the tensor.
-    pub fn rows(&self, base: &str, rows: Range<usize>) -> Result<TqTensor<'_>> {
+    pub fn rows(&self, base: &str, rows: Range<usize>) -> Result<TqTensor> {
         let [n, cols] = self.info(base)?.shape;
         if rows.start >= rows.end || rows.end > n {
             return Err(Error::input(
@@ -198,25 +196,15 @@ impl TqModel {
                     rows.start, rows.end
                 ),
                 base,
-                "choose --row-start and --row-count inside the tensor",
+                "choose rows inside the tensor",
             ));
         }
         let layout = self.config.layout;
-        let (packed, scales, signs) = (
-            self.part(base, "tq_packed", Dtype::U8)?.1,
-            self.part(base, "tq_scales", Dtype::F16)?.1,
-            self.part(base, "tq_signs", Dtype::I8)?.1,
-        );
-        let row_bytes = layout.packed_len(cols);
-        let row_scales = 2 * (cols / layout.group_size());
-        let scales: Vec<f16> = scales[rows.start * row_scales..rows.end * row_scales]
-            .chunks_exact(2)
-            .map(|b| f16::from_le_bytes([b[0], b[1]]))
-            .collect();
+        let of_rows = |per_row| rows.start * per_row..rows.end * per_row;
         let parts = Parts {
-            packed: (&packed[rows.start * row_bytes..rows.end * row_bytes]).into(),
-            scales: scales.into(),
-            signs: bytemuck::cast_slice::<u8, i8>(signs).into(),
+            packed: self.read(base, "tq_packed", of_rows(layout.packed_len(cols)))?,
+            scales: self.read(base, "tq_scales", of_rows(cols / layout.group_size()))?,
+            signs: self.read(base, "tq_signs", 0..cols)?,
         };
         TqTensor::new(
             base,
@@ -226,10 +214,4 @@ impl TqModel {
             Arc::clone(&self.config.codebook),
         )
     }
-}
-
-fn literal(name: &str) -> Result<globset::Glob> {
-    GlobBuilder::new(&globset::escape(name))
-        .build()
-        .map_err(|e| Error::input(format!("malformed name: {e}"), "--tensor-base", ""))
 }

@@ -29,9 +29,7 @@ pub struct PlainTensor {
 /// When a directory, a device or a FIFO is there.
 pub(crate) fn regular(path: &Path) -> Result<PathBuf> {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => path
-            .canonicalize()
-            .map_err(|e| Error::io("write", path, &e)),
+        Ok(meta) if meta.is_file() => path.canonicalize().map_err(|e| Error::io("write", path, e)),
         Ok(meta) => Err(Error::input(
             if meta.is_dir() {
                 "a directory is there"
@@ -64,11 +62,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
             "make it first",
         ));
     }
-    let mut file =
-        tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("write", path, &e))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("write", path, e))?;
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
-        .map_err(|e| Error::io("write", path, &e))?;
+        .map_err(|e| Error::io("write", path, e))?;
     // Temporary files are private; what a user asked for is readable like any other file.
     #[cfg(unix)]
     {
@@ -76,10 +73,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         let readable = std::fs::Permissions::from_mode(0o644);
         file.as_file()
             .set_permissions(readable)
-            .map_err(|e| Error::io("write", path, &e))?;
+            .map_err(|e| Error::io("write", path, e))?;
     }
     file.persist(path)
-        .map_err(|e| Error::io("write", path, &e.error))?;
+        .map_err(|e| Error::io("write", path, e.error))?;
     Ok(())
 }
 
@@ -104,7 +101,7 @@ fn view<'a>(dtype: Dtype, shape: &[usize], data: &'a [u8]) -> TensorView<'a> {
 /// # Errors
 /// When `dir` cannot be made or written.
 pub fn write_plain_model(dir: &Path, tensors: &[PlainTensor]) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
     let views: Vec<_> = tensors
         .iter()
         .map(|t| {
@@ -119,8 +116,8 @@ pub fn write_plain_model(dir: &Path, tensors: &[PlainTensor]) -> Result<()> {
 ///
 /// # Errors
 /// When `dir` cannot be made or written.
-pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor<'_>]) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
     let mut views = Vec::new();
     for t in tensors {
         let [n, k] = [t.rows(), t.cols()];

@@ -1,18 +1,20 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
+use super::lanes::LaneArgs;
 use super::progress::Progress;
-use super::validate::LaneArgs;
-use super::{Format, Outcome, print, tell};
+use super::{Format, Outcome, check_outputs, print, tell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tq4::Error;
 use tq4::bench::measure::{Job, Options, measure};
-use tq4::bench::{self, Host, Record, SCHEMA, baseline, plan};
-use tq4::checkpoint::{TqModel, keep_apart, write_atomically};
+use tq4::bench::{baseline, plan};
+use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::error::Result;
-use tq4::lane::{self, Lane};
-use tq4::report::html::bench_page;
-use tq4::report::{Status, Style, Tool};
+use tq4::lane::{self, Slot, cpu::Cpu};
+use tq4::record::bench::{Bench, Host, SCHEMA};
+use tq4::record::{LaneKind, OutputType, Status, Tool, to_json};
+use tq4::report::{Style, bench_csv, bench_page, bench_text};
+use tq4::run::Event;
 use tq4::tensor::{Layout, TqTensor};
 
 /// Rounds that the shapes of the default run are cut for: fewer give no interval.
@@ -92,6 +94,13 @@ struct Target {
     layout: Layout,
 }
 
+impl Target {
+    /// Bytes of all rows as BF16.
+    fn bytes(&self) -> u64 {
+        2 * (self.shape[0] * self.shape[1]) as u64
+    }
+}
+
 pub fn run(args: &Args) -> Result<Outcome> {
     let limit = seconds(args.time_limit)?;
     if !(0.0..=100.0).contains(&args.tolerance) {
@@ -106,27 +115,31 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .flatten()
         .map(PathBuf::as_path)
         .collect();
-    for output in [&args.json, &args.csv, &args.markdown, &args.html]
-        .into_iter()
-        .flatten()
-    {
-        keep_apart(output, &inputs)?;
-    }
-    let choice = args.lanes.choice()?;
-    let old = args.baseline.as_deref().map(Record::read).transpose()?;
+    let outputs = [
+        ("--json", &args.json),
+        ("--csv", &args.csv),
+        ("--markdown", &args.markdown),
+        ("--html", &args.html),
+    ];
+    check_outputs(&outputs, &inputs)?;
+    let config = args.lanes.config()?;
+    let old = args.baseline.as_deref().map(Bench::read).transpose()?;
     let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
     let targets = targets(args, model.as_ref())?;
-    let mut lanes = lane::open(&choice, Vec::new())?;
+    let mut slots = lane::open(&config)?;
+    // Timed as a lane, the reference rounds as every other does.
+    slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,
     };
-    let mut progress = Progress::new(targets.len());
+    let bar = Progress::new();
+    bar.on(Event::Total(targets.iter().map(Target::bytes).sum()));
     let mut shapes = Vec::new();
     for target in &targets {
-        progress.message(&target.name);
+        bar.on(Event::Tensor(&target.name));
         let default = model.is_none() && args.shape.is_empty();
-        let (rows, cut) = fit(target, &mut lanes, &options, default)?;
+        let (rows, cut) = fit(target, &mut slots, &options, default)?;
         let tensor = tensor(target, model.as_ref(), rows)?;
         let job = Job {
             name: &target.name,
@@ -134,31 +147,31 @@ pub fn run(args: &Args) -> Result<Outcome> {
             rows_asked: target.shape[0],
             cut,
         };
-        shapes.push(measure(job, &mut lanes, &options, |what| {
-            progress.message(&format!("{}: {what}", target.name));
+        shapes.push(measure(job, &mut slots, &options, |what| {
+            bar.on(Event::Tensor(&format!("{}: {what}", target.name)));
         })?);
-        progress.step();
+        bar.on(Event::Bytes(target.bytes()));
     }
-    progress.finish();
-    let mut record = Record {
+    drop(bar);
+    let mut record = Bench {
         schema: SCHEMA.into(),
         tool: Tool::this(),
         host: host(),
         unix_time: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_secs()),
-        lanes: lanes.iter().map(Lane::report).collect(),
+        lanes: slots.iter().map(Slot::record).collect(),
         shapes,
         comparison: None,
     };
     record.comparison = old.map(|old| baseline::compare(&old, &record, args.tolerance / 100.0));
     write(args, &record)?;
     print(&match args.format {
-        Format::Json => record.to_json(),
-        Format::Table => bench::text(&record, Style::Terminal),
-        Format::Markdown => bench::text(&record, Style::Markdown),
+        Format::Json => to_json(&record),
+        Format::Table => bench_text(&record, Style::Terminal),
+        Format::Markdown => bench_text(&record, Style::Markdown),
     })?;
-    Ok(outcome(args, &record))
+    Ok(outcome(&config.require, &record))
 }
 
 fn seconds(given: f64) -> Result<Duration> {
@@ -210,14 +223,14 @@ fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
 /// Rows that fit, and why there are fewer than asked for.
 fn fit(
     target: &Target,
-    lanes: &mut [Lane],
+    slots: &mut [Slot],
     options: &Options,
     in_time: bool,
 ) -> Result<(usize, Vec<String>)> {
     let [asked, cols] = target.shape;
     let mut cut = Vec::new();
     let available = available_memory() / 2;
-    let mut rows = plan::rows_in_memory(target.layout, cols, lanes, available, options.copy_bytes);
+    let mut rows = plan::rows_in_memory(target.layout, cols, slots, available, options.copy_bytes);
     if rows < asked {
         rows = plan::round_rows(rows);
         cut.push(format!(
@@ -227,7 +240,7 @@ fn fit(
         rows = asked;
     }
     if in_time {
-        let per_row = plan::round_seconds(target.layout, cols, lanes)?;
+        let per_row = plan::round_seconds(target.layout, cols, slots)?;
         let most = plan::rows_in_time(per_row, options.time_limit, DEFAULT_ROUNDS);
         if most < rows {
             rows = plan::round_rows(most);
@@ -240,7 +253,7 @@ fn fit(
     Ok((rows, cut))
 }
 
-fn tensor<'a>(target: &Target, model: Option<&'a TqModel>, rows: usize) -> Result<TqTensor<'a>> {
+fn tensor(target: &Target, model: Option<&TqModel>, rows: usize) -> Result<TqTensor> {
     match model {
         Some(model) => model.rows(&target.name, 0..rows),
         None => plan::synthetic(target.layout, [rows, target.shape[1]]),
@@ -273,15 +286,15 @@ fn host() -> Host {
     }
 }
 
-fn write(args: &Args, record: &Record) -> Result<()> {
+fn write(args: &Args, record: &Bench) -> Result<()> {
     if let Some(path) = &args.json {
-        write_atomically(path, record.to_json().as_bytes())?;
+        write_atomically(path, to_json(record).as_bytes())?;
     }
     if let Some(path) = &args.csv {
-        write_atomically(path, &bench::csv(record)?)?;
+        write_atomically(path, &bench_csv(record)?)?;
     }
     if let Some(path) = &args.markdown {
-        write_atomically(path, bench::text(record, Style::Markdown).as_bytes())?;
+        write_atomically(path, bench_text(record, Style::Markdown).as_bytes())?;
     }
     if let Some(path) = &args.html {
         write_atomically(path, bench_page(record).as_bytes())?;
@@ -289,7 +302,7 @@ fn write(args: &Args, record: &Record) -> Result<()> {
     Ok(())
 }
 
-fn outcome(args: &Args, record: &Record) -> Outcome {
+fn outcome(required: &[LaneKind], record: &Bench) -> Outcome {
     let [wrong, broke] = record.failures();
     if broke || record.lanes.iter().any(|l| l.status == Status::Failed) {
         return Outcome::LaneBroke;
@@ -297,13 +310,11 @@ fn outcome(args: &Args, record: &Record) -> Outcome {
     if wrong {
         return Outcome::GatesFailed;
     }
-    let timed = |required: &String| {
-        record
-            .lanes
-            .iter()
-            .any(|l| l.status == Status::Ran && l.name.split(':').next() == Some(required.as_str()))
+    let timed = |kind: &LaneKind| {
+        let mut lanes = record.lanes.iter();
+        lanes.any(|l| l.status == Status::Ran && l.name.kind() == Some(*kind))
     };
-    let missing: Vec<&String> = args.lanes.require.iter().filter(|r| !timed(r)).collect();
+    let missing: Vec<&LaneKind> = required.iter().filter(|kind| !timed(kind)).collect();
     for lane in &missing {
         tell(&format!("error: lane {lane} is required and did not run"));
     }

@@ -1,29 +1,26 @@
-//! `tq4 compare`: recordings of the same input from machines that never meet.
+//! `tq4 compare`: reports or recordings of the same input from machines that never meet.
 
-use super::device::DeviceArgs;
-use super::pair_text::{PairReport, note_lines, pair_text};
-use super::pictures::Pictures;
-use super::run::dir_name;
-use super::transfer::Transfer;
-use super::{Format, Outcome, print};
+use super::lanes::DeviceArgs;
+use super::output::OutputArgs;
+use super::progress::Progress;
+use super::{Format, Outcome, check_outputs, print, tell};
 use std::path::{Path, PathBuf};
 use tq4::Error;
-use tq4::backend::Backend;
-use tq4::backend::cpu::Cpu;
-use tq4::checkpoint::{TqModel, keep_apart, write_atomically};
-use tq4::convert::Event;
-use tq4::error::Result;
-use tq4::lane::Lane;
-use tq4::recording::{Entry, Identity, Kind, RecordingFile, Side, check_model, compare_pair};
-use tq4::report::html::{compare_page, recordings_page};
-use tq4::report::{LaneReport, Report, Status, Style, Tool, lanes_table, markdown, tensor_table};
-use tq4::validate::{Input, validate};
+use tq4::checkpoint::{TqModel, write_atomically};
+use tq4::error::{Result, printable};
+use tq4::journal::read_report;
+use tq4::lane::recording::{Identity, RecordingFile};
+use tq4::lane::{Slot, cpu::Cpu, recorded::Recorded};
+use tq4::record::{LaneName, OutputType, ReportPair, Run, to_json};
+use tq4::report::{Style, table};
+use tq4::run::{self, Job, Options, Records, Target};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Two recordings, or one with --lane; NAME= gives it another name than that of its lane
+    /// Two reports, two recordings, or one recording with --lane; NAME= gives a recording another name
+    /// than that of its lane
     #[arg(value_name = "[NAME=]FILE", required = true, num_args = 1..=2)]
-    recordings: Vec<String>,
+    files: Vec<String>,
     /// Lane to run here and compare with the recording: reference, cuda or wgpu
     #[arg(long, value_name = "LANE", requires = "tq_model")]
     lane: Option<String>,
@@ -32,86 +29,81 @@ pub struct Args {
     /// Directory of the TQ4 model that was recorded: adds the reference, and a diagnosis on a failure
     #[arg(long, value_name = "DIR")]
     tq_model: Option<PathBuf>,
-    /// Form of what is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// Write the JSON report here
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Write a page here: the machines side by side, with pictures where a reference takes part
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A recording with the name that it has here.
 struct Named {
-    name: String,
+    name: LaneName,
     file: RecordingFile,
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let files = open(args)?;
-    for path in args.report.iter().chain(&args.html) {
-        let mut inputs: Vec<&Path> = files.iter().map(|f| f.file.path()).collect();
-        inputs.extend(args.tq_model.as_deref());
-        keep_apart(path, &inputs)?;
+    let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
+    let mut inputs: Vec<&Path> = given.iter().map(|(_, path)| *path).collect();
+    inputs.extend(args.tq_model.as_deref());
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
+    check_outputs(&outputs, &inputs)?;
+    if let [a, b] = &args.files[..] {
+        let reports = [a, b].map(|p| match Path::new(p).is_file() {
+            true => read_report(p.as_ref()),
+            false => Ok(None),
+        });
+        let [ra, rb] = reports;
+        match (ra?, rb?) {
+            (Some(ra), Some(rb)) => return reports_side_by_side(args, &ra, &rb),
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Error::input(
+                    "a report and something else found, expected two reports or two recordings",
+                    format!("{a} and {b}"),
+                    "",
+                ));
+            }
+        }
     }
-    let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
-    let first = files[0].file.identity();
+    let files = open(args, &given)?;
     if let [a, b] = &files[..]
         && let Some(what) = a.file.identity().difference(b.file.identity())
     {
-        let place = format!(
-            "{} and {}",
-            a.file.path().display(),
-            b.file.path().display()
-        );
-        return Err(not_the_same(&what, place));
+        let (a, b) = (a.file.path().display(), b.file.path().display());
+        return Err(not_the_same(&what, format!("{a} and {b}")));
     }
-    let mut notes = notes(&files);
-    if let (Some(model), Some(dir)) = (&model, &args.tq_model) {
-        let here = check_model(model, &dir_name(dir), first)?;
-        for f in &files {
-            if let Some(what) = f.file.identity().difference(&here) {
-                let place = format!("{} and {}", f.file.path().display(), dir.display());
-                return Err(not_the_same(&what, place));
-            }
-            notes.extend(other_model(&f.name, f.file.identity(), &here));
+    notes(&files);
+    match &args.tq_model {
+        Some(dir) => with_model(args, &TqModel::open(dir)?, files),
+        None => recordings_alone(args, files),
+    }
+}
+
+/// The parts of `[NAME=]FILE`; a file that is there is meant as it is written.
+fn name_and_path(given: &str) -> (Option<&str>, &Path) {
+    match given.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
+            (Some(name), path.as_ref())
         }
-    }
-    let live = match &args.lane {
-        None => None,
-        Some(name) => match args.device.backend(name)? {
-            Some(backend) => Some(backend),
-            None => return Ok(Outcome::RequiredLaneMissing),
-        },
-    };
-    let full = files.iter().all(|f| f.file.kind() == Kind::Full);
-    match &model {
-        Some(model) if full => with_reference(args, model, &files, live, &notes),
-        _ => pairs(args, model.as_ref(), &files, live, notes),
+        _ => (None, given.as_ref()),
     }
 }
 
 /// Opens the recordings and gives each its name.
-fn open(args: &Args) -> Result<Vec<Named>> {
+fn open(args: &Args, given: &[(Option<&str>, &Path)]) -> Result<Vec<Named>> {
     let mut files: Vec<Named> = Vec::new();
-    for given in &args.recordings {
-        let (name, path) = match given.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
-                (Some(name.to_owned()), path)
-            }
-            _ => (None, given.as_str()),
+    for (name, path) in given {
+        let file = RecordingFile::open(path)?;
+        let lane = file.info().name.to_string();
+        let mut name = match name {
+            Some(name) => (*name).to_owned(),
+            None if lane.is_empty() => "recorded".into(),
+            None => lane,
         };
-        let file = RecordingFile::open(path.as_ref())?;
-        let lane = file.device().lane.clone();
-        let mut name = name.unwrap_or(if lane.is_empty() {
-            "recorded".into()
-        } else {
-            lane
-        });
         let taken = |n: &str| {
-            n == "reference" || args.lane.as_deref() == Some(n) || files.iter().any(|f| f.name == n)
+            let named = |f: &Named| f.name.to_string() == n;
+            n == "reference" || args.lane.as_deref() == Some(n) || files.iter().any(named)
         };
         if taken(&name) {
             name += "-recorded";
@@ -119,12 +111,15 @@ fn open(args: &Args) -> Result<Vec<Named>> {
         if taken(&name) {
             name += "-2";
         }
-        files.push(Named { name, file });
+        files.push(Named {
+            name: name.into(),
+            file,
+        });
     }
     match (files.len(), &args.lane) {
         (1, None) => Err(Error::input(
             "one recording found, expected two, or --lane",
-            &args.recordings[0],
+            &args.files[0],
             "name another recording, or a lane to run here with --tq-model",
         )),
         (2, Some(_)) => Err(Error::input(
@@ -140,236 +135,158 @@ fn not_the_same(what: &str, place: String) -> Error {
     Error::input(
         format!("not of the same input: {what}"),
         place,
-        "record the same rows of the same model on both machines",
+        "give the same rows of the same model on both machines",
     )
 }
 
-/// What the files do not say, or say differently without harm.
-fn notes(files: &[Named]) -> Vec<String> {
-    let mut notes: Vec<String> = files
-        .iter()
-        .filter(|f| {
-            f.file
-                .identity()
-                .tensors
-                .iter()
-                .any(|t| t.tensor_checksum.is_none())
-        })
-        .map(|f| {
-            format!(
-                "{} holds no checksum of its input: only names and shapes are held against it",
-                f.name
-            )
-        })
-        .collect();
+/// Tells what the files do not say, or say differently without harm.
+fn notes(files: &[Named]) {
+    for f in files {
+        let mut tensors = f.file.identity().tensors.iter();
+        if tensors.any(|t| t.tensor_checksum.is_none()) {
+            tell(&format!(
+                "note: {} holds no checksum of its input: only names and shapes are held against it",
+                printable(&f.name.to_string())
+            ));
+        }
+    }
     if let [a, b] = files {
-        notes.extend(other_model(&a.name, a.file.identity(), b.file.identity()));
-    }
-    notes
-}
-
-fn other_model(name: &str, a: &Identity, b: &Identity) -> Option<String> {
-    match (&a.model_checksum, &b.model_checksum) {
-        (Some(x), Some(y)) if x != y => Some(format!(
-            "{name} is of the model {} ({x}), which is not {} ({y}), but these tensors are the same in both",
-            a.model, b.model
-        )),
-        _ => None,
+        let note = other_model(&a.name, a.file.identity(), b.file.identity());
+        note.iter().for_each(|note| tell(note));
     }
 }
 
-fn recorded(f: &Named) -> LaneReport {
-    let d = f.file.device();
-    let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-    LaneReport {
-        name: f.name.clone(),
-        status: Status::Recorded,
-        reason: None,
-        help: None,
-        device: some(&d.device),
-        driver: some(&d.driver),
-        api: some(&d.api),
-        software: Some(d.software),
-        kernel_variant: some(&d.kernel_variant),
-        kernel_checksum: some(&d.kernel_checksum),
-        seconds: None,
-        kernel_seconds: None,
-    }
+/// The note that two models differ in other tensors than those that are compared.
+fn other_model(name: &LaneName, a: &Identity, b: &Identity) -> Option<String> {
+    let (x, y) = (a.model_checksum.as_ref()?, b.model_checksum.as_ref()?);
+    (x != y).then(|| {
+        format!(
+            "note: {} is of the model {} ({x}), which is not {} ({y}), but these tensors are the same in both",
+            printable(&name.to_string()),
+            printable(&a.model),
+            printable(&b.model)
+        )
+    })
 }
 
 /// Every recording, and the live lane, against the reference and each other, as in `tq4 validate`.
-fn with_reference(
-    args: &Args,
-    model: &TqModel,
-    files: &[Named],
-    live: Option<Box<dyn Backend>>,
-    notes: &[String],
-) -> Result<Outcome> {
-    let mut lanes = vec![Lane::reference()];
-    let live = live.filter(|lane| lane.device().lane != "reference");
-    lanes.extend(live.map(Lane::new));
-    let fixed = lanes.len();
-    let tq_model = dir_name(model.checkpoint().dir());
-    let mut reports = Vec::new();
-    let asked = Pictures {
-        page: args.html.as_deref(),
-        verbose: false,
+fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome> {
+    let entries = files[0].file.identity().tensors.clone();
+    let bases: Vec<String> = entries.iter().map(|e| e.tensor_base.clone()).collect();
+    let mut options = Options {
+        pictures: args.output.html.is_some(),
+        ..Options::default()
     };
-    let mut pictures = asked.gather();
-    let bar = Transfer::new();
-    let tensors = &files[0].file.identity().tensors;
-    bar.on(Event::Total(bytes(tensors)));
-    for entry in tensors {
-        let base = &entry.tensor_base;
-        bar.on(Event::Tensor(base));
-        let tensor = model.rows(base, entry.row_start..entry.row_start + entry.shape[0])?;
-        lanes.truncate(fixed);
-        for f in files {
-            lanes.push(Lane::recorded(f.file.recording(&f.name, base)?));
-        }
-        let input = Input {
-            tq_model: &tq_model,
-            tensor: &tensor,
-            row_start: entry.row_start,
-            source: None,
+    let mut slots = vec![Slot::Live(Box::new(Cpu::new(OutputType::F32)))];
+    if let Some(name) = &args.lane {
+        let Some((slot, config)) = args.device.open_one(name)? else {
+            return Ok(Outcome::RequiredLaneMissing);
         };
-        let outcome = validate(&input, &mut lanes, |_| ())?;
-        pictures.add(&outcome, &input, &lanes);
-        reports.push(outcome.report);
-        bar.on(Event::Bytes(bytes(std::slice::from_ref(entry))));
-    }
-    drop(bar);
-    let report = Report::new(reports);
-    if let Some(path) = &args.report {
-        write_atomically(path, report.to_json().as_bytes())?;
-    }
-    let here = &report.tensors()[0].lanes;
-    pictures.write_page(&report, here, recordings_page)?;
-    let decisions = || report.tensors().iter().flat_map(|t| &t.decisions);
-    let ran = report.tensors().iter().flat_map(|t| &t.lanes);
-    let broke = ran.clone().any(|l| l.status == Status::Failed);
-    let failed = decisions().any(|d| d.passed == Some(false));
-    match args.format {
-        Format::Json => print(&report.to_json())?,
-        Format::Markdown => print(&(markdown(&report, here) + "\n" + &note_lines(notes)))?,
-        Format::Table => {
-            let mut text: String = report
-                .tensors()
-                .iter()
-                .map(|t| tensor_table(t, Style::Terminal) + "\n")
-                .collect();
-            text += &lanes_table(here, Style::Terminal);
-            text += &note_lines(notes);
-            text += &report.decision_line();
-            text.push('\n');
-            print(&text)?;
+        options.lanes = config;
+        if *slot.name() != LaneName::Reference {
+            slots.push(slot);
         }
     }
-    Ok(match (broke, failed) {
-        (true, _) => Outcome::LaneBroke,
-        (false, true) => Outcome::GatesFailed,
-        (false, false) => Outcome::Passed,
-    })
-}
-
-/// Two outputs against each other; with a model, each against the reference as well.
-fn pairs(
-    args: &Args,
-    model: Option<&TqModel>,
-    files: &[Named],
-    mut live: Option<Box<dyn Backend>>,
-    notes: Vec<String>,
-) -> Result<Outcome> {
-    let identity = files[0].file.identity();
-    let mut tensors = Vec::new();
-    let mut reference = Cpu::new();
-    let bar = Transfer::new();
-    bar.on(Event::Total(bytes(&identity.tensors)));
-    for entry in &identity.tensors {
-        bar.on(Event::Tensor(&entry.tensor_base));
-        let cut = files.iter().find_map(|f| f.file.cut(&entry.tensor_base));
-        if let Some(model) = model {
-            for f in files {
-                tensors.push(compare_pair(
-                    entry,
-                    cut,
-                    (&f.name, &mut Side::File(&f.file)),
-                    ("reference", &mut Side::Live(&mut reference, model)),
-                )?);
-            }
-        }
-        let first = (files[0].name.as_str(), &mut Side::File(&files[0].file));
-        match (&mut live, model) {
-            (Some(lane), Some(model)) => {
-                let name = lane.device().lane.clone();
-                // The reference is held against the recording already.
-                if name != "reference" {
-                    tensors.push(compare_pair(
-                        entry,
-                        cut,
-                        (&name, &mut Side::Live(&mut **lane, model)),
-                        ("reference", &mut Side::Live(&mut reference, model)),
-                    )?);
-                    let second = (name.as_str(), &mut Side::Live(&mut **lane, model));
-                    tensors.push(compare_pair(entry, cut, first, second)?);
-                }
-            }
-            _ => {
-                let second = (files[1].name.as_str(), &mut Side::File(&files[1].file));
-                tensors.push(compare_pair(entry, cut, first, second)?);
-            }
-        }
-        bar.on(Event::Bytes(bytes(std::slice::from_ref(entry))));
+    let mut job = Job::new(model, None, &bases, &options)?;
+    for e in &entries {
+        job.narrow(&e.tensor_base, e.rows())?;
     }
-    drop(bar);
-    let mut lanes: Vec<LaneReport> = Vec::new();
-    if model.is_some() {
-        lanes.push(Lane::reference().report());
-    }
-    let live = live.filter(|lane| lane.device().lane != "reference");
-    lanes.extend(live.map(|backend| Lane::new(backend).report()));
-    lanes.extend(files.iter().map(recorded));
-    let report = PairReport {
-        tensors,
-        notes,
-        lanes,
-        tool: Tool::this(),
+    let here = job.header.model.tq.as_ref().expect("a job of a model");
+    let here = Identity {
+        model: here.name.clone(),
+        model_checksum: Some(here.fingerprint.clone()),
+        ..Identity::default()
     };
-    let json = serde_json::to_string_pretty(&report).expect("plain data") + "\n";
-    if let Some(path) = &args.report {
-        write_atomically(path, json.as_bytes())?;
-    }
-    if let Some(path) = &args.html {
-        let page = compare_page(&report.tensors, &report.notes, &report.lanes, &report.tool);
-        write_atomically(path, page.as_bytes())?;
-    }
-    match style(args.format) {
-        None => print(&json)?,
-        Some(style) => print(&pair_text(&report, style))?,
-    }
-    let failed = report
-        .tensors
+    let notes = files
         .iter()
-        .any(|t| t.decision.passed != Some(true));
-    Ok(if failed {
-        Outcome::GatesFailed
-    } else {
-        Outcome::Passed
+        .map(|f| other_model(&f.name, f.file.identity(), &here));
+    let notes: Vec<String> = notes.flatten().collect();
+    let outcome = judge(args, job, slots, files)?;
+    // A recording of other weights has broken the lane.
+    if outcome != Outcome::LaneBroke {
+        notes.iter().for_each(|note| tell(note));
+    }
+    Ok(outcome)
+}
+
+/// Two recordings against each other: the second is what the first is held to.
+fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
+    files.reverse();
+    let targets = files[0].file.identity().tensors.iter().map(|e| Target {
+        base: e.tensor_base.clone(),
+        shape: [e.row_start + e.shape[0], e.shape[1]],
+        rows: e.rows(),
+        bytes: 0,
+    });
+    let job = Job::of_recordings(targets.collect(), &Options::default());
+    judge(args, job, Vec::new(), files)
+}
+
+fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> Result<Outcome> {
+    let names: Vec<LaneName> = files.iter().map(|f| f.name.clone()).collect();
+    let recorded = files.into_iter().map(|f| Recorded::new(f.name, f.file));
+    slots.extend(recorded.map(|lane| Slot::Recorded(Box::new(lane))));
+    let mut records = Records::default();
+    let bar = Progress::new();
+    let ran = run::run(&job, &mut slots, &mut [&mut records], &mut |e| bar.on(e));
+    drop(bar);
+    ran?;
+    let run = Run::new(job.header, records.tensors, records.plain);
+    args.output.finish(&run, false, &names)
+}
+
+/// Two reports: same input, same verdicts, the same bits?
+fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
+    if args.output.html.is_some() {
+        let help = "give it where a report is made";
+        return Err(Error::input("two reports make no page", "--html", help));
+    }
+    let place = args.files.join(" and ");
+    let pair = ReportPair::new(a, b).map_err(|what| not_the_same(&what, place))?;
+    if let Some(path) = &args.output.report {
+        write_atomically(path, to_json(&pair).as_bytes())?;
+    }
+    match args.output.format {
+        Format::Json => print(&to_json(&pair))?,
+        Format::Table => print(&pair_text(&pair, Style::Terminal))?,
+        Format::Markdown => print(&pair_text(&pair, Style::Markdown))?,
+    }
+    if pair.bit_identical()[1] == 0 {
+        tell("error: nothing was compared: no lane has an output in both reports");
+        return Ok(Outcome::RequiredLaneMissing);
+    }
+    Ok(match pair.verdicts_differ() {
+        true => Outcome::GatesFailed,
+        false => Outcome::Passed,
     })
 }
 
-fn style(format: Format) -> Option<Style> {
-    match format {
-        Format::Json => None,
-        Format::Table => Some(Style::Terminal),
-        Format::Markdown => Some(Style::Markdown),
+fn pair_text(pair: &ReportPair, style: Style) -> String {
+    let word = |passed: Option<bool>| match passed {
+        Some(true) => "pass",
+        Some(false) => "FAIL",
+        None => "not run",
+    };
+    let mut t = table(style, &["tensor", "lane", "first", "second", "bits"]);
+    for tensor in &pair.tensors {
+        for l in &tensor.lanes {
+            t.add_row([
+                printable(&tensor.tensor_base),
+                printable(&l.lane.to_string()),
+                word(l.passed[0]).to_owned(),
+                word(l.passed[1]).to_owned(),
+                match l.bit_identical() {
+                    Some(true) => "identical".to_owned(),
+                    Some(false) => "differ".to_owned(),
+                    None => String::new(),
+                },
+            ]);
+        }
     }
-}
-
-/// Bytes of the recorded values as BF16.
-fn bytes(tensors: &[Entry]) -> u64 {
-    tensors
-        .iter()
-        .map(|t| 2 * t.shape[0] as u64 * t.shape[1] as u64)
-        .sum()
+    let [same, all] = pair.bit_identical();
+    format!(
+        "{t}\n\nsame input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
+        pair.tensors.len(),
+        if pair.verdicts_differ() { "NO" } else { "yes" },
+    )
 }

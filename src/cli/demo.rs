@@ -1,9 +1,8 @@
 //! `tq4 demo`: a synthetic model, written and validated.
 
-use super::pictures::Pictures;
-use super::run::Run;
-use super::validate::LaneArgs;
-use super::{Format, Outcome, print};
+use super::lanes::LaneArgs;
+use super::output::{Extras, OutputArgs, execute};
+use super::{Format, Outcome, check_outputs, print};
 use half::bf16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use tq4::checkpoint::{
 use tq4::codebook::Codebook;
 use tq4::encode::quantize;
 use tq4::error::Result;
-use tq4::lane;
+use tq4::run::{Job, Options};
 use tq4::synthetic::{self, Rng};
 use tq4::tensor::Layout;
 
@@ -35,15 +34,8 @@ pub struct Args {
     dir: PathBuf,
     #[command(flatten)]
     lanes: LaneArgs,
-    /// Form of what is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// Write the JSON report here
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Write a page with pictures here
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Refuses to write over a model that is not an earlier demo's.
@@ -64,10 +56,15 @@ fn only_a_demo(dir: &Path) -> Result<()> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let choice = args.lanes.choice()?;
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
+    check_outputs(&outputs, &[])?;
+    let lanes = args.lanes.config()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
     let layout = Layout::new(4, 128)?;
-    let codebook = Arc::new(Codebook::lloyd_max(4, 128));
+    let codebook = Arc::new(Codebook::encoder(4, 128));
     let mut rng = Rng::new(SEED);
     let (mut plain, mut quantised) = (Vec::new(), Vec::new());
     for (base, [rows, cols]) in TENSORS {
@@ -88,7 +85,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     only_a_demo(&tq_dir)?;
     write_plain_model(&source_dir, &plain)?;
     write_tq_model(&tq_dir, &Config { layout, codebook }, &quantised)?;
-    if args.format != Format::Json {
+    if args.output.format != Format::Json {
         print(&format!(
             "wrote a synthetic model to {} and its TQ4 form to {}\n\n",
             source_dir.display(),
@@ -98,22 +95,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let model = TqModel::open(&tq_dir)?;
     let source = Checkpoint::open(&source_dir)?;
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let mut lanes = lane::open(&choice, Vec::new())?;
-    Run {
-        model: &model,
-        source: Some(&source),
-        bases: &bases,
-        row_start: 0,
-        row_count: None,
-        require: &args.lanes.require,
-        format: args.format,
-        report: args.report.as_deref(),
-        top_errors: None,
-        record: None,
-        pictures: Pictures {
-            page: args.html.as_deref(),
-            verbose: false,
-        },
-    }
-    .execute(&mut lanes)
+    let options = Options {
+        lanes,
+        pictures: args.output.html.is_some(),
+        ..Options::default()
+    };
+    let job = Job::new(&model, Some(&source), &bases, &options)?;
+    execute(job, &args.output, Extras::default())
 }

@@ -1,18 +1,19 @@
 //! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
 
-use super::device::DeviceArgs;
-use super::transfer::{Transfer, json, size};
+use super::lanes::DeviceArgs;
+use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print, tell};
 use std::path::PathBuf;
 use tq4::convert::{self, Dequantized};
 use tq4::error::{Result, printable};
+use tq4::record::LaneName;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the TQ4 model
     #[arg(long, value_name = "DIR")]
     tq_model: PathBuf,
-    /// New directory for the plain model; one that a stopped run left is gone on with
+    /// New directory for the plain model; a stopped run is resumed, a finished one is left as it is
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Lane that decodes: reference, cuda or wgpu
@@ -28,11 +29,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     // Before a device is opened: bad input must not wait for a driver.
     tq4::checkpoint::TqModel::open(&args.tq_model)?;
-    let Some(mut lane) = args.device.backend(&args.lane)? else {
+    let Some((slot, _)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
-    let bar = Transfer::new();
-    let outcome = convert::dequantize(&args.tq_model, &args.output, &mut *lane, &mut |e| bar.on(e));
+    let bar = Progress::new();
+    let outcome = convert::dequantize(&args.tq_model, &args.output, slot, &mut |e| bar.on(e));
     drop(bar);
     match outcome? {
         convert::Outcome::Done(done) => {
@@ -44,17 +45,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
         convert::Outcome::GatesFailed {
             tensor_base,
-            row_start,
             decision,
             diagnosis,
         } => {
             let mut line = format!(
-                "error: lane {} fails at {tensor_base}, rows from {row_start}: {} ({})",
-                args.lane, decision.decision, decision.reason
+                "error: lane {} fails at {tensor_base}: {} ({})",
+                args.lane,
+                decision.published(),
+                decision.reason
             );
             if let Some(d) = diagnosis {
                 line += "; ";
-                line += &d.summary();
+                line += &d.summary(d.strip_rows);
             }
             tell(&format!("{}\nnothing was written", printable(&line)));
             Ok(Outcome::GatesFailed)
@@ -72,22 +74,17 @@ fn text(done: &Dequantized) -> String {
     let mut out = format!(
         "{} weights decoded by {} ({}): {} to {}, with {} tensors copied\n",
         done.weights.len(),
-        printable(&done.lane),
+        done.lane,
         printable(&done.device),
         size(done.bytes_in),
         size(done.bytes_out),
         done.copied
     );
-    if done.lane != "reference" {
+    if done.lane != LaneName::Reference {
         out += &format!(
             "{equal} of {elements} elements equal the rounded reference, the rest within one BF16 step\n"
         );
     }
-    if done.resumed_shards > 0 {
-        out += &format!(
-            "{} shards were whole from an earlier run\n",
-            done.resumed_shards
-        );
-    }
+    out += &earlier(done.already_finished, done.resumed_shards);
     out
 }

@@ -1,8 +1,9 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
 use super::{Outcome, print};
-use tq4::backend::{Backend, cuda, wgpu};
 use tq4::error::{Result, printable};
+use tq4::lane::{Lane, cuda, wgpu};
+use tq4::record::LaneName;
 use tq4::report::{Style, table};
 
 #[derive(clap::Args)]
@@ -54,11 +55,11 @@ fn wgpu_adapters() -> String {
                         adapter: wgpu::Select::Index(a.index),
                         ..Default::default()
                     },
-                    "wgpu",
+                    LaneName::WGPU,
                 )
                 .map_or_else(
                     |e| e.problem().what.clone(),
-                    |lane| lane.device().kernel_variant.clone(),
+                    |lane| lane.info().kernel_variant.clone(),
                 ),
             ),
             ("timestamps", yes(a.timestamps).into()),

@@ -1,42 +1,36 @@
 //! `tq4 merge`: the reports of partitions into one.
 
-use super::{Format, Outcome, sweep};
+use super::output::OutputArgs;
+use super::{Outcome, check_outputs};
 use std::path::{Path, PathBuf};
-use tq4::checkpoint::{keep_apart, write_atomically};
+use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
-use tq4::sweep::merge;
+use tq4::journal::merge;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Reports of the partitions of one sweep, in any order
+    /// Reports of the partitions of one run, in any order
     #[arg(required = true, value_name = "FILE.jsonl")]
     reports: Vec<PathBuf>,
-    /// Write the merged report here, as one run would have written it
-    #[arg(long, value_name = "FILE.jsonl")]
-    report: Option<PathBuf>,
-    /// Form of what is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
-    /// Write a page with every tensor here
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
-    for output in [&args.report, &args.html].into_iter().flatten() {
-        keep_apart(output, &inputs)?;
+    let outputs = [
+        ("--report", &args.output.report),
+        ("--html", &args.output.html),
+    ];
+    check_outputs(&outputs, &inputs)?;
+    let run = merge(&args.reports)?;
+    if let Some(path) = args
+        .output
+        .report
+        .as_deref()
+        .filter(|_| args.output.lines())
+    {
+        write_atomically(path, run.to_lines().as_bytes())?;
     }
-    let merged = merge(&args.reports)?;
-    if let Some(path) = &args.report {
-        write_atomically(path, merged.text.as_bytes())?;
-    }
-    sweep::show(
-        &merged.header,
-        &merged.tensors,
-        &merged.plain,
-        &merged.summary,
-        args.format,
-        args.html.as_deref(),
-    )
+    args.output.finish(&run, false, &[])
 }

@@ -5,24 +5,23 @@ mod compare;
 mod completions;
 mod demo;
 mod dequantize;
-mod device;
 mod devices;
+mod lanes;
 mod merge;
-mod pair_text;
-mod pictures;
+mod output;
 mod progress;
 mod quantize;
 mod record;
-mod run;
 mod selftest;
-mod sweep;
-mod transfer;
+mod threads;
 mod validate;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tq4::Error;
+use tq4::checkpoint::{keep_apart, same_place};
 
 /// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 ///
@@ -41,7 +40,7 @@ enum Command {
     Demo(demo::Args),
     /// Validate tensors of a TQ4 model on every lane
     Validate(validate::Args),
-    /// Merge the reports of the partitions of a sweep into one
+    /// Merge the reports of partitions into one
     Merge(merge::Args),
     Bench(bench::Args),
     /// List every adapter and device, and why a lane is not available
@@ -52,9 +51,9 @@ enum Command {
     Quantize(quantize::Args),
     /// Write a TQ4 model back as a plain BF16 model
     Dequantize(dequantize::Args),
-    /// Save a lane's output, or a digest of it, to compare it elsewhere
+    /// Save a lane's output, to compare it elsewhere
     Record(record::Args),
-    /// Compare recordings made on different machines, or one with a lane here
+    /// Compare two reports or recordings from different machines, or one with a lane here
     Compare(compare::Args),
     /// Print the completions for a shell
     Completions(completions::Args),
@@ -81,7 +80,23 @@ enum Outcome {
 
 /// Parses the arguments, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let result = match Args::parse().command {
+    let command = Args::parse().command;
+    let result = threads::start().and_then(|()| run(command));
+    match result {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::GatesFailed) => ExitCode::from(1),
+        Ok(Outcome::LaneBroke) => ExitCode::from(2),
+        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
+        Err(e) => {
+            // stderr may be closed as well; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome, Error> {
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Merge(args) => merge::run(&args),
@@ -94,17 +109,6 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
-    };
-    match result {
-        Ok(Outcome::Passed) => ExitCode::SUCCESS,
-        Ok(Outcome::GatesFailed) => ExitCode::from(1),
-        Ok(Outcome::LaneBroke) => ExitCode::from(2),
-        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
-        Err(e) => {
-            // stderr may be closed as well; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "error: {e}");
-            ExitCode::from(2)
-        }
     }
 }
 
@@ -120,6 +124,25 @@ fn print(text: &str) -> Result<(), Error> {
         )),
         Ok(()) => Ok(()),
     }
+}
+
+/// Refuses output files, each with its option, that are read as well or are one and the same.
+fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Result<(), Error> {
+    let given: Vec<(&str, &Path)> = outputs
+        .iter()
+        .filter_map(|(option, path)| Some((*option, path.as_deref()?)))
+        .collect();
+    for (i, (option, path)) in given.iter().enumerate() {
+        if let Some((other, _)) = given[..i].iter().find(|(_, p)| same_place(p, path)) {
+            return Err(Error::input(
+                format!("{other} and {option} name one file"),
+                path.display().to_string(),
+                "give each its own",
+            ));
+        }
+        keep_apart(path, inputs)?;
+    }
+    Ok(())
 }
 
 /// A line on stderr, which may be closed.

@@ -1,71 +1,82 @@
-//! A progress bar on stderr, for what takes longer than a second.
+//! A progress bar on stderr, over bytes, with rate and time left.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::time::{Duration, Instant};
+use serde::Serialize;
+use std::path::Path;
+use tq4::error::printable;
+use tq4::record::Tool;
+use tq4::run::Event;
 
-/// Work shorter than this shows no bar.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A bar that stays hidden for the first second. It draws only on a terminal.
+/// A bar on stderr. It draws only on a terminal.
 pub struct Progress {
     bar: ProgressBar,
-    start: Instant,
-    shown: bool,
 }
 
 impl Progress {
-    /// A bar over `steps` steps.
-    pub fn new(steps: usize) -> Self {
-        Self::with(steps as u64, "{bar:24} {pos}/{len} {elapsed} {wide_msg}")
-    }
-
-    /// A bar over `total` bytes, with the rate and the time left.
-    pub fn bytes(total: u64) -> Self {
-        Self::with(
-            total,
-            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left {wide_msg}",
+    /// A bar whose length comes with the first event.
+    pub fn new() -> Self {
+        let style = ProgressStyle::with_template(
+            "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {wide_msg}",
         )
-    }
-
-    fn with(total: u64, template: &str) -> Self {
-        let style = ProgressStyle::with_template(template).expect("the template is constant");
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
-            .with_style(style);
+        .expect("the template is constant");
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         Self {
-            bar,
-            start: Instant::now(),
-            shown: false,
+            bar: bar.with_style(style),
         }
     }
 
-    /// Says what is being done now.
-    pub fn message(&mut self, text: &str) {
-        self.show();
-        self.bar.set_message(tq4::error::printable(text));
-    }
-
-    /// One step is done.
-    pub fn step(&mut self) {
-        self.show();
-        self.bar.inc(1);
-    }
-
-    /// So many bytes more are done.
-    pub fn advance(&mut self, bytes: u64) {
-        self.show();
-        self.bar.inc(bytes);
-    }
-
-    fn show(&mut self) {
-        if !self.shown && self.start.elapsed() > PATIENCE {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(Duration::from_millis(200));
-            self.shown = true;
+    /// Shows what happened.
+    pub fn on(&self, event: Event<'_>) {
+        match event {
+            Event::Total(bytes) => self.bar.set_length(bytes),
+            Event::Checking(file) => {
+                self.bar.tick();
+                self.bar
+                    .set_message(format!("checking {}", printable(file)));
+            }
+            Event::Tensor(name) => self.bar.set_message(printable(name)),
+            Event::Bytes(bytes) => self.bar.inc(bytes),
         }
     }
+}
 
-    /// Takes the bar away.
-    pub fn finish(self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// The JSON report of a conversion: what was asked for, then what was done.
+#[derive(Serialize)]
+struct Converted<'a, T> {
+    input: &'a Path,
+    output: &'a Path,
+    #[serde(flatten)]
+    done: &'a T,
+    tool: Tool,
+}
+
+/// [`Converted`] as text.
+pub fn json<T: Serialize>(input: &Path, output: &Path, done: &T) -> String {
+    let report = Converted {
+        input,
+        output,
+        done,
+        tool: Tool::this(),
+    };
+    serde_json::to_string_pretty(&report).expect("plain data") + "\n"
+}
+
+/// A size with its unit, for people.
+pub fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+/// What an earlier run had done, as a line; empty where there was none.
+pub fn earlier(finished: bool, shards: usize) -> String {
+    match (finished, shards) {
+        (true, _) => "already finished by an earlier run: nothing was written\n".into(),
+        (false, 0) => String::new(),
+        (false, _) => format!("{shards} shards were whole from an earlier run\n"),
     }
 }

@@ -1,6 +1,6 @@
 //! `tq4 quantize`: a TQ4 model from a source model.
 
-use super::transfer::{Transfer, json, size};
+use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub struct Args {
     /// Directory of the model to quantise
     #[arg(long, value_name = "DIR")]
     source_model: PathBuf,
-    /// New directory for the TQ4 model; one that a stopped run left is gone on with
+    /// New directory for the TQ4 model; a stopped run is resumed, a finished one is left as it is
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Bits per code; the format stores 3-bit codes in 4 bits
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
-    let bar = Transfer::new();
+    let bar = Progress::new();
     let done = convert::quantize(&args.source_model, &args.output, &options, &mut |e| {
         bar.on(e)
     })?;
@@ -107,11 +107,6 @@ fn text(done: &Quantized, style: Style) -> String {
         size(done.bytes_out),
         done.bytes_in as f64 / done.bytes_out as f64,
     );
-    if done.resumed_shards > 0 {
-        out += &format!(
-            "{} shards were whole from an earlier run\n",
-            done.resumed_shards
-        );
-    }
+    out += &earlier(done.already_finished, done.resumed_shards);
     out
 }

@@ -1,14 +1,16 @@
-//! `tq4 record`: a lane's output, or a digest of it, into a file.
+//! `tq4 record`: a lane's output into a file.
 
-use super::device::DeviceArgs;
-use super::transfer::{Transfer, size};
+use super::lanes::DeviceArgs;
+use super::output::select;
+use super::progress::{Progress, size};
 use super::{Outcome, print};
 use std::path::PathBuf;
-use tq4::Error;
 use tq4::checkpoint::{TqModel, keep_apart};
-use tq4::convert::Event;
 use tq4::error::{Result, printable};
-use tq4::recording::{self, Kind, Selected};
+use tq4::lane::Slot;
+use tq4::record::Rows;
+use tq4::run::Recorder;
+use tq4::run::{self, Job, Options};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,9 +34,6 @@ pub struct Args {
     lane: String,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Keep checksums, sketches and a sample in place of every value: some megabytes for any model
-    #[arg(long)]
-    digest: bool,
     /// File for the recording
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -43,64 +42,36 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let model = TqModel::open(&args.tq_model)?;
     keep_apart(&args.output, &[&args.tq_model])?;
-    let patterns = if args.all {
-        vec!["*".to_owned()]
-    } else {
-        args.tensor_base.clone()
+    let bases = select(&model, &args.tensor_base, args.all)?;
+    let options = Options {
+        rows: Rows {
+            start: args.row_start,
+            count: args.row_count,
+        },
+        ..Options::default()
     };
-    if patterns.is_empty() {
-        return Err(Error::input(
-            "no tensor chosen",
-            args.tq_model.display().to_string(),
-            "choose with --tensor-base or take --all",
-        ));
-    }
-    let mut elements = 0;
-    let mut selected = Vec::new();
-    for base in model.select(&patterns)? {
-        let [rows, cols] = model.info(&base)?.shape;
-        let end = match args.row_count {
-            Some(count) => args.row_start.saturating_add(count),
-            None => rows,
-        };
-        elements += end.saturating_sub(args.row_start) as u64 * cols as u64;
-        selected.push(Selected {
-            tensor_base: base,
-            rows: args.row_start..end,
-        });
-    }
-    let Some(mut lane) = args.device.backend(&args.lane)? else {
+    let mut job = Job::new(&model, None, &bases, &options)?;
+    let Some((slot, config)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
-    let kind = if args.digest {
-        Kind::Digest
-    } else {
-        Kind::Full
+    job.header.model.lanes = config;
+    job.whole = false;
+    let Slot::Live(lane) = &slot else {
+        unreachable!("a lane that is not there was told of")
     };
-    let bar = Transfer::new();
-    // The bar counts the BF16 bytes that come out of the lane.
-    bar.on(Event::Total(2 * elements));
-    let name = super::run::dir_name(&args.tq_model);
-    let identity = recording::record(
-        &args.output,
-        kind,
-        &model,
-        &name,
-        &selected,
-        &mut *lane,
-        &mut |base, elements| {
-            bar.on(Event::Tensor(base));
-            bar.on(Event::Bytes(2 * elements));
-        },
-    )?;
+    let info = lane.info().clone();
+    let mut recorder = Recorder::to_file(&args.output, &job, 0, &info);
+    let bar = Progress::new();
+    let ran = run::run(&job, &mut [slot], &mut [&mut recorder], &mut |e| bar.on(e));
     drop(bar);
+    ran?;
+    recorder.finish()?;
     let written = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     print(&format!(
-        "{} of {} tensors by {} ({}) in {}, {}\n",
-        if args.digest { "digest" } else { "output" },
-        identity.tensors.len(),
-        printable(&lane.device().lane),
-        printable(&lane.device().device),
+        "output of {} tensors by {} ({}) in {}, {}\n",
+        job.targets.len(),
+        info.name,
+        printable(&info.device),
         args.output.display(),
         size(written)
     ))?;

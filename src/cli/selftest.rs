@@ -5,6 +5,7 @@ use super::{Outcome, print};
 use std::collections::BTreeSet;
 use tq4::error::Result;
 use tq4::report::{Style, table};
+use tq4::run::Event;
 use tq4::selftest::{self, Row};
 
 #[derive(clap::Args)]
@@ -15,10 +16,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let mut progress = Progress::new(13);
-    progress.message("injecting faults");
-    let result = selftest::run(|| progress.step())?;
-    progress.finish();
+    let bar = Progress::new();
+    bar.on(Event::Tensor("injecting faults"));
+    let result = selftest::run(|| bar.on(Event::Tensor("injecting faults")))?;
+    drop(bar);
     if args.json {
         print(&format!(
             "{}\n",

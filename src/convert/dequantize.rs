@@ -1,15 +1,13 @@
 //! From a TQ4 model to a plain BF16 model.
 
-use super::job::Job;
-use super::{Event, model, strips};
-use crate::backend::{Backend, dequantize_bf16};
-use crate::checkpoint::{Planned, StreamWriter, TqModel};
+use super::job::Job as Output;
+use super::model;
+use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
 use crate::error::{Error, Result};
-use crate::fault::{self, Diagnosis};
-use crate::gate::{self, Decision};
-use crate::metrics::{Values, compare};
-use crate::reference;
-use safetensors::Dtype;
+use crate::lane::cpu::Cpu;
+use crate::lane::{Decoded, LaneOutput, Slot};
+use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord, Verdict};
+use crate::run::{self, Event, Job, Sink, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -29,7 +27,7 @@ pub struct Restored {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dequantized {
     /// Name of the lane.
-    pub lane: String,
+    pub lane: LaneName,
     /// The device as its driver names it.
     pub device: String,
     /// The weights, in name order.
@@ -42,6 +40,8 @@ pub struct Dequantized {
     pub bytes_out: u64,
     /// Shards that an earlier run had finished.
     pub resumed_shards: usize,
+    /// An earlier run had finished it: nothing was written.
+    pub already_finished: bool,
 }
 
 /// How it ended.
@@ -53,12 +53,10 @@ pub enum Outcome {
     GatesFailed {
         /// The tensor.
         tensor_base: String,
-        /// First of the rows that were checked together.
-        row_start: usize,
-        /// The gates.
+        /// The gates, of the tensor as a whole.
         decision: Box<Decision>,
         /// What explains it.
-        diagnosis: Option<Box<Diagnosis>>,
+        diagnosis: Option<Box<StripDiagnosis>>,
     },
 }
 
@@ -71,7 +69,7 @@ pub enum Outcome {
 pub fn dequantize(
     tq: &Path,
     out: &Path,
-    lane: &mut dyn Backend,
+    slot: Slot,
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     let from = TqModel::open(tq)?;
@@ -97,24 +95,38 @@ pub fn dequantize(
             "a weight is plain or quantised, not both",
         ));
     }
-    let device = lane.device().clone();
+    let Slot::Live(lane) = &slot else {
+        return Err(Error::unavailable(
+            "the lane is not there",
+            format!("lane {}", slot.name()),
+            "",
+        ));
+    };
+    let device = lane.info().clone();
     let identity = serde_json::json!({
         "command": "dequantize",
         "tool": env!("CARGO_PKG_VERSION"),
         "source": model::identity(checkpoint)?,
         "codebook": from.config().to_json(),
-        "lane": device.lane,
+        "lane": device.name,
         "kernel_checksum": device.kernel_checksum,
     });
-    let mut job: Job<Vec<Restored>> = Job::open(out, &[tq], identity, on)?;
+    let mut output: Output<Vec<Restored>> = Output::open(out, &[tq], identity, on)?;
+    let bases: Vec<String> = shapes.keys().cloned().collect();
+    let all = Job::new(&from, None, &bases, &run::Options::default())?;
+    // The reference decodes beside the lane, unless it is the lane.
+    let mut slots = vec![slot];
+    if device.name != LaneName::Reference {
+        slots.insert(0, Slot::Live(Box::new(Cpu::new(OutputType::F32))));
+    }
     let size = |name: &str| {
         let shard = checkpoint.shard_of(name);
         let info = shard.and_then(|s| s.info(name));
-        info.map_or(0, |i| (i.data_offsets.1 - i.data_offsets.0) as u64)
+        info.map_or(0, |i| i.bytes)
     };
     let bytes_in = checkpoint.names().map(size).sum();
     on(Event::Total(bytes_in));
-    let resumed_shards = job.done().len();
+    let resumed_shards = output.done().len();
     let (mut weight_map, mut bytes_out, mut copied) = (BTreeMap::new(), 0, 0);
     for (file, shard, names) in checkpoint.shards() {
         // A weight goes where its codes are; scales and signs may be in another shard.
@@ -156,91 +168,115 @@ pub fn dequantize(
             continue;
         }
         weight_map.extend(planned.iter().map(|p| (p.name.clone(), file.clone())));
-        if job.done().iter().any(|d| d.file == file) {
+        if output.done().iter().any(|d| d.file == file) {
             on(Event::Bytes(names.iter().map(|n| size(n)).sum()));
             continue;
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let writer = StreamWriter::create(&job.place(&file)?, planned, Some(metadata))?;
-        let mut weights = Vec::new();
-        for base in bases {
-            on(Event::Tensor(base));
-            match decode(&writer, &from, base, shapes[base], lane)? {
-                Ok(weight) => weights.push(weight),
-                Err(failed) => {
-                    drop(writer);
-                    job.discard();
-                    return Ok(failed);
-                }
+        let writer = StreamWriter::create(&output.place(&file)?, planned, Some(metadata))?;
+        let mut job = all.clone();
+        job.whole = false;
+        job.targets.retain(|t| bases.contains(&t.base.as_str()));
+        let mut sink = Weights {
+            writer: &writer,
+            lane: slots.len() - 1,
+            done: Vec::new(),
+            failed: None,
+        };
+        let packed = |name: &str| size(&format!("{name}.tq_packed"));
+        let ran = run::run(&job, &mut slots, &mut [&mut sink], &mut |e| {
+            // The whole conversion counts bytes of input.
+            if matches!(e, Event::Tensor(_)) {
+                on(e);
             }
-            on(Event::Bytes(size(&format!("{base}.tq_packed"))));
+        });
+        let Weights { done, failed, .. } = sink;
+        if let Some(failed) = failed {
+            drop(writer);
+            output.discard();
+            return Ok(failed);
         }
+        ran?;
+        on(Event::Bytes(bases.iter().map(|b| packed(b)).sum()));
         for name in plain {
             model::copy_tensor(&writer, shard, name, on)?;
         }
         shard.unchanged()?;
-        job.shard(&file, writer, weights)?;
+        output.shard(&file, writer, done)?;
     }
-    model::finish(&mut job, checkpoint, &weight_map, bytes_out, None)?;
-    let mut weights: Vec<Restored> = job.done().iter().flat_map(|d| d.of.clone()).collect();
+    let already_finished = output.finished();
+    let mut weights: Vec<Restored> = output.done().iter().flat_map(|d| d.of.clone()).collect();
     weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    job.finish()?;
+    if !already_finished {
+        model::finish(&mut output, checkpoint, &weight_map, bytes_out, None)?;
+        output.finish()?;
+    }
     Ok(Outcome::Done(Dequantized {
-        lane: device.lane,
+        lane: device.name,
         device: device.device,
         weights,
         copied,
         bytes_in,
         bytes_out,
         resumed_shards,
+        already_finished,
     }))
 }
 
-/// Decodes one weight, strip by strip; the inner error is a lane that fails its gates.
-fn decode(
-    writer: &StreamWriter,
-    from: &TqModel,
-    base: &str,
-    [rows, cols]: [usize; 2],
-    lane: &mut dyn Backend,
-) -> Result<Result<Restored, Outcome>> {
-    let name = format!("{base}.weight");
-    let is_reference = lane.device().lane == "reference";
-    let lane_name = lane.device().lane.clone();
-    let mut bit_equal = 0;
-    let mut expected = Vec::new();
-    for strip in strips(rows, cols) {
-        let tensor = from.rows(base, strip.clone())?;
-        let got = dequantize_bf16(lane, &tensor)?;
-        if is_reference {
-            bit_equal += got.len() as u64;
-        } else {
-            expected.resize(tensor.elements(), 0.0);
-            reference::dequantize_into(&tensor, &mut expected);
-            let metrics = compare(
-                &lane_name,
-                Values::Bf16(&got),
-                "reference_dequant",
-                Values::F32(&expected),
-            );
-            let decision = gate::decide(&lane_name, &metrics);
-            if decision.passed != Some(true) {
-                return Ok(Err(Outcome::GatesFailed {
-                    tensor_base: base.to_owned(),
-                    row_start: strip.start,
-                    decision: Box::new(decision),
-                    diagnosis: fault::diagnose(&lane_name, &tensor, &got).map(Box::new),
-                }));
+/// Writes a lane's values as the weights of a shard; a tensor is judged as a whole before it counts.
+struct Weights<'w> {
+    writer: &'w StreamWriter,
+    /// Index of the lane in the run.
+    lane: usize,
+    done: Vec<Restored>,
+    failed: Option<Outcome>,
+}
+
+impl Sink for Weights<'_> {
+    fn strip(&mut self, target: &Target, decoded: &Decoded) -> Result<()> {
+        match &decoded.outputs[self.lane] {
+            LaneOutput::Values(values, _) => {
+                // Memory is little-endian on every machine that a lane runs on, as the file is.
+                let offset = decoded.strip.rows.start * target.shape[1] * 2;
+                let name = format!("{}.weight", target.base);
+                let values = values.rounded();
+                let bytes = bytemuck::cast_slice(&values);
+                self.writer.write_at(&name, offset as u64, bytes)
             }
-            bit_equal += metrics.bit_equal;
+            LaneOutput::Failed(e) => Err(e.clone()),
+            LaneOutput::Idle => Ok(()),
         }
-        // Memory is little-endian on every machine that a lane runs on, as the file is.
-        let bytes = bytemuck::cast_slice(&got);
-        writer.write_at(&name, (strip.start * cols * 2) as u64, bytes)?;
     }
-    Ok(Ok(Restored {
-        tensor_base: base.to_owned(),
-        shape: [rows, cols],
-        bit_equal,
-    }))
+
+    fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
+        if let Some(e) = &record.error {
+            return Err(Error::input(&e.what, &e.place, &e.help));
+        }
+        let lane = &record.lanes[self.lane].name;
+        let mut bit_equal = record.elements;
+        if *lane != LaneName::Reference {
+            let decision = record.decision_of(lane).expect("every lane has one");
+            if decision.verdict != Verdict::Passed {
+                self.failed = Some(Outcome::GatesFailed {
+                    tensor_base: target.base.clone(),
+                    decision: Box::new(decision.clone()),
+                    diagnosis: record.diagnosis.first().cloned().map(Box::new),
+                });
+                // Ends the run; the outcome says why.
+                return Err(Error::backend("a gate is not met", &target.base, ""));
+            }
+            let against = |m: &&crate::metrics::Metrics| m.rhs == LaneName::Reference;
+            bit_equal = record
+                .metrics
+                .iter()
+                .find(against)
+                .map_or(0, |m| m.bit_equal);
+        }
+        self.done.push(Restored {
+            tensor_base: target.base.clone(),
+            shape: target.shape,
+            bit_equal,
+        });
+        Ok(())
+    }
 }

@@ -2,17 +2,18 @@
 //!
 //! While it is under way the directory holds a journal: who is at work on what, then one line for each
 //! finished shard with its length and SHA-256. The line is on the disk before the shard gets its name,
-//! so a shard that is there and matches its line is whole. The journal is removed last.
+//! so a shard that is there and matches its line is whole. The journal is removed last; what stays is a
+//! record of the whole: the same conversion, asked for again, is known to be done.
 
 use super::Event;
 use crate::checkpoint::{
     JOURNAL, StreamWriter, Sum, keep_apart, remove_if_there, sync_directory, temporary,
 };
 use crate::error::{Error, Result};
-use fs4::{FileExt, TryLockError};
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
@@ -24,7 +25,12 @@ enum Line<T> {
     Job(serde_json::Value),
     /// A shard is whole.
     Shard(Done<T>),
+    /// In the record of a whole model: a file beside the shards.
+    File(Done<()>),
 }
+
+/// File name of the record of a whole model.
+const FINISHED: &str = ".tq4-finished.jsonl";
 
 /// A finished shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,23 +43,40 @@ pub(super) struct Done<T> {
     pub of: T,
 }
 
+impl<T> Done<T> {
+    /// Whether the file below `dir` is there and as its line says.
+    fn is_whole(&self, dir: &Path, on: &mut dyn FnMut(Event<'_>)) -> bool {
+        on(Event::Checking(&self.file));
+        // A journal is a file like any other: it may not lead out of the directory.
+        let mut parts = Path::new(&self.file).components();
+        if !parts.all(|c| matches!(c, Component::Normal(_))) {
+            return false;
+        }
+        let path = dir.join(&self.file);
+        std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == self.sum.bytes)
+            && Sum::of(&path).is_ok_and(|sum| sum == self.sum)
+    }
+}
+
 /// A conversion under way.
 pub(super) struct Job<T> {
     dir: PathBuf,
+    identity: serde_json::Value,
     journal: File,
     done: Vec<Done<T>>,
-    /// Files written besides the shards.
-    others: Vec<PathBuf>,
+    /// Files written besides the shards, by their paths below the directory.
+    others: Vec<String>,
     made_dir: bool,
     finished: bool,
 }
 
 impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
-    /// Starts the conversion `identity` into `dir`, or goes on with it where it was stopped.
+    /// Starts the conversion `identity` into `dir`, or goes on with it where it was stopped. Where it is
+    /// done already, [`Job::finished`] says so.
     ///
     /// # Errors
-    /// When `dir` is one of `inputs` (by whatever path), holds other files or another conversion, or
-    /// another process is at work in it.
+    /// When `dir` is one of `inputs` (by whatever path), holds other files, another conversion or what
+    /// is no longer as the conversion left it, or another process is at work in it.
     pub fn open(
         dir: &Path,
         inputs: &[&Path],
@@ -72,8 +95,11 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         }
         let path = dir.join(JOURNAL);
         if there && !path.exists() {
+            if dir.join(FINISHED).is_file() {
+                return Self::open_finished(dir, identity, on);
+            }
             let mut entries =
-                std::fs::read_dir(dir).map_err(|e| Error::io("list the directory", dir, &e))?;
+                std::fs::read_dir(dir).map_err(|e| Error::io("list the directory", dir, e))?;
             if entries.next().is_some() {
                 return Err(Error::input(
                     "the directory holds files, and no conversion that was stopped",
@@ -82,7 +108,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 ));
             }
         }
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, &e))?;
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
         // Again, now that every part of the path exists: `new/../model` could not be judged before.
         keep_apart(dir, inputs)?;
         if std::fs::symlink_metadata(&path).is_ok_and(|m| !m.is_file()) {
@@ -92,14 +118,14 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                 "remove it",
             ));
         }
-        let io = |e: std::io::Error| Error::io("write", &path, &e);
+        let io = |e: std::io::Error| Error::io("write", &path, e);
         let mut journal = File::options()
             .read(true)
             .append(true)
             .create(true)
             .open(&path)
             .map_err(io)?;
-        match FileExt::try_lock(&journal) {
+        match journal.try_lock() {
             Ok(()) if path.exists() => {}
             // Held, or just removed by one that finished.
             Ok(()) | Err(TryLockError::WouldBlock) => {
@@ -109,13 +135,14 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                     "wait for it, or name another directory",
                 ));
             }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
         }
         let mut text = Vec::new();
         journal.read_to_end(&mut text).map_err(io)?;
         let (lines, whole) = parse::<T>(&text);
         let mut job = Self {
             dir: dir.to_owned(),
+            identity: identity.clone(),
             journal,
             done: Vec::new(),
             others: Vec::new(),
@@ -137,7 +164,8 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
                         job.done.push(done);
                     }
                 }
-                job.keep_whole(on);
+                // Shards that are not there or not as their line says are forgotten.
+                job.done.retain(|d| d.is_whole(dir, on));
             }
             Some(_) => {
                 // What is there is not this job's to remove.
@@ -152,27 +180,63 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         Ok(job)
     }
 
-    /// Forgets shards that are not there or are not as their line says.
-    fn keep_whole(&mut self, on: &mut dyn FnMut(Event<'_>)) {
-        let dir = &self.dir;
-        self.done.retain(|d| {
-            on(Event::Checking(&d.file));
-            // A journal is a file like any other: it may not lead out of the directory.
-            let mut parts = Path::new(&d.file).components();
-            if !parts.all(|c| matches!(c, Component::Normal(_))) {
-                return false;
+    /// The conversion as an earlier run finished it.
+    fn open_finished(
+        dir: &Path,
+        identity: serde_json::Value,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let path = dir.join(FINISHED);
+        let refused = |what: String| {
+            Err(Error::input(
+                what,
+                dir.display().to_string(),
+                "name a new directory, or remove this one",
+            ))
+        };
+        let io = |e: std::io::Error| Error::io("read", &path, e);
+        let (mut text, mut journal) = (Vec::new(), File::open(&path).map_err(io)?);
+        journal.read_to_end(&mut text).map_err(io)?;
+        let mut lines = parse::<T>(&text).0.into_iter();
+        if !matches!(lines.next(), Some(Line::Job(found)) if found == identity) {
+            return refused("the directory holds another conversion, which is finished".into());
+        }
+        let mut done = Vec::new();
+        for line in lines {
+            let (file, whole) = match &line {
+                Line::Job(_) => continue,
+                Line::Shard(d) => (&d.file, d.is_whole(dir, on)),
+                Line::File(d) => (&d.file, d.is_whole(dir, on)),
+            };
+            if !whole {
+                let what = format!("the conversion is finished, and {file} was changed since");
+                return refused(what);
             }
-            let path = dir.join(&d.file);
-            std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == d.sum.bytes)
-                && Sum::of(&path).is_ok_and(|sum| sum == d.sum)
-        });
+            if let Line::Shard(shard) = line {
+                done.push(shard);
+            }
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            identity,
+            journal,
+            done,
+            others: Vec::new(),
+            made_dir: false,
+            finished: true,
+        })
+    }
+
+    /// Whether the model was whole before this run.
+    pub fn finished(&self) -> bool {
+        self.finished
     }
 
     fn truncate(&mut self, len: u64) -> Result<()> {
         self.journal
             .set_len(len)
             .and_then(|()| self.journal.seek(SeekFrom::End(0)))
-            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), &e))?;
+            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), e))?;
         Ok(())
     }
 
@@ -182,7 +246,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         self.journal
             .write_all(&text)
             .and_then(|()| self.journal.sync_data())
-            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), &e))
+            .map_err(|e| Error::io("write", &self.dir.join(JOURNAL), e))
     }
 
     /// Shards that are whole, this run's and those before.
@@ -195,7 +259,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let path = self.dir.join(file);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)
-                .map_err(|e| Error::io("make the directory", parent, &e))?;
+                .map_err(|e| Error::io("make the directory", parent, e))?;
         }
         Ok(path)
     }
@@ -223,7 +287,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let path = self.place(file)?;
         let temporary = temporary(&path);
         remove_if_there(&temporary)?;
-        let io = |e: std::io::Error| Error::io("write", &path, &e);
+        let io = |e: std::io::Error| Error::io("write", &path, e);
         let written = File::create_new(&temporary)
             .and_then(|mut to| {
                 std::io::copy(from, &mut to)?;
@@ -234,13 +298,25 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         if written.is_err() {
             let _ = std::fs::remove_file(&temporary);
         }
-        self.others.push(path);
+        self.others.push(file.to_owned());
         written
     }
 
-    /// The model is whole: removes the journal.
+    /// The model is whole: puts its record in the place of the journal.
     pub fn finish(mut self) -> Result<()> {
         let path = self.dir.join(JOURNAL);
+        self.done.sort_by(|a, b| a.file.cmp(&b.file));
+        let mut lines = vec![Line::Job(self.identity.clone())];
+        lines.extend(self.done.iter().cloned().map(Line::Shard));
+        for file in &self.others {
+            let (file, sum) = (file.clone(), Sum::of(&self.dir.join(file))?);
+            lines.push(Line::File(Done { file, sum, of: () }));
+        }
+        let text: Vec<String> = lines
+            .iter()
+            .map(|line| serde_json::to_string(line).expect("plain data") + "\n")
+            .collect();
+        self.write(FINISHED, text.concat().as_bytes())?;
         sync_directory(&path);
         remove_if_there(&path)?;
         sync_directory(&path);
@@ -251,7 +327,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     /// Takes away everything that the conversion wrote, in this run and before.
     pub fn discard(mut self) {
         for done in std::mem::take(&mut self.done) {
-            self.others.push(self.dir.join(done.file));
+            self.others.push(done.file);
         }
         // Dropped with no shard done, it removes everything.
     }
@@ -261,8 +337,9 @@ impl<T> Drop for Job<T> {
     fn drop(&mut self) {
         // Nothing worth going on from: leave nothing. The error that led here is the one to report.
         if !self.finished && self.done.is_empty() {
-            for path in &self.others {
-                let _ = std::fs::remove_file(path);
+            for file in &self.others {
+                let path = self.dir.join(file);
+                let _ = std::fs::remove_file(&path);
                 for parent in path.ancestors().skip(1).take_while(|p| *p != self.dir) {
                     let _ = std::fs::remove_dir(parent);
                 }

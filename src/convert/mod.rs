@@ -1,5 +1,5 @@
-//! Whole models converted: a source model to TQ4 ([`quantize`]), a TQ4 model to plain BF16
-//! ([`dequantize`]).
+//! Whole models converted: a source model to TQ4 (`quantize`), a TQ4 model to plain BF16
+//! (`dequantize`).
 //!
 //! Both go shard by shard and strip by strip: memory does not grow with the model, nor with a tensor.
 //! Both write to a new directory that is whole only when they are done; stopped at any moment, they
@@ -34,23 +34,11 @@ pub use dequantize::{Dequantized, Outcome, Restored, dequantize};
 pub use quantize::{Left, Options, Quantized, Weight, quantize};
 pub use signs::SignSeed;
 
+pub use crate::run::Event;
 use std::ops::Range;
 
 /// Elements worked on at a time: it bounds memory.
 const STRIP: usize = 1 << 22;
-
-/// What a conversion tells while it works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// Input bytes that there are.
-    Total(u64),
-    /// This shard of an earlier run is being checked.
-    Checking(&'a str),
-    /// This tensor is being worked on.
-    Tensor(&'a str),
-    /// So many input bytes more are done.
-    Bytes(u64),
-}
 
 /// Cuts `rows` of `cols` elements into strips of at most [`STRIP`] elements (at least one row), of
 /// nearly the same size.

@@ -36,15 +36,10 @@ pub(super) fn copy_tensor(
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     on(Event::Tensor(name));
-    let data = shard.data(name).ok_or_else(|| {
-        Error::input(
-            "the tensor lies outside its file",
-            format!("{name} in {}", shard.path().display()),
-            "copy the file again",
-        )
-    })?;
-    for (i, piece) in data.chunks(PIECE).enumerate() {
-        writer.write_at(name, (i * PIECE) as u64, piece)?;
+    let len = shard.info(name).map_or(0, |i| i.bytes) as usize;
+    for at in (0..len).step_by(PIECE) {
+        let piece: Vec<u8> = shard.read(name, at..len.min(at + PIECE))?;
+        writer.write_at(name, at as u64, &piece)?;
         on(Event::Bytes(piece.len() as u64));
     }
     Ok(())
@@ -55,7 +50,7 @@ pub(super) fn identity(checkpoint: &Checkpoint) -> Result<String> {
     let mut hash = Sha256::new();
     for (file, shard, names) in checkpoint.shards() {
         let path = shard.path();
-        let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
         hash.update(format!(
             "{file:?} {} {:?}\n",
             meta.len(),
@@ -83,7 +78,7 @@ pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
     files.sort_by_key(|f| f == "config.json");
     for file in &files {
         let path = from.dir().join(file);
-        let mut reader = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let mut reader = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
         if file == "config.json" {
             write_index(job, from, weight_map, total_size)?;
         }
@@ -124,7 +119,7 @@ fn write_index<T: Serialize + DeserializeOwned + Clone>(
 /// are passed over.
 fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
     let dir = root.join(below);
-    let io = |e: std::io::Error| Error::io("list the directory", &dir, &e);
+    let io = |e: std::io::Error| Error::io("list the directory", &dir, e);
     let mut entries = std::fs::read_dir(&dir)
         .map_err(io)?
         .collect::<std::io::Result<Vec<_>>>()

@@ -73,7 +73,15 @@ impl Choice {
                 .iter()
                 .map(|p| {
                     let wanted = p.strip_suffix(".weight").unwrap_or(p);
-                    let glob = GlobBuilder::new(wanted)
+                    // A name that is there means itself, whatever it has of a glob.
+                    let exact = bases.contains(&wanted);
+                    let text = if exact {
+                        globset::escape(wanted)
+                    } else {
+                        wanted.into()
+                    };
+                    let glob = GlobBuilder::new(&text)
+                        .backslash_escape(!exact)
                         .build()
                         .map_err(|e| Error::input(format!("malformed pattern: {e}"), option, ""))?;
                     let matcher = glob.compile_matcher();
@@ -96,7 +104,7 @@ impl Choice {
                 .map(|p| Glob::new(&p).expect("the pattern is constant"))
                 .collect()
         };
-        let mut excluded = given(exclude, "--exclude")?;
+        let mut excluded = given(exclude, "weights to leave out")?;
         let included = if include.is_empty() {
             excluded.extend(builtin(&mut NEVER.into_iter().map(str::to_owned)));
             builtin(
@@ -105,7 +113,7 @@ impl Choice {
                     .flat_map(|n| [n.to_owned(), format!("*.{n}")]),
             )
         } else {
-            given(include, "--include")?
+            given(include, "weights to quantise")?
         };
         let set = |globs: Vec<Glob>| {
             let mut builder = GlobSetBuilder::new();
@@ -113,11 +121,7 @@ impl Choice {
                 builder.add(g);
             }
             builder.build().map_err(|e| {
-                Error::input(
-                    format!("malformed pattern: {e}"),
-                    "--include, --exclude",
-                    "",
-                )
+                Error::input(format!("malformed pattern: {e}"), "weights to quantise", "")
             })
         };
         Ok(Self {
@@ -180,6 +184,14 @@ mod tests {
             (vec!["["], vec![]),
         ] {
             assert!(Choice::new(&text(&include), &text(&exclude), &names).is_err());
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_glob_s_characters_means_itself() {
+        for name in ["a\\..\\b", "a[0]", "a{b", "*"] {
+            let choice = Choice::new(&[name.to_owned()], &[], &[name, "other"]).unwrap();
+            assert!(choice.takes(name) && !choice.takes("other"), "{name}");
         }
     }
 }

@@ -4,16 +4,13 @@ use super::job::Job;
 use super::names::Choice;
 use super::signs::SignSeed;
 use super::{Event, model, strips};
-use crate::checkpoint::{
-    CONFIG, Checkpoint, Config, Planned, Shard, StreamWriter, element_size, to_f32,
-};
+use crate::checkpoint::{CONFIG, Checkpoint, Config, Dtype, Planned, Shard, StreamWriter};
 use crate::codebook::Codebook;
 use crate::encode::quantize_rows;
 use crate::error::{Error, Result};
 use crate::reference;
 use crate::tensor::Layout;
 use rayon::prelude::*;
-use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -78,9 +75,12 @@ pub struct Quantized {
     pub bytes_out: u64,
     /// Shards that an earlier run had finished.
     pub resumed_shards: usize,
+    /// An earlier run had finished it: nothing was written.
+    pub already_finished: bool,
 }
 
-/// Quantises the model in `source` into the new directory `out`.
+/// Quantises the model in `source` into the new directory `out`; where the same call has done so already
+/// and nothing was changed since, that is said and nothing is written.
 ///
 /// # Errors
 /// When the source is damaged, is a TQ4 model already or holds no weight to quantise; when `out` is
@@ -111,7 +111,7 @@ pub fn quantize(
         "weights": plan.chosen.keys().collect::<Vec<_>>(),
     });
     let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity, on)?;
-    let codebook = Arc::new(Codebook::lloyd_max(
+    let codebook = Arc::new(Codebook::encoder(
         options.layout.bits(),
         options.layout.group_size(),
     ));
@@ -127,12 +127,12 @@ pub fn quantize(
         }
         if job.done().iter().any(|d| d.file == file) {
             let all = names.iter().filter_map(|n| shard.info(n));
-            on(Event::Bytes(all.map(|i| span(i.data_offsets)).sum()));
+            on(Event::Bytes(all.map(|i| i.bytes).sum()));
             continue;
         }
         let metadata = match shard.metadata() {
             given if given.is_empty() => HashMap::from([("format".into(), "pt".into())]),
-            given => given,
+            given => given.clone(),
         };
         let writer = StreamWriter::create(&job.place(&file)?, planned, Some(metadata))?;
         let mut weights = Vec::new();
@@ -151,16 +151,14 @@ pub fn quantize(
         layout: options.layout,
         codebook,
     };
-    model::finish(
-        &mut job,
-        &checkpoint,
-        &weight_map,
-        bytes_out,
-        Some(&config.to_json()),
-    )?;
+    let already_finished = job.finished();
     let mut weights: Vec<Weight> = job.done().iter().flat_map(|d| d.of.clone()).collect();
     weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    job.finish()?;
+    if !already_finished {
+        let config = config.to_json();
+        model::finish(&mut job, &checkpoint, &weight_map, bytes_out, Some(&config))?;
+        job.finish()?;
+    }
     Ok(Quantized {
         bits: options.layout.bits(),
         group_size: options.layout.group_size(),
@@ -170,15 +168,12 @@ pub fn quantize(
         bytes_in: plan.bytes_in,
         bytes_out,
         resumed_shards,
+        already_finished,
     })
 }
 
-fn span((start, end): (usize, usize)) -> u64 {
-    (end - start) as u64
-}
-
 fn bytes(p: &Planned) -> u64 {
-    (p.shape.iter().product::<usize>() * p.dtype.bitsize() / 8) as u64
+    (p.shape.iter().product::<usize>() * p.dtype.bits() / 8) as u64
 }
 
 /// What becomes of every tensor.
@@ -209,13 +204,13 @@ impl Plan {
                 .shard_of(name)
                 .and_then(|s| s.info(name))
                 .expect("the checkpoint names it");
-            plan.bytes_in += span(info.data_offsets);
+            plan.bytes_in += info.bytes;
             let Some(base) = name.strip_suffix(".weight").filter(|b| choice.takes(b)) else {
                 continue;
             };
             let n = layout.group_size();
             let reason = match info.shape[..] {
-                _ if element_size(info.dtype).is_none() => format!("dtype {:?}", info.dtype),
+                _ if !info.dtype.is_plain() => format!("dtype {:?}", info.dtype),
                 [rows, cols] if rows > 0 && cols > 0 && cols.is_multiple_of(n) => {
                     plan.chosen.insert(name.to_owned(), [rows, cols]);
                     continue;
@@ -237,7 +232,7 @@ impl Plan {
                 checkpoint.dir().display().to_string(),
                 match plan.left.first() {
                     Some(left) => format!("{} is left as it is: {}", left.tensor_base, left.reason),
-                    None => "choose weights with --include".to_owned(),
+                    None => "choose weights by name".to_owned(),
                 },
             ));
         }
@@ -292,25 +287,17 @@ fn encode(
     let [packed_name, scales_name, signs_name] = parts(name);
     let base = name.strip_suffix(".weight").unwrap_or(name);
     let signs = options.sign_seed.signs(base, cols);
-    let info = shard.info(name).expect("the plan took it from there");
-    let size = element_size(info.dtype).expect("the plan chose plain weights");
-    let data = shard.data(name).ok_or_else(|| {
-        Error::input(
-            "the tensor lies outside its file",
-            format!("{name} in {}", shard.path().display()),
-            "copy the file again",
-        )
-    })?;
     writer.write_at(&signs_name, 0, bytemuck::cast_slice(&signs))?;
     let row_packed = layout.packed_len(cols);
     let row_scales = 2 * (cols / layout.group_size());
+    let info = shard.info(name).expect("the plan took it from there");
+    let bytes_in = info.bytes;
     let (mut weight, mut decoded) = (Vec::new(), Vec::new());
     let (mut square, mut source_square) = (0.0, 0.0);
     for strip in strips(rows, cols) {
-        let bytes = &data[strip.start * cols * size..strip.end * cols * size];
         weight.resize(strip.len() * cols, 0.0);
         decoded.resize(strip.len() * cols, 0.0);
-        to_f32(info.dtype, bytes, &mut weight);
+        shard.read_f32(name, strip.start * cols, &mut weight)?;
         let tensor = quantize_rows(base, strip.start, &weight, cols, layout, &signs, codebook)?;
         writer.write_at(
             &packed_name,
@@ -340,14 +327,14 @@ fn encode(
             square += s;
             source_square += w;
         }
-        on(Event::Bytes(bytes.len() as u64));
+        on(Event::Bytes(bytes_in / rows as u64 * strip.len() as u64));
     }
     let elements = (rows * cols) as f64;
     Ok(Weight {
         tensor_base: base.to_owned(),
         shape: [rows, cols],
         rmse_ratio: (square / elements).sqrt() / (source_square / elements).sqrt().max(1e-12),
-        bytes_in: data.len() as u64,
+        bytes_in,
         bytes_out: (rows * (row_packed + row_scales) + cols) as u64,
     })
 }

@@ -90,7 +90,7 @@ mod tests {
     fn own_signs_never_change() {
         let signs = SignSeed::Name.signs("model.layers.0.mlp.gate_proj", 4096);
         let bytes: &[u8] = bytemuck::cast_slice(&signs);
-        assert_eq!(crate::backend::checksum(bytes), OWN);
+        assert_eq!(crate::lane::checksum(bytes), OWN);
         let plus = signs.iter().filter(|s| **s == 1).count();
         assert!((1900..2200).contains(&plus), "{plus}");
     }

@@ -27,7 +27,7 @@ pub fn quantize(
     layout: Layout,
     signs: &[i8],
     codebook: &Arc<Codebook>,
-) -> Result<TqTensor<'static>> {
+) -> Result<TqTensor> {
     quantize_rows(base, 0, weight, cols, layout, signs, codebook)
 }
 
@@ -44,7 +44,7 @@ pub fn quantize_rows(
     layout: Layout,
     signs: &[i8],
     codebook: &Arc<Codebook>,
-) -> Result<TqTensor<'static>> {
+) -> Result<TqTensor> {
     let n = layout.group_size();
     if cols == 0 || !cols.is_multiple_of(n) || !weight.len().is_multiple_of(cols) {
         return Err(Error::input(
@@ -88,7 +88,7 @@ pub fn quantize_rows(
                 Some(k) => Error::input(
                     format!("value {} at {}", weight[start + k], at(start + k)),
                     base,
-                    "a weight with NaN or infinity cannot be quantised; leave it out with --exclude",
+                    "a weight with NaN or infinity cannot be quantised; leave it out",
                 ),
                 None => Error::input(
                     format!(
@@ -96,7 +96,7 @@ pub fn quantize_rows(
                         at(start)
                     ),
                     base,
-                    "such a weight cannot be quantised; leave it out with --exclude",
+                    "such a weight cannot be quantised; leave it out",
                 ),
             },
         );
@@ -106,9 +106,9 @@ pub fn quantize_rows(
         layout,
         [weight.len() / cols, cols],
         Parts {
-            packed: packed.into(),
-            scales: scales.into(),
-            signs: signs.to_vec().into(),
+            packed,
+            scales,
+            signs: signs.to_vec(),
         },
         Arc::clone(codebook),
     )

@@ -74,16 +74,15 @@ impl Match {
 ///
 /// # Panics
 /// When `got` does not hold `rows * cols` elements.
-pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagnosis> {
+pub fn diagnose(lane: &str, tensor: &TqTensor, got: &[bf16]) -> Option<Diagnosis> {
     assert_eq!(got.len(), tensor.elements(), "one output per element");
     let survey = Survey::new(tensor, got);
     let first = survey.first?;
     let rows = sample(&survey.wrong_per_row);
     let candidates = candidates(tensor, got, &survey, &rows);
     let found = search(tensor, got, &candidates, &rows);
-    let stages = tensor.layout().group_size().trailing_zeros();
     let names = |faults: &[Fault]| -> String {
-        let names: Vec<String> = faults.iter().map(|f| f.name(stages)).collect();
+        let names: Vec<String> = faults.iter().map(|f| f.name()).collect();
         names.join(" + ")
     };
     let expected = |at: usize| correct(tensor, at / tensor.cols(), 1)[at % tensor.cols()];
@@ -95,7 +94,7 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
     );
     let place = Place::new(&survey, first, worst, got.len());
     let named = |f: &Fault| Named {
-        name: f.name(stages),
+        name: f.name(),
         advice: f.advice(),
     };
     let (faults, reproduced): (Vec<Named>, u64) = match found.first() {
@@ -130,7 +129,7 @@ pub fn diagnose(lane: &str, tensor: &TqTensor<'_>, got: &[bf16]) -> Option<Diagn
 }
 
 /// The catalogue, and what the output suggests.
-fn candidates(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
+fn candidates(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
     let mut faults = Fault::catalogue(tensor);
     for fitted in fit(tensor, got, survey, rows) {
         if !faults.contains(&fitted) {
@@ -142,7 +141,7 @@ fn candidates(tensor: &TqTensor<'_>, got: &[bf16], survey: &Survey, rows: &[usiz
 
 /// Every single fault that explains the output, or else every pair that does, plainest first.
 fn search(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     rows: &[usize],
@@ -191,7 +190,7 @@ fn search(
 /// The single fault that reproduces most, where that is [`NEARLY`] all of the elements and of the wrong
 /// ones.
 fn closest(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     rows: &[usize],
@@ -236,7 +235,7 @@ fn sample(wrong_per_row: &[u32]) -> Vec<usize> {
 }
 
 fn match_rows(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     got: &[bf16],
     faults: &[Fault],
     first: usize,
@@ -254,7 +253,7 @@ fn match_rows(
         .reduce(Match::default, Match::add)
 }
 
-fn match_all(tensor: &TqTensor<'_>, got: &[bf16], faults: &[Fault]) -> Match {
+fn match_all(tensor: &TqTensor, got: &[bf16], faults: &[Fault]) -> Match {
     let mut all = Match::default();
     for (first, count) in strips(tensor) {
         all = all.add(match_rows(tensor, got, faults, first, count));

@@ -46,7 +46,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    pub(super) fn new(tensor: &TqTensor<'_>, at: usize, expected: bf16, got: bf16) -> Self {
+    pub(super) fn new(tensor: &TqTensor, at: usize, expected: bf16, got: bf16) -> Self {
         let (row, col) = (at / tensor.cols(), at % tensor.cols());
         let code = tensor.code(row, col);
         let group = row * tensor.groups_per_row() + col / tensor.layout().group_size();
@@ -195,7 +195,7 @@ impl Diagnosis {
         place: &Place,
         signature: &Signature,
         closest: Option<&Closest>,
-        tensor: &TqTensor<'_>,
+        tensor: &TqTensor,
     ) -> String {
         let w = &place.worst;
         let by = if place.tolerance > 0 {

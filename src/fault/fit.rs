@@ -1,29 +1,25 @@
 //! Faults with a number in them, fitted to the output.
 
+use super::Fault;
+use super::pipeline::Pipeline;
 use super::survey::{Survey, correct};
-use super::{Fault, Fill};
 use crate::tensor::TqTensor;
 use half::bf16;
 
 /// Every fitted fault that the output suggests; emulation confirms or refutes it.
-pub(super) fn fit(
-    tensor: &TqTensor<'_>,
-    got: &[bf16],
-    survey: &Survey,
-    rows: &[usize],
-) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    faults.extend(sign_mask(tensor, got, rows));
-    faults.extend(moved_rows(survey));
-    for fill in [Fill::Nan, Fill::Zero] {
-        faults.extend(tail(tensor, got, fill));
-    }
-    faults
+pub(super) fn fit(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
+    let mut names = Vec::new();
+    names.extend(sign_mask(tensor, got, rows));
+    names.extend(moved_rows(survey));
+    names.extend(tail(tensor, got, "unwritten", |v| v.is_nan()));
+    names.extend(tail(tensor, got, "zero", |v| *v == bf16::ZERO));
+    let fault = |name: &String| Fault::named(name, tensor).expect("a row of the catalogue");
+    names.iter().map(fault).collect()
 }
 
 /// The stages whose upper lane has the other sign: flipping stage s flips every element with bit s set
 /// in its index and nothing else, so the elements at 1, 2, 4, ... tell each stage by itself.
-fn sign_mask(tensor: &TqTensor<'_>, got: &[bf16], rows: &[usize]) -> Option<Fault> {
+fn sign_mask(tensor: &TqTensor, got: &[bf16], rows: &[usize]) -> Option<String> {
     let (cols, n) = (tensor.cols(), tensor.layout().group_size());
     let mut votes = vec![0i64; n.trailing_zeros() as usize];
     for row in rows {
@@ -38,16 +34,18 @@ fn sign_mask(tensor: &TqTensor<'_>, got: &[bf16], rows: &[usize]) -> Option<Faul
             }
         }
     }
-    let mask = votes
+    let strides = (0..votes.len()).filter(|s| votes[*s] > 0).map(|s| 1 << s);
+    let mask: usize = strides.clone().sum();
+    let strides: Vec<String> = strides.map(|s: usize| s.to_string()).collect();
+    let has_a_name = Fault::catalogue(tensor)
         .iter()
-        .enumerate()
-        .filter(|(_, v)| **v > 0)
-        .fold(0, |m, (s, _)| m | 1u32 << s);
-    (mask != 0).then_some(Fault::UpperLaneSign(mask))
+        .any(|f| Pipeline::with(tensor, &[*f]).sign_mask == mask);
+    (mask != 0 && !has_a_name)
+        .then(|| format!("fwht_upper_lane_sign_strides_{}", strides.join("_")))
 }
 
 /// Rows that hold other rows: all of them by one distance, or the later ones from the top again.
-fn moved_rows(survey: &Survey) -> Vec<Fault> {
+fn moved_rows(survey: &Survey) -> Vec<String> {
     let rows = survey.row_signs.len();
     let mut distances = std::collections::BTreeMap::new();
     let mut stale = None;
@@ -57,7 +55,7 @@ fn moved_rows(survey: &Survey) -> Vec<Fault> {
             .entry((from + rows - row) % rows)
             .or_insert(0usize) += 1;
         if from == 0 && stale.is_none() {
-            stale = Some(Fault::Stale(row));
+            stale = Some(format!("stale_output_from_row_{row}"));
         }
     }
     let shifted = distances
@@ -66,31 +64,27 @@ fn moved_rows(survey: &Survey) -> Vec<Fault> {
         .filter(|(_, count)| *count > rows / 2)
         .map(|(distance, _)| {
             // The shorter way round.
-            Fault::RowsShifted(if 2 * distance > rows {
-                distance as isize - rows as isize
+            if 2 * distance > rows {
+                format!("rows_shifted_by_-{}", rows - distance)
             } else {
-                distance as isize
-            })
+                format!("rows_shifted_by_{distance}")
+            }
         });
     stale.into_iter().chain(shifted).collect()
 }
 
 /// How much at the end, of the tensor and of each row, holds nothing but NaN or nothing but zeros.
-fn tail(tensor: &TqTensor<'_>, got: &[bf16], fill: Fill) -> Vec<Fault> {
+fn tail(tensor: &TqTensor, got: &[bf16], holds: &str, empty: fn(&bf16) -> bool) -> Vec<String> {
     let (rows, cols, n) = (tensor.rows(), tensor.cols(), tensor.layout().group_size());
-    let empty = |v: &bf16| match fill {
-        Fill::Nan => v.is_nan(),
-        Fill::Zero => *v == bf16::ZERO,
-    };
     let trailing = |values: &[bf16]| values.iter().rev().take_while(|v| empty(v)).count();
     let at_end = trailing(got);
-    let mut faults = Vec::new();
+    let mut names = Vec::new();
     let groups = at_end / n;
     if groups > 0 && at_end < got.len() {
-        faults.push(if groups.is_multiple_of(cols / n) {
-            Fault::TailRows(groups * n / cols, fill)
+        names.push(if groups.is_multiple_of(cols / n) {
+            format!("tail_rows_{holds}_{}", groups * n / cols)
         } else {
-            Fault::TailGroups(groups, fill)
+            format!("tail_groups_{holds}_{groups}")
         });
     }
     let in_each_row = (0..rows)
@@ -98,7 +92,7 @@ fn tail(tensor: &TqTensor<'_>, got: &[bf16], fill: Fill) -> Vec<Fault> {
         .min()
         .unwrap_or(0);
     if in_each_row >= n && in_each_row < cols {
-        faults.push(Fault::RowTailGroups(in_each_row / n, fill));
+        names.push(format!("row_tail_groups_{holds}_{}", in_each_row / n));
     }
-    faults
+    names
 }

@@ -7,7 +7,7 @@ mod fit;
 mod pipeline;
 mod survey;
 
-pub use catalogue::{Fault, Fill, Neighbour};
+pub use catalogue::Fault;
 pub use diagnose::diagnose;
 pub use diagnosis::{Closest, Diagnosis, Named, Place, Worst};
 pub use survey::Signature;
@@ -21,7 +21,7 @@ use rayon::prelude::*;
 ///
 /// # Panics
 /// When `out` is not whole rows of the tensor.
-pub fn emulate(tensor: &TqTensor<'_>, faults: &[Fault], first_row: usize, out: &mut [bf16]) {
+pub fn emulate(tensor: &TqTensor, faults: &[Fault], first_row: usize, out: &mut [bf16]) {
     assert!(out.len().is_multiple_of(tensor.cols()), "whole rows");
     let pipeline = Pipeline::with(tensor, faults);
     out.par_chunks_mut(tensor.cols())

@@ -1,35 +1,41 @@
 //! One decoder with a knob for every fault, so that two faults compose.
 
-use super::{Fault, Fill};
-use crate::backend::POISON_BF16;
+use super::Fault;
 use crate::tensor::TqTensor;
-use half::bf16;
+use half::{bf16, f16};
 
 /// The decoder with the knobs set.
 pub(super) struct Pipeline<'a> {
-    tensor: &'a TqTensor<'a>,
-    centroids: Vec<f32>,
-    faults: Vec<Fault>,
-    sign_mask: usize,
-    dropped: usize,
+    pub(super) tensor: &'a TqTensor,
+    pub(super) n: usize,
+    pub(super) centroids: Vec<f32>,
+    pub(super) zeros: bool,
+    pub(super) transposed: bool,
+    // From this row on, the row so much further on is read.
+    pub(super) row_moves: Vec<(usize, isize)>,
+    // Elements at the end of the tensor, and of each row, that are not written, and what stands there.
+    pub(super) unwritten: Vec<(usize, usize, bf16)>,
+    // Elements of one transform.
+    pub(super) size: usize,
+    // Strides, one bit each: where the upper lane has the other sign, and what does not happen.
+    pub(super) sign_mask: usize,
+    pub(super) dropped: usize,
+    // From the number of elements to what the transform is divided by.
+    pub(super) norm: fn(f64) -> f64,
     // How far from its own place each index is read.
-    sign_shift: isize,
-    code_shift: isize,
-    scale_shift: isize,
+    pub(super) sign_shift: isize,
+    pub(super) code_shift: isize,
+    pub(super) scale_shift: isize,
     // Flips bits of an index within a byte: the order in which its codes are read.
-    code_order: usize,
-    scale_omitted: bool,
-    split_halves: bool,
-    code_bits_swapped: bool,
-    rounding: Rounding,
-    n: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Rounding {
-    NearestEven,
-    Down,
-    HalfUp,
+    pub(super) code_order: usize,
+    pub(super) code_bits_swapped: bool,
+    pub(super) split_halves: bool,
+    pub(super) signs_before: bool,
+    pub(super) signs_after: bool,
+    pub(super) scales_transposed: bool,
+    pub(super) read_scale: fn(f16) -> f32,
+    pub(super) norm_corrected: bool,
+    pub(super) round: fn(f32) -> bf16,
 }
 
 /// `at` moved by `step` in a ring of `len`.
@@ -37,172 +43,108 @@ fn moved(at: usize, step: isize, len: usize) -> usize {
     (at as isize + step).rem_euclid(len as isize) as usize
 }
 
-fn value(fill: Fill) -> bf16 {
-    match fill {
-        Fill::Nan => bf16::from_bits(POISON_BF16),
-        Fill::Zero => bf16::ZERO,
-    }
-}
-
 impl<'a> Pipeline<'a> {
-    pub(super) fn with(tensor: &'a TqTensor<'a>, faults: &[Fault]) -> Self {
+    pub(super) fn with(tensor: &'a TqTensor, faults: &[Fault]) -> Self {
         let n = tensor.layout().group_size();
         let mut p = Self {
             tensor,
+            n,
             centroids: tensor.codebook().centroids().to_vec(),
-            faults: faults.to_vec(),
+            zeros: false,
+            transposed: false,
+            row_moves: Vec::new(),
+            unwritten: Vec::new(),
+            size: n,
             sign_mask: 0,
             dropped: 0,
+            norm: f64::sqrt,
             sign_shift: 0,
             code_shift: 0,
             scale_shift: 0,
             code_order: 0,
-            scale_omitted: faults.contains(&Fault::ScaleOmitted),
-            split_halves: faults.contains(&Fault::SplitHalves),
-            code_bits_swapped: faults.contains(&Fault::CodeBitsSwapped),
-            rounding: Rounding::NearestEven,
-            n,
+            code_bits_swapped: false,
+            split_halves: false,
+            signs_before: false,
+            signs_after: true,
+            scales_transposed: false,
+            read_scale: f16::to_f32,
+            norm_corrected: false,
+            round: bf16::from_f32,
         };
-        let per_byte = 8 / tensor.layout().stored_bits() as usize;
-        for fault in faults {
-            match *fault {
-                Fault::UpperLaneSign(mask) => p.sign_mask ^= mask as usize,
-                Fault::StageDropped(s) => p.dropped |= 1 << s,
-                Fault::FwhtOmitted => p.dropped = usize::MAX,
-                Fault::SignsOf(side) => p.sign_shift += side.step() * n as isize,
-                Fault::IndexOff(side) => p.code_shift += side.step(),
-                Fault::ScaleOfGroup(side) => p.scale_shift += side.step(),
-                Fault::ScaleOfRow(side) => {
-                    p.scale_shift += side.step() * tensor.groups_per_row() as isize;
-                }
-                // Two 4-bit codes or four 2-bit codes a byte: the halves change places.
-                Fault::NibblesSwapped => p.code_order ^= per_byte / 2,
-                Fault::ByteReversed => p.code_order ^= per_byte - 1,
-                Fault::Truncation => p.rounding = Rounding::Down,
-                Fault::RoundHalfUp => p.rounding = Rounding::HalfUp,
-                Fault::CodebookReversed => p.centroids.reverse(),
-                Fault::CodebookUnscaled => {
-                    let root = (n as f32).sqrt();
-                    p.centroids.iter_mut().for_each(|c| *c *= root);
-                }
-                Fault::CodebookLinear => {
-                    let (low, high) = (p.centroids[0], p.centroids[p.centroids.len() - 1]);
-                    let steps = (p.centroids.len() - 1) as f32;
-                    for (i, c) in p.centroids.iter_mut().enumerate() {
-                        *c = low + (high - low) * i as f32 / steps;
-                    }
-                }
-                Fault::CodebookGaussian => {
-                    p.centroids = gaussian(tensor.layout().bits())
-                        .iter()
-                        .map(|c| c / (n as f32).sqrt())
-                        .collect();
-                }
-                _ => {}
-            }
-        }
+        faults.iter().for_each(|f| f.set(&mut p));
         p
     }
 
-    fn has(&self, fault: Fault) -> bool {
-        self.faults.contains(&fault)
+    pub(super) fn codes_per_byte(&self) -> usize {
+        8 / self.tensor.layout().stored_bits() as usize
     }
 
     /// What the faulty kernel returns for `row`.
     pub(super) fn row(&self, row: usize, scratch: &mut Vec<f32>, out: &mut [bf16]) {
         let t = self.tensor;
-        if self.has(Fault::Zeros) {
+        if self.zeros {
             return out.fill(bf16::ZERO);
         }
-        if self.has(Fault::Transposed) {
+        let span = self.span();
+        if self.transposed {
             for (col, o) in out.iter_mut().enumerate() {
                 let at = row * t.cols() + col;
-                *o = self.element(at % t.rows(), at / t.rows(), scratch);
+                let (row, col) = (at % t.rows(), at / t.rows());
+                self.group(row, col / span * span, scratch);
+                *o = self.rounded(scratch[col % span]);
             }
         } else {
-            let span = self.span();
             let from = self.row_read(row);
             for (g, out) in out.chunks_mut(span).enumerate() {
-                self.group(from, g * span, out.len(), scratch);
+                self.group(from, g * span, scratch);
                 for (o, v) in out.iter_mut().zip(scratch.iter()) {
-                    *o = self.round(*v);
+                    *o = self.rounded(*v);
                 }
             }
         }
-        self.leave_unwritten(row, out);
+        for (of_tensor, of_row, value) in &self.unwritten {
+            let written = t.elements().saturating_sub(of_tensor + row * t.cols());
+            let written = written.min(t.cols().saturating_sub(*of_row));
+            out[written..].fill(*value);
+        }
     }
 
     /// The row whose output stands in `row`.
-    fn row_read(&self, mut row: usize) -> usize {
-        for fault in &self.faults {
-            match *fault {
-                Fault::Stale(p) if row >= p => row -= p,
-                Fault::RowsShifted(k) => row = moved(row, k, self.tensor.rows()),
-                _ => {}
+    fn row_read(&self, row: usize) -> usize {
+        self.row_moves.iter().fold(row, |row, (first, step)| {
+            if row < *first {
+                row
+            } else {
+                moved(row, *step, self.tensor.rows())
             }
-        }
-        row
+        })
     }
 
-    fn leave_unwritten(&self, row: usize, out: &mut [bf16]) {
-        let (rows, cols) = (self.tensor.rows(), self.tensor.cols());
-        for fault in &self.faults {
-            match *fault {
-                Fault::TailRows(k, fill) if row + k >= rows => out.fill(value(fill)),
-                Fault::RowTailGroups(k, fill) => {
-                    out[cols - (k * self.n).min(cols)..].fill(value(fill));
-                }
-                Fault::TailGroups(k, fill) => {
-                    let written = (rows * cols - k * self.n).saturating_sub(row * cols);
-                    out[written.min(cols)..].fill(value(fill));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Elements that are transformed together.
+    /// Elements that are decoded together: whole groups and whole transforms.
     fn span(&self) -> usize {
-        if self.has(Fault::GroupDoubled) {
-            2 * self.n
-        } else {
-            self.n
-        }
-    }
-
-    fn element(&self, row: usize, col: usize, scratch: &mut Vec<f32>) -> bf16 {
-        let span = self.span();
-        self.group(row, col / span * span, span, scratch);
-        self.round(scratch[col % span])
+        self.size.max(self.n)
     }
 
     /// The values of one span, before rounding.
-    fn group(&self, row: usize, start: usize, len: usize, x: &mut Vec<f32>) {
+    fn group(&self, row: usize, start: usize, x: &mut Vec<f32>) {
+        let columns = start..start + self.span();
+        let centroid = |col| self.centroids[self.code(row, col) as usize];
         x.clear();
-        for first in (start..start + len).step_by(self.n) {
+        for first in columns.clone().step_by(self.n) {
             let scale = self.scale(row, first / self.n);
-            let columns = first..first + self.n;
-            x.extend(columns.map(|col| self.centroids[self.code(row, col) as usize] * scale));
+            x.extend((first..first + self.n).map(|col| centroid(col) * scale));
         }
-        let signs: Vec<f32> = (start..start + len).map(|col| self.sign(col)).collect();
-        if self.has(Fault::SignsBefore) {
+        let signs: Vec<f32> = columns.clone().map(|col| self.sign(col)).collect();
+        if self.signs_before {
             x.iter_mut().zip(&signs).for_each(|(x, s)| *x *= s);
         }
-        if self.has(Fault::ScaleNormCorrected) {
-            let norm: f32 = (start..start + len)
-                .map(|col| self.centroids[self.code(row, col) as usize].powi(2))
-                .sum::<f32>()
-                .sqrt();
+        if self.norm_corrected {
+            let norm: f32 = columns.map(|col| centroid(col).powi(2)).sum::<f32>().sqrt();
             x.iter_mut().for_each(|x| *x /= norm);
         }
-        let size = if self.has(Fault::GroupHalved) {
-            self.n / 2
-        } else {
-            len
-        };
-        for block in x.chunks_exact_mut(size) {
+        for block in x.chunks_exact_mut(self.size) {
             let mut stride = 1;
-            while stride < size {
+            while stride < self.size {
                 if self.dropped & stride == 0 {
                     let upper_minus_lower = self.sign_mask & stride != 0;
                     for pair in block.chunks_exact_mut(2 * stride) {
@@ -217,17 +159,10 @@ impl<'a> Pipeline<'a> {
                 stride *= 2;
             }
         }
-        let divisor = if self.has(Fault::NormMissing) {
-            1.0
-        } else if self.has(Fault::NormByN) {
-            size as f64
-        } else {
-            (size as f64).sqrt()
-        };
-        let signs_after = !self.has(Fault::SignsOmitted) && !self.has(Fault::SignsBefore);
+        let divisor = (self.norm)(self.size as f64);
         for (x, s) in x.iter_mut().zip(&signs) {
             *x = (f64::from(*x) / divisor) as f32;
-            if signs_after {
+            if self.signs_after {
                 *x *= s;
             }
         }
@@ -261,49 +196,19 @@ impl<'a> Pipeline<'a> {
 
     fn scale(&self, row: usize, group: usize) -> f32 {
         let t = self.tensor;
-        let per_row = t.groups_per_row();
-        if self.scale_omitted {
-            return 1.0;
-        }
-        let mut at = row * per_row + group;
-        if self.has(Fault::ScalesTransposed) {
-            at = group * t.rows() + row;
-        }
-        at = moved(at, self.scale_shift, t.groups());
-        let scale = t.scales()[at];
-        if self.has(Fault::ScaleAsBf16) {
-            return bf16::from_bits(scale.to_bits()).to_f32();
-        }
-        if self.has(Fault::SubnormalsFlushed) && !scale.is_normal() {
-            return 0.0;
-        }
-        scale.to_f32()
+        let at = if self.scales_transposed {
+            group * t.rows() + row
+        } else {
+            row * t.groups_per_row() + group
+        };
+        (self.read_scale)(t.scales()[moved(at, self.scale_shift, t.groups())])
     }
 
-    fn round(&self, value: f32) -> bf16 {
+    fn rounded(&self, value: f32) -> bf16 {
         if value.is_nan() {
-            return bf16::NAN;
-        }
-        let upper = |bits: u32| bf16::from_bits((bits >> 16) as u16);
-        match self.rounding {
-            Rounding::NearestEven => bf16::from_f32(value),
-            Rounding::Down => upper(value.to_bits()),
-            Rounding::HalfUp => upper(value.to_bits().wrapping_add(0x8000)),
+            bf16::NAN
+        } else {
+            (self.round)(value)
         }
     }
-}
-
-/// Lloyd-Max centroids of the normal distribution (Max, 1960, table I).
-fn gaussian(bits: u32) -> Vec<f32> {
-    const HALF: [&[f32]; 3] = [
-        &[0.4528, 1.510],
-        &[0.2451, 0.7560, 1.344, 2.152],
-        &[0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733],
-    ];
-    let half = HALF[bits as usize - 2];
-    half.iter()
-        .rev()
-        .map(|c| -c)
-        .chain(half.iter().copied())
-        .collect()
 }

@@ -46,7 +46,7 @@ pub(super) struct Survey {
 }
 
 /// Rows in strips of bounded size: `(first, count)`.
-pub(super) fn strips(tensor: &TqTensor<'_>) -> impl Iterator<Item = (usize, usize)> + use<> {
+pub(super) fn strips(tensor: &TqTensor) -> impl Iterator<Item = (usize, usize)> + use<> {
     let (rows, step) = (tensor.rows(), (STRIP / tensor.cols()).max(1));
     (0..rows)
         .step_by(step)
@@ -54,7 +54,7 @@ pub(super) fn strips(tensor: &TqTensor<'_>) -> impl Iterator<Item = (usize, usiz
 }
 
 /// The rounded reference of some rows.
-pub(super) fn correct(tensor: &TqTensor<'_>, first: usize, count: usize) -> Vec<bf16> {
+pub(super) fn correct(tensor: &TqTensor, first: usize, count: usize) -> Vec<bf16> {
     let rows = tensor
         .slice_rows(first..first + count)
         .expect("rows of this tensor");
@@ -137,7 +137,7 @@ impl Row {
 
 impl Survey {
     /// What is wrong beyond the last-bit rule of a GPU lane, or else within it.
-    pub(super) fn new(tensor: &TqTensor<'_>, got: &[bf16]) -> Self {
+    pub(super) fn new(tensor: &TqTensor, got: &[bf16]) -> Self {
         let beyond = Self::of(tensor, got, 1);
         if beyond.wrong > 0 {
             beyond
@@ -146,7 +146,7 @@ impl Survey {
         }
     }
 
-    fn of(tensor: &TqTensor<'_>, got: &[bf16], tolerance: u32) -> Self {
+    fn of(tensor: &TqTensor, got: &[bf16], tolerance: u32) -> Self {
         let (cols, n) = (tensor.cols(), tensor.layout().group_size());
         let mut s = Self {
             tolerance,

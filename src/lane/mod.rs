@@ -1,199 +1,261 @@
-//! Lanes: what computes or has computed, or is not there.
+//! Lanes: what produces a dequantised tensor. A device, the CPU reference, or a file.
+//!
+//! A strip is loaded, the kernel runs, the result is read: a decode is the three in turn, and a benchmark
+//! runs the middle one again and again on the memory that was checked.
 
+pub mod cpu;
 #[cfg(feature = "gpu")]
-mod gpu;
-#[cfg(not(feature = "gpu"))]
-#[path = "no_gpu.rs"]
-mod gpu;
+pub mod cuda;
+mod decoded;
+mod open;
+pub mod recorded;
+pub mod recording;
+#[cfg(feature = "gpu")]
+pub mod wgpu;
 
-use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Device};
+pub use crate::tensor::{POISON_BF16, POISON_F32};
+pub use decoded::{Decoded, LaneOutput};
+pub use open::open;
+
 use crate::error::{Error, Result};
-use crate::recording::Recording;
-use crate::report::{LaneReport, Status};
+use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
+use crate::strip::Strip;
+use half::bf16;
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
-/// What a lane is made of.
-pub enum State {
-    /// It can compute.
-    Ready(Box<dyn Backend>),
-    /// Its output was read from a file.
-    Recorded(Box<Recording>),
-    /// It is not there: status, reason and what would bring it.
-    Absent(Status, String, String),
+/// How long one piece of work took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// By the device's own timestamps; `None` when there are none, or they tie or run backwards.
+    pub device: Option<Duration>,
+    /// By the wall, from the moment the work was handed over until it was done.
+    pub wall: Duration,
 }
 
-/// A named lane.
-pub struct Lane {
-    name: String,
-    state: State,
+impl Timed {
+    /// Of work since `start` on a lane whose clock is the wall.
+    pub fn by_wall(start: Instant) -> Self {
+        let wall = start.elapsed();
+        Self {
+            device: Some(wall),
+            wall,
+        }
+    }
 }
 
-impl Lane {
-    /// The CPU reference, which every validation needs.
-    pub fn reference() -> Self {
-        Self {
-            name: "reference".into(),
-            state: State::Ready(Box::new(Cpu::new())),
+/// A producer of a dequantised tensor.
+pub trait Lane: Send {
+    /// Who computes, and the type of the values.
+    fn info(&self) -> &LaneInfo;
+
+    /// What [`Timed::device`] comes from: `CUDA events`, `wgpu timestamp queries`, or `wall` for a lane
+    /// whose device has no clock of its own.
+    fn clock(&self) -> &'static str {
+        "wall"
+    }
+
+    /// Puts a strip where the kernel reads it and poisons the output, here and nowhere else. Memory of an
+    /// earlier strip is used again where it is large enough.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails, most often for want of memory; [`Error::Input`] and
+    /// [`Error::Unavailable`] from a recording that does not fit. Nothing is then loaded.
+    fn load(&mut self, strip: &Strip) -> Result<()>;
+
+    /// Runs the kernel on what is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    ///
+    /// # Panics
+    /// When nothing is loaded.
+    fn run(&mut self) -> Result<Timed>;
+
+    /// Reads the output of the loaded strip: row-major values of the lane's [`OutputType`], in the
+    /// machine's byte order.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    ///
+    /// # Panics
+    /// When nothing is loaded or `out` has another length than the output.
+    fn read(&mut self, out: &mut [u8]) -> Result<()>;
+
+    /// Copies `bytes` from one buffer of the device to another, which moves twice as many; `None` for a
+    /// lane without memory of its own. The buffers are made by the first call and kept until
+    /// [`Lane::unload`].
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device fails.
+    fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
+        let _ = bytes;
+        Ok(None)
+    }
+
+    /// Gives back the memory that [`Lane::load`] and [`Lane::copy`] took.
+    fn unload(&mut self) {}
+}
+
+/// A lane's values, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// BF16.
+    Bf16(Vec<bf16>),
+    /// f32.
+    F32(Vec<f32>),
+}
+
+impl Output {
+    /// Memory for `elements` values, filled with zeros: what a lane poisons is its own.
+    pub fn zeroed(of: OutputType, elements: usize) -> Self {
+        match of {
+            OutputType::Bf16 => Self::Bf16(vec![bf16::ZERO; elements]),
+            OutputType::F32 => Self::F32(vec![0.0; elements]),
         }
     }
 
-    /// A lane that computes with `backend`.
-    pub fn new(backend: Box<dyn Backend>) -> Self {
-        Self {
-            name: backend.device().lane.clone(),
-            state: State::Ready(backend),
+    /// The memory as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bf16(v) => bytemuck::cast_slice(v),
+            Self::F32(v) => bytemuck::cast_slice(v),
         }
     }
 
-    /// A recording, under its own name.
-    pub fn recorded(recording: Recording) -> Self {
-        Self {
-            name: recording.name.clone(),
-            state: State::Recorded(Box::new(recording)),
+    /// The memory as bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Bf16(v) => bytemuck::cast_slice_mut(v),
+            Self::F32(v) => bytemuck::cast_slice_mut(v),
         }
     }
 
+    /// The values as BF16, rounded to the nearest, ties to even, where they are of f32.
+    pub fn rounded(&self) -> Cow<'_, [bf16]> {
+        match self {
+            Self::Bf16(v) => Cow::Borrowed(v),
+            Self::F32(v) => {
+                let rounded = v.iter().map(|v| bf16::from_bits(bf16_bits(*v)));
+                Cow::Owned(rounded.collect())
+            }
+        }
+    }
+
+    /// The values, to compare them.
+    pub fn values(&self) -> crate::metrics::Values<'_> {
+        match self {
+            Self::Bf16(v) => crate::metrics::Values::Bf16(v),
+            Self::F32(v) => crate::metrics::Values::F32(v),
+        }
+    }
+}
+
+/// The bits of `bf16::from_f32`, in a form that compilers make vector instructions of.
+fn bf16_bits(v: f32) -> u16 {
+    let bits = v.to_bits();
+    let even = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
+    let nan = bits >> 16 | 0x40;
+    (if v.is_nan() { nan } else { even }) as u16
+}
+
+/// Loads, runs and reads: a strip's values, the kernel's time and the wall time of all three.
+///
+/// # Errors
+/// As those of the three.
+pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
+    let mut out = Output::zeroed(lane.info().output, strip.elements());
+    let start = Instant::now();
+    lane.load(strip)?;
+    let kernel = lane.run()?;
+    lane.read(out.bytes_mut())?;
+    let timed = Timed {
+        device: kernel.device,
+        wall: start.elapsed(),
+    };
+    Ok((out, timed))
+}
+
+/// A place among the lanes of a run.
+pub enum Slot {
+    /// A lane that computes here.
+    Live(Box<dyn Lane>),
+    /// A lane that reads a recording.
+    Recorded(Box<recorded::Recorded>),
+    /// A lane that is not there, and why.
+    Absent(Box<LaneRecord>),
+}
+
+impl Slot {
     /// A lane that was not asked for.
-    pub fn skipped(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            state: State::Absent(Status::Skipped, "not asked for".into(), String::new()),
-        }
+    pub fn skipped(name: LaneName) -> Self {
+        let mut record = LaneRecord::new(name, Status::Skipped);
+        record.reason = Some("not asked for".into());
+        Self::Absent(Box::new(record))
     }
 
     /// A lane that could not be opened.
-    fn absent(name: &str, error: &Error) -> Self {
+    pub fn failed(name: LaneName, error: &Error) -> Self {
+        let mut record = LaneRecord::new(name, Status::Failed);
         let status = match error {
             Error::Unavailable(_) => Status::Unavailable,
             _ => Status::Failed,
         };
-        let p = error.problem();
-        Self {
-            name: name.into(),
-            state: State::Absent(status, p.what.clone(), p.help.clone()),
+        record.fail(status, error);
+        Self::Absent(Box::new(record))
+    }
+
+    /// The lane's name.
+    pub fn name(&self) -> &LaneName {
+        match self {
+            Self::Live(lane) => &lane.info().name,
+            Self::Recorded(lane) => &lane.info().name,
+            Self::Absent(record) => &record.name,
         }
     }
 
-    /// Name of the lane.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether this is the CPU reference.
-    pub fn is_reference(&self) -> bool {
-        self.name == "reference"
-    }
-
-    /// What it is made of.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// What it is made of, to run it.
-    pub fn state_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-
-    /// What it is made of, to keep.
-    pub fn into_state(self) -> State {
-        self.state
-    }
-
-    /// Name in the report's metrics.
-    pub fn metric_name(&self) -> String {
-        metric_name(&self.name, matches!(self.state, State::Recorded(_)))
-    }
-
-    /// The lane as the report has it, before it runs.
-    pub fn report(&self) -> LaneReport {
-        let mut report = LaneReport {
-            name: self.name.clone(),
-            status: Status::Ran,
-            reason: None,
-            help: None,
-            device: None,
-            driver: None,
-            api: None,
-            software: None,
-            kernel_variant: None,
-            kernel_checksum: None,
-            seconds: None,
-            kernel_seconds: None,
-        };
-        let mut of = |d: &Device| {
-            report.device = Some(d.device.clone());
-            report.driver = Some(d.driver.clone());
-            report.api = Some(d.api.clone());
-            report.software = Some(d.software);
-            report.kernel_variant = Some(d.kernel_variant.clone()).filter(|v| !v.is_empty());
-            report.kernel_checksum = Some(d.kernel_checksum.clone());
-        };
-        match &self.state {
-            State::Ready(backend) => of(backend.device()),
-            State::Recorded(recording) => {
-                of(&recording.device);
-                report.status = Status::Recorded;
-            }
-            State::Absent(status, reason, help) => {
-                report.status = *status;
-                report.reason = Some(reason.clone());
-                report.help = Some(help.clone()).filter(|h| !h.is_empty());
-            }
-        }
-        report
-    }
-}
-
-/// Name of a lane in the report's metrics: a lane and its stand-in as `NAME_dequant`, another
-/// recording by its name.
-pub(crate) fn metric_name(lane: &str, recorded: bool) -> String {
-    if recorded && !matches!(lane, "cuda" | "wgpu") {
-        lane.to_owned()
-    } else {
-        format!("{lane}_dequant")
-    }
-}
-
-/// Which lanes to open, and how.
-#[derive(Debug, Clone, Default)]
-pub struct Choice {
-    /// Lanes asked for; empty for all.
-    pub lanes: Vec<String>,
-    /// `--adapter`: index, part of a name, or `all`; `None` for the best one.
-    pub adapter: Option<String>,
-    /// `--device`: index of the CUDA device.
-    pub cuda_device: usize,
-    /// Compile the CUDA kernel for the device's own architecture.
-    pub nvrtc: bool,
-    /// The shader's variant: with subgroups, through workgroup memory, or the one that suits the adapter.
-    pub subgroups: Option<bool>,
-    /// The variant through workgroup memory as a lane of its own besides, `NAME:workgroup`.
-    pub both_variants: bool,
-}
-
-/// Opens the reference, then every kernel lane that was asked for; `recordings` named after a lane
-/// take its place.
-///
-/// # Errors
-/// When an adapter was named that is not there. A lane that is merely absent is no error.
-pub fn open(choice: &Choice, recordings: Vec<Recording>) -> Result<Vec<Lane>> {
-    let mut lanes = vec![Lane::reference()];
-    let wanted = |name: &str| choice.lanes.is_empty() || choice.lanes.iter().any(|l| l == name);
-    let replaced = |name: &str| recordings.iter().any(|r| r.name == name);
-    if !replaced("cuda") {
-        lanes.push(if wanted("cuda") {
-            gpu::open_cuda(choice)?
-        } else {
-            Lane::skipped("cuda")
-        });
-    }
-    if !replaced("wgpu") {
-        if wanted("wgpu") {
-            gpu::open_wgpu(choice, &mut lanes)?;
-        } else {
-            lanes.push(Lane::skipped("wgpu"));
+    /// The lane, where there is one.
+    pub fn lane(&mut self) -> Option<&mut dyn Lane> {
+        match self {
+            Self::Live(lane) => Some(&mut **lane),
+            Self::Recorded(lane) => Some(&mut **lane),
+            Self::Absent(_) => None,
         }
     }
-    lanes.extend(recordings.into_iter().map(Lane::recorded));
-    Ok(lanes)
+
+    /// The lane as it is recorded when all goes well.
+    pub fn record(&self) -> LaneRecord {
+        match self {
+            Self::Live(lane) => LaneRecord::of(lane.info(), Status::Ran),
+            Self::Recorded(lane) => LaneRecord::of(lane.info(), Status::Recorded),
+            Self::Absent(record) => (**record).clone(),
+        }
+    }
+}
+
+/// First 16 hex digits of the SHA-256 of a kernel's text, or of an output.
+pub fn checksum(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(bytes);
+    digest[..8].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A failure inside a lane, with its name.
+#[cfg(feature = "gpu")]
+pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -> Error {
+    Error::backend(what.to_string(), format!("lane {lane}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rounding_is_that_of_the_library(bits: u32) {
+            let v = f32::from_bits(bits);
+            prop_assert_eq!(bf16_bits(v), bf16::from_f32(v).to_bits());
+        }
+    }
 }

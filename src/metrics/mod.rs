@@ -1,17 +1,19 @@
 //! Metrics of one lane against another.
 //!
 //! Differences and relative errors are f32, as NumPy has them in the published report; sums are f64.
-//! The result does not depend on the number of threads, nor on the pieces in which the values come:
-//! sums are taken over fixed blocks and added in order, and the quantiles are exact.
+//! The result does not depend on the number of threads: sums are taken over fixed blocks and added in
+//! order, and the quantiles are exact or come from a sketch of counts. [`Quantiles`] says which.
 
 mod quantile;
 mod stream;
 mod sums;
 
+use crate::name::LaneName;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+pub use quantile::Quantiles;
 pub use stream::Accumulator;
 pub use sums::BlockSums;
 
@@ -73,10 +75,12 @@ impl<'a> Values<'a> {
 /// this project's own. Figures that a NaN spoils are NaN, which JSON writes as null.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Name of the compared lane.
-    pub lhs: String,
-    /// Name of the lane it is held to.
-    pub rhs: String,
+    /// The compared lane.
+    #[serde(with = "crate::name::published")]
+    pub lhs: LaneName,
+    /// The lane it is held to.
+    #[serde(with = "crate::name::published")]
+    pub rhs: LaneName,
     /// Elements compared.
     pub elements: u64,
     /// Largest `|lhs - rhs|`.
@@ -133,6 +137,8 @@ pub struct Metrics {
     pub cosine: f64,
     /// Elements that are NaN in `lhs` and not in `rhs`.
     pub nan: u64,
+    /// How the quantiles and `top1pct_rel_mean` were found.
+    pub quantiles: Quantiles,
 }
 
 /// Reads a figure that JSON has as null, because it is not finite, as NaN.
@@ -207,12 +213,14 @@ use typed;
 ///
 /// # Panics
 /// When the two differ in length or hold no element.
-pub fn compare(lhs_name: &str, lhs: Values<'_>, rhs_name: &str, rhs: Values<'_>) -> Metrics {
+pub fn compare(
+    lhs_name: LaneName,
+    lhs: Values<'_>,
+    rhs_name: LaneName,
+    rhs: Values<'_>,
+) -> Metrics {
     let mut all = Accumulator::new(lhs_name, rhs_name);
     all.push(lhs, rhs);
-    if all.second_pass() {
-        all.refine(lhs, rhs);
-    }
     all.finish()
 }
 
@@ -220,6 +228,9 @@ pub fn compare(lhs_name: &str, lhs: Values<'_>, rhs_name: &str, rhs: Values<'_>)
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const A: LaneName = LaneName::Cuda;
+    const B: LaneName = LaneName::Reference;
 
     fn naive_quantile(sorted: &[f32], q: f64) -> f64 {
         let at = q * (sorted.len() - 1) as f64;
@@ -235,7 +246,7 @@ mod tests {
         ) {
             let rhs: Vec<f32> = pairs.iter().map(|p| p.0).collect();
             let lhs: Vec<f32> = pairs.iter().map(|p| p.0 + p.1 * scale).collect();
-            let m = compare("a", Values::F32(&lhs), "b", Values::F32(&rhs));
+            let m = compare(A, Values::F32(&lhs), B, Values::F32(&rhs));
             let mut r: Vec<f32> = lhs.iter().zip(&rhs).map(|(l, r)| rel(*l, *r)).collect();
             r.sort_by(f32::total_cmp);
             for (q, got) in [(0.5, m.rel_p50), (0.9, m.rel_p90), (0.99, m.rel_p99), (0.999, m.rel_p999)] {
@@ -266,34 +277,41 @@ mod tests {
             .unzip()
     }
 
-    /// The same figures whatever the pieces, with tables expected from a sample or not at all.
-    fn in_pieces(
-        lhs: Values<'_>,
-        rhs: Values<'_>,
-        piece: usize,
-        sampled: Option<usize>,
-    ) -> (Metrics, bool) {
-        let mut acc = Accumulator::new("a", "b");
-        if let Some(n) = sampled {
-            let mut sample = Accumulator::new("a", "b");
-            sample.push(lhs.slice(0..n), rhs.slice(0..n));
-            acc.expect(&sample);
-        }
-        let pieces = || {
-            (0..lhs.len())
-                .step_by(piece)
-                .map(|at| at..(at + piece).min(lhs.len()))
-        };
-        for p in pieces() {
+    /// The figures from pieces of some size.
+    fn in_pieces(lhs: Values<'_>, rhs: Values<'_>, piece: usize) -> Metrics {
+        let mut acc = Accumulator::new(A, B);
+        for at in (0..lhs.len()).step_by(piece) {
+            let p = at..(at + piece).min(lhs.len());
             acc.push(lhs.slice(p.clone()), rhs.slice(p));
         }
-        let second = acc.second_pass();
-        if second {
-            for p in pieces() {
-                acc.refine(lhs.slice(p.clone()), rhs.slice(p));
-            }
+        acc.finish()
+    }
+
+    /// Asserts that the figures of pieces are those of the whole, the quantiles within half a percent.
+    fn assert_sketched(pieces: &Metrics, whole: &Metrics) {
+        assert_eq!(
+            (pieces.quantiles, whole.quantiles),
+            (Quantiles::Sketch, Quantiles::Exact)
+        );
+        let mut same = pieces.clone();
+        same.quantiles = Quantiles::Exact;
+        type Key = fn(&mut Metrics) -> &mut f64;
+        let sketched: [Key; 6] = [
+            |m| &mut m.rel_p50,
+            |m| &mut m.rel_p90,
+            |m| &mut m.rel_p95,
+            |m| &mut m.rel_p99,
+            |m| &mut m.rel_p999,
+            |m| &mut m.top1pct_rel_mean,
+        ];
+        for key in sketched {
+            let (got, exact) = (*key(&mut same), *key(&mut whole.clone()));
+            let near = (got - exact).abs() <= 0.005 * (1.0 + 1e-9) * exact;
+            assert!(near || got == exact, "{got} for {exact}");
+            *key(&mut same) = exact;
         }
-        (acc.finish(), second)
+        // As text, in which a NaN equals itself.
+        assert_eq!(format!("{same:?}"), format!("{whole:?}"));
     }
 
     #[test]
@@ -301,37 +319,72 @@ mod tests {
         for spread in [0.0, 1e-3, 0.1] {
             let (l, r) = noisy(5 * BLOCK + 4321, spread);
             let (lhs, rhs) = (Values::Bf16(&l), Values::F32(&r));
-            let whole = compare("a", lhs, "b", rhs);
-            for piece in [1 << 20, BLOCK, BLOCK + 32, 3 * BLOCK - 96, 7777] {
-                for sampled in [None, Some(1000), Some(3 * BLOCK)] {
-                    assert_eq!(
-                        in_pieces(lhs, rhs, piece, sampled).0,
-                        whole,
-                        "{piece} {sampled:?}"
-                    );
-                }
+            let whole = compare(A, lhs, B, rhs);
+            let sketched = in_pieces(lhs, rhs, BLOCK);
+            assert_sketched(&sketched, &whole);
+            for piece in [BLOCK + 32, 3 * BLOCK - 96, 7777] {
+                assert_eq!(in_pieces(lhs, rhs, piece), sketched, "{piece}");
             }
-            assert!(in_pieces(lhs, rhs, BLOCK, None).1, "nothing was expected");
-            assert!(
-                !in_pieces(lhs, rhs, BLOCK, Some(3 * BLOCK)).1,
-                "a large sample foretells it"
-            );
+            assert_eq!(in_pieces(lhs, rhs, l.len()), whole);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_sketch_is_near_the_exact_quantiles(
+            lhs in prop::collection::vec(prop_oneof![
+                6 => (-44i32..38).prop_map(|e| 1.7f32 * 10f32.powi(e)),
+                6 => 1e-3f32..1e-2,
+                2 => Just(0.0),
+                1 => prop::sample::select(vec![f32::from_bits(1), f32::MAX, f32::INFINITY]),
+            ], 2..1000),
+            piece in 1usize..500,
+        ) {
+            let rhs = vec![0.0f32; lhs.len()];
+            let mut rels: Vec<f32> = lhs.iter().map(|l| rel(*l, 0.0)).collect();
+            rels.sort_by(f32::total_cmp);
+            let (lhs, rhs) = (Values::F32(&lhs), Values::F32(&rhs));
+            let mut whole = compare(A, lhs, B, rhs);
+            if whole.rel_p99 > 0.0 {
+                // Elements equal to the quantile may lie below its rank; the sketch goes by the rank.
+                let first = (0.99 * (rels.len() - 1) as f64).ceil() as usize;
+                let top = &rels[first..];
+                let sum: f64 = top.iter().map(|r| f64::from(*r)).sum();
+                whole.top1pct_rel_mean = sum / top.len() as f64;
+            }
+            assert_sketched(&in_pieces(lhs, rhs, piece.min(rels.len() - 1)), &whole);
+        }
+    }
+
+    #[test]
+    fn one_element_is_its_own_quantiles() {
+        let m = compare(A, Values::F32(&[3.0]), B, Values::F32(&[2.0]));
+        assert_eq!((m.rel_p50, m.rel_p999, m.top1pct_rel_mean), (0.5, 0.5, 0.5));
     }
 
     #[test]
     fn one_nan_spoils_the_figures_and_is_counted() {
         let m = compare(
-            "a",
+            A,
             Values::F32(&[1.0, f32::NAN, 3.0]),
-            "b",
+            B,
             Values::F32(&[1.0, 2.0, 3.0]),
         );
-        assert_eq!((m.nan, m.bit_equal, m.max_ulp), (1, 2, 65535));
-        for figure in [
-            m.max_abs, m.rmse, m.max_rel, m.mean_rel, m.rel_p50, m.cosine,
-        ] {
-            assert!(figure.is_nan());
+        let (l, r) = ([1.0, f32::NAN, 3.0], [1.0, 2.0, 3.0]);
+        let pieces = in_pieces(Values::F32(&l), Values::F32(&r), 1);
+        for m in [m, pieces] {
+            assert_eq!((m.nan, m.bit_equal, m.max_ulp), (1, 2, 65535));
+            for figure in [
+                m.max_abs,
+                m.rmse,
+                m.max_rel,
+                m.mean_rel,
+                m.rel_p50,
+                m.top1pct_rel_mean,
+                m.cosine,
+            ] {
+                assert!(figure.is_nan());
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sums over fixed blocks, added in order.
 
-use super::{BLOCK, Element, Values, bf16_steps, typed};
+use super::{BLOCK, Element, Values, bf16_steps, rel, typed};
 use rayon::prelude::*;
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -11,7 +11,9 @@ pub(super) struct Sums {
     pub lhs_square: f64,
     pub rhs_square: f64,
     pub dot: f64,
+    pub rel: f64,
     pub max_abs: f32,
+    pub max_rel: f32,
     pub max_ulp: u32,
     pub bit_equal: u64,
     pub nan: u64,
@@ -31,6 +33,9 @@ impl Sums {
             s.nan += u64::from(l.is_nan() && !r.is_nan());
             s.spoilt |= diff.is_nan();
             s.max_abs = s.max_abs.max(diff.abs());
+            let rel = rel(l, r);
+            s.rel += f64::from(rel);
+            s.max_rel = s.max_rel.max(rel);
             let (d, l, r) = (f64::from(diff), f64::from(l), f64::from(r));
             s.abs += d.abs();
             s.square += d * d;
@@ -50,7 +55,9 @@ impl Sums {
             lhs_square: self.lhs_square + b.lhs_square,
             rhs_square: self.rhs_square + b.rhs_square,
             dot: self.dot + b.dot,
+            rel: self.rel + b.rel,
             max_abs: self.max_abs.max(b.max_abs),
+            max_rel: self.max_rel.max(b.max_rel),
             max_ulp: self.max_ulp.max(b.max_ulp),
             bit_equal: self.bit_equal + b.bit_equal,
             nan: self.nan + b.nan,

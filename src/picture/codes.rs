@@ -67,7 +67,7 @@ fn shares(edges: &[f64], dim: usize, tails: bool) -> Vec<f64> {
 }
 
 impl Codes {
-    pub(super) fn new(tensor: &TqTensor<'_>) -> Self {
+    pub(super) fn new(tensor: &TqTensor) -> Self {
         let layout = tensor.layout();
         let per_byte = 8 / layout.stored_bits() as usize;
         let mask = (1u8 << layout.stored_bits()) - 1;
@@ -110,7 +110,7 @@ impl Codes {
 }
 
 impl Normalised {
-    pub(super) fn new(tensor: &TqTensor<'_>, source: Values<'_>) -> Self {
+    pub(super) fn new(tensor: &TqTensor, source: Values<'_>) -> Self {
         let n = tensor.layout().group_size();
         let limit = (5.0 / (n as f64).sqrt()).min(1.0);
         // Per task: the bins, then the values outside, then the groups left out.

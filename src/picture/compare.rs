@@ -97,7 +97,7 @@ struct Strip {
 
 impl Comparison {
     pub(super) fn new(
-        tensor: &TqTensor<'_>,
+        tensor: &TqTensor,
         row_start: usize,
         (lhs_name, lhs): (&str, Lhs<'_>),
         (rhs_name, rhs): (&str, Values<'_>),
@@ -154,7 +154,7 @@ impl Comparison {
 }
 
 fn strip(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     lhs: Lhs<'_>,
     rhs: Values<'_>,
     rows: std::ops::Range<usize>,
@@ -222,7 +222,7 @@ fn keep_worst(worst: &mut Vec<(f32, usize, f32, f32)>) {
     worst.truncate(WORST);
 }
 
-fn element(tensor: &TqTensor<'_>, row_start: usize, at: usize, lhs: f32, rhs: f32) -> Element {
+fn element(tensor: &TqTensor, row_start: usize, at: usize, lhs: f32, rhs: f32) -> Element {
     let (row, col) = (at / tensor.cols(), at % tensor.cols());
     let code = tensor.code(row, col);
     let group = at / tensor.layout().group_size();

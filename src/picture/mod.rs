@@ -16,7 +16,7 @@ pub use scatter::Scatter;
 
 use crate::fault::{Diagnosis, Fault};
 use crate::metrics::Values;
-use crate::report::Outputs;
+use crate::name::LaneName;
 use crate::tensor::TqTensor;
 use compare::Lhs;
 use serde::Serialize;
@@ -25,6 +25,14 @@ use serde::Serialize;
 const ROW_BINS: usize = 48;
 /// Columns of the heat map by group at most.
 const GROUP_BINS: usize = 64;
+
+/// What is drawn: some rows of a tensor by every lane.
+pub struct Columns<'a> {
+    /// First row.
+    pub row_start: usize,
+    /// Lanes, the source first where there is one, then the reference, each with its values.
+    pub lanes: Vec<(LaneName, Values<'a>)>,
+}
 
 /// The pictures of one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,10 +74,10 @@ impl Picture {
     ///
     /// # Panics
     /// When a lane in `outputs` does not hold `rows * cols` elements, or there is no reference.
-    pub fn new(tensor: &TqTensor<'_>, outputs: &Outputs<'_>, diagnosis: &[Diagnosis]) -> Self {
-        let lane = |name: &str| outputs.lanes.iter().find(|(n, _)| n == name);
-        let (_, reference) = lane("reference").expect("the reference always runs");
-        let source = lane("source").map(|(_, values)| *values);
+    pub fn new(tensor: &TqTensor, outputs: &Columns<'_>, diagnosis: &[&Diagnosis]) -> Self {
+        let lane = |name: LaneName| outputs.lanes.iter().find(|(n, _)| *n == name);
+        let (_, reference) = lane(LaneName::Reference).expect("the reference always runs");
+        let source = lane(LaneName::Source).map(|(_, values)| *values);
         let compare = |name: &str, lhs: Lhs<'_>, rhs_name: &str, rhs: Values<'_>| {
             Comparison::new(tensor, outputs.row_start, (name, lhs), (rhs_name, rhs))
         };
@@ -79,8 +87,13 @@ impl Picture {
             comparisons.push(compare("reference", lhs, "source", source));
         }
         for (name, values) in &outputs.lanes {
-            if name != "source" && name != "reference" {
-                comparisons.push(compare(name, Lhs::Values(*values), "reference", *reference));
+            if !matches!(name, LaneName::Source | LaneName::Reference) {
+                comparisons.push(compare(
+                    &name.to_string(),
+                    Lhs::Values(*values),
+                    "reference",
+                    *reference,
+                ));
             }
         }
         let emulated = diagnosis

@@ -19,7 +19,7 @@ pub use simd::Simd;
 const TASK: usize = 64 * 1024;
 
 /// Dequantises `tensor` to f32, row-major `[rows, cols]`.
-pub fn dequantize(tensor: &TqTensor<'_>) -> Vec<f32> {
+pub fn dequantize(tensor: &TqTensor) -> Vec<f32> {
     let mut out = vec![0.0; tensor.elements()];
     dequantize_into(tensor, &mut out);
     out
@@ -29,7 +29,7 @@ pub fn dequantize(tensor: &TqTensor<'_>) -> Vec<f32> {
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
-pub fn dequantize_into(tensor: &TqTensor<'_>, out: &mut [f32]) {
+pub fn dequantize_into(tensor: &TqTensor, out: &mut [f32]) {
     dequantize_into_with(Simd::active(), tensor, out);
 }
 
@@ -37,7 +37,7 @@ pub fn dequantize_into(tensor: &TqTensor<'_>, out: &mut [f32]) {
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
-pub fn dequantize_bf16_into(tensor: &TqTensor<'_>, out: &mut [bf16]) {
+pub fn dequantize_bf16_into(tensor: &TqTensor, out: &mut [bf16]) {
     dequantize_bf16_into_with(Simd::active(), tensor, out);
 }
 
@@ -45,7 +45,7 @@ pub fn dequantize_bf16_into(tensor: &TqTensor<'_>, out: &mut [bf16]) {
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
-pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor<'_>, out: &mut [f32]) {
+pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor, out: &mut [f32]) {
     let decode = simd.decoder(tensor);
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
@@ -58,7 +58,7 @@ pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor<'_>, out: &mut [f32]) 
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
-pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor<'_>, out: &mut [bf16]) {
+pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor, out: &mut [bf16]) {
     let decode = simd.decoder(tensor);
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
@@ -68,7 +68,7 @@ pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor<'_>, out: &mut [b
 }
 
 /// Hands `out` to the threads in parts, each with the number of its first group.
-fn tasks<T: Send>(tensor: &TqTensor<'_>, out: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
+fn tasks<T: Send>(tensor: &TqTensor, out: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
     assert_eq!(out.len(), tensor.elements(), "one output per element");
     let groups = TASK / tensor.layout().group_size();
     out.par_chunks_mut(TASK)
@@ -77,7 +77,7 @@ fn tasks<T: Send>(tensor: &TqTensor<'_>, out: &mut [T], work: impl Fn(usize, &mu
 }
 
 /// Scalar BF16, by way of f32 values that stay in the first cache.
-fn scalar_bf16(tensor: &TqTensor<'_>, first_group: usize, out: &mut [bf16]) {
+fn scalar_bf16(tensor: &TqTensor, first_group: usize, out: &mut [bf16]) {
     let mut values = [0.0; 2048];
     let groups = values.len() / tensor.layout().group_size();
     for (i, out) in out.chunks_mut(values.len()).enumerate() {

@@ -5,7 +5,7 @@ use crate::fwht;
 use crate::tensor::TqTensor;
 
 /// Decodes the groups from `first_group` on, as many as `out` holds; `out` is whole groups.
-pub(super) fn groups(tensor: &TqTensor<'_>, first_group: usize, out: &mut [f32]) {
+pub(super) fn groups(tensor: &TqTensor, first_group: usize, out: &mut [f32]) {
     let n = tensor.layout().group_size();
     let groups_per_row = tensor.groups_per_row();
     let packed_group = tensor.layout().packed_group();

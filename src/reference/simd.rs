@@ -57,7 +57,7 @@ impl Simd {
     /// has decoded; the rest is left to the scalar text.
     pub(super) fn decoder<'a, T: Pod + Sync + Neg<Output = T>>(
         self,
-        tensor: &'a TqTensor<'a>,
+        tensor: &'a TqTensor,
     ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),

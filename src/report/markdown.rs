@@ -1,20 +1,70 @@
-//! The report for a pull request or a job summary: verdicts first, then a narrow table for each tensor,
-//! the rest folded away.
+//! The report for a pull request or a job summary: verdicts first, then narrow tables, the rest folded
+//! away.
 
-use super::html::{lane_outcome, outcome, worst_first};
-use super::table::lane_device;
-use super::view::{Figure, rows as tensor_rows, shape_line};
-use super::{LaneReport, Report, TensorReport};
-use crate::error::printable;
-use crate::sweep::record::{Header, PlainRecord, PlainStatus, Summary, TensorRecord};
-use crate::sweep::{lanes as lanes_of, row, totals};
-use std::fmt::Write;
+use super::view::{DecisionView, LINE, Look, line, name, rows, verdicts};
+use super::words::{
+    codebook_note, foreign_codebook, lane_line, notes, plain_problems, shape_line, totals,
+};
+use super::{Detail, Exporter, put};
+use crate::error::{Result, printable};
+use crate::record::{LaneRecord, Run, TensorRecord, lanes_once};
+use std::fmt::Write as _;
+use std::io::Write;
 
-/// Tensors whose every figure is written out; the tables of the others stand alone.
-const FOLDED: usize = 40;
+/// Tensors of the table of lines that stand in the open; all of them are in the folded one.
+const WORST: usize = 10;
+/// Tensors whose every figure is written out, however many are told of one by one.
+const FIGURES: usize = 40;
+
+/// The report as Markdown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Markdown {
+    /// How much is said of each tensor; what suits the run when `None`.
+    pub detail: Option<Detail>,
+}
+
+impl Exporter for Markdown {
+    fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
+        let mut text = String::new();
+        // Of one tensor the decisions say it all.
+        let many = run.tensors.len() != 1;
+        if many {
+            let (ended, why) = Look::of_run(&run.summary);
+            text += &format!("{} {}: {why}\n\n", ended.mark, ended.word);
+        }
+        for v in verdicts(&run.summary) {
+            let [lane, decision, reason] = [&v.lane, &v.decision, &v.reason].map(|t| plain(t));
+            text += &format!("- {} {lane}: {decision} ({reason})\n", marked(v.verdict));
+        }
+        for total in totals(run, !many) {
+            text += &format!("- {}\n", plain(&total));
+        }
+        if many {
+            text += &lines(&run.worst_first());
+        }
+        match self.detail.unwrap_or_else(|| Detail::of(run)) {
+            Detail::Each => {
+                for (i, t) in run.tensors.iter().enumerate() {
+                    text += &section(t, i < FIGURES);
+                }
+            }
+            Detail::Lines => {
+                for t in run.worst_first() {
+                    for note in notes(t) {
+                        text += &quote(&format!("{}: {note}", t.tensor_base));
+                    }
+                }
+            }
+        }
+        for (name, reason) in plain_problems(run) {
+            text += &quote(&format!("{name}: {reason}"));
+        }
+        put(&(text + &lanes(&lanes_once(&run.tensors))), to)
+    }
+}
 
 /// Text in a table cell or a line: no Markdown of its own, no HTML.
-fn plain_text(text: &str) -> String {
+fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in printable(text).chars() {
         match c {
@@ -32,22 +82,27 @@ fn plain_text(text: &str) -> String {
     out
 }
 
-fn verdict(passed: Option<bool>) -> &'static str {
-    match passed {
-        Some(true) => "✔ pass",
-        Some(false) => "✘ **FAIL**",
-        None => "○ not run",
-    }
+fn marked(v: Look) -> String {
+    let bold = if v == Look::of(crate::record::Verdict::Failed) {
+        "**"
+    } else {
+        ""
+    };
+    format!("{} {bold}{}{bold}", v.mark, v.word)
+}
+
+fn quote(text: &str) -> String {
+    format!("\n> {}\n", plain(text))
 }
 
 /// A table; the columns after the first are numbers when `numbers` says so.
 fn table(header: &[&str], numbers: bool, rows: &[Vec<String>]) -> String {
-    let mut text = format!("| {} |\n", header.join(" | "));
-    text += "|---|";
-    for _ in 1..header.len() {
-        text += if numbers { "---:|" } else { "---|" };
-    }
-    text.push('\n');
+    let other = if numbers { "---:|" } else { "---|" };
+    let mut text = format!(
+        "| {} |\n|---|{}\n",
+        header.join(" | "),
+        other.repeat(header.len() - 1)
+    );
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
@@ -55,204 +110,103 @@ fn table(header: &[&str], numbers: bool, rows: &[Vec<String>]) -> String {
 }
 
 fn folded(summary: &str, body: &str) -> String {
-    format!("<details><summary>{summary}</summary>\n\n{body}\n</details>\n")
+    format!("\n<details><summary>{summary}</summary>\n\n{body}\n</details>\n")
 }
 
-/// The report of a run; `lanes` has every lane once.
-pub fn markdown(report: &Report, lanes: &[LaneReport]) -> String {
-    let mut text = String::new();
-    for (d, reason) in report.worst_decisions() {
-        let _ = writeln!(
-            text,
-            "- {} {}: {} ({})",
-            verdict(d.passed),
-            plain_text(&d.lane),
-            plain_text(&d.decision),
-            plain_text(&reason)
-        );
-    }
-    for (i, tensor) in report.tensors().iter().enumerate() {
-        let _ = write!(text, "\n{}", section(tensor, i < FOLDED));
-    }
-    let _ = write!(text, "\n{}", lanes_folded(lanes));
-    text
-}
-
-/// Tensors of a sweep that stand in the open; all of them are in the folded table.
-const WORST: usize = 10;
-
-/// The summary of a sweep.
-pub fn sweep_markdown(
-    header: &Header,
-    tensors: &[TensorRecord],
-    plain: &[PlainRecord],
-    summary: &Summary,
-) -> String {
-    let (ended, why) = outcome(summary);
-    let mut text = format!("{} {}: {why}\n\n", ended.mark, ended.word);
-    for l in &summary.lanes {
-        let (passed, reason) = lane_outcome(l, summary.tensors);
-        let _ = writeln!(
-            text,
-            "- {} {}: {} ({})",
-            verdict(passed),
-            plain_text(&l.lane),
-            plain_text(&l.decision),
-            plain_text(&reason)
-        );
-    }
-    for line in totals(header, summary) {
-        let _ = writeln!(text, "- {}", plain_text(&line));
-    }
-    let order = worst_first(header, tensors);
+/// A line for each tensor: the worst in the open, all of them folded.
+fn lines(order: &[&TensorRecord]) -> String {
+    // Name and verdict first: what is cut off on a phone must not be the outcome.
+    let columns = [0, 6, 1, 2, 3];
     let table_of = |tensors: &[&TensorRecord]| {
-        let rows: Vec<Vec<String>> = tensors
-            .iter()
-            .map(|t| {
-                let mut cells = row(t);
-                for cell in &mut cells {
-                    *cell = plain_text(cell);
-                }
-                // Name and verdict first: what is cut off on a phone must not be the outcome.
-                let verdict = cells.pop().unwrap_or_default();
-                cells.insert(1, verdict);
-                cells.truncate(5);
-                cells
-            })
-            .collect();
-        table(
-            &["tensor", "verdict", "vs source", "worst lane", "rmse ratio"],
-            false,
-            &rows,
-        )
+        let cells = |t: &&TensorRecord| columns.map(|c| plain(&line(t)[c])).into();
+        let rows: Vec<Vec<String>> = tensors.iter().map(cells).collect();
+        table(&columns.map(|c| LINE[c]), false, &rows)
     };
-    if !order.is_empty() {
-        let open = &order[..order.len().min(WORST)];
-        let _ = write!(text, "\n{}", table_of(open));
-        if open.len() < order.len() {
-            let title = format!("All {} tensors, worst first", order.len());
-            let _ = write!(text, "\n{}", folded(&title, &table_of(&order)));
+    match order.len() {
+        0 => String::new(),
+        n if n <= WORST => format!("\n{}", table_of(order)),
+        n => {
+            let title = format!("All {n} tensors, worst first");
+            let all = folded(&title, &table_of(order));
+            format!("\n{}{all}", table_of(&order[..WORST]))
         }
     }
-    for t in &order {
-        let base = plain_text(&t.tensor_base);
-        if let Some(e) = &t.error {
-            let _ = write!(
-                text,
-                "\n> {base}: {} ({}) {}\n",
-                plain_text(&e.what),
-                plain_text(&e.place),
-                plain_text(&e.help)
-            );
-        }
-        for d in &t.diagnosis {
-            let _ = write!(text, "\n> {base}: {}\n", plain_text(&d.summary));
-        }
-    }
-    for p in plain.iter().filter(|p| p.status != PlainStatus::Equal) {
-        let reason = p.reason.as_deref().unwrap_or_default();
-        let _ = write!(
-            text,
-            "\n> {}: {}\n",
-            plain_text(&p.name),
-            plain_text(reason)
-        );
-    }
-    let _ = write!(text, "\n{}", lanes_folded(&lanes_of(tensors)));
-    text
 }
 
-fn lanes_folded(lanes: &[LaneReport]) -> String {
-    let rows: Vec<Vec<String>> = lanes
-        .iter()
-        .map(|l| {
-            let (status, device) = lane_device(l);
-            vec![plain_text(&l.name), status.into(), plain_text(&device)]
-        })
-        .collect();
+fn lanes(lanes: &[LaneRecord]) -> String {
+    let row = |l: &LaneRecord| {
+        let (name, status) = (plain(&name(&l.name)), l.status.word().into());
+        vec![name, status, plain(&lane_line(l))]
+    };
+    let rows: Vec<Vec<String>> = lanes.iter().map(row).collect();
     folded("Lanes", &table(&["lane", "status", "device"], false, &rows))
 }
 
-fn section(t: &TensorReport, all_figures: bool) -> String {
-    let mut text = format!(
-        "### {}\n\n{}\n\n",
-        plain_text(&t.tensor_base),
-        shape_line(t)
-    );
-    let rows = tensor_rows(t);
-    if rows.is_empty() {
-        text += "Nothing to compare: only the reference ran.\n";
-    } else {
+fn section(t: &TensorRecord, all_figures: bool) -> String {
+    let title = plain(&t.tensor_base);
+    let mut text = format!("\n### {title}\n\n{}\n", shape_line(t));
+    let rows = rows(t);
+    if !rows.is_empty() {
+        let head = [
+            "comparison",
+            "rmse ratio",
+            "max abs",
+            "equal %",
+            "max ULP",
+            "verdict",
+        ];
         let cells: Vec<Vec<String>> = rows
             .iter()
             .map(|r| {
+                let figure = |key: &str| r.get(key).text.clone();
                 vec![
-                    plain_text(&r.name),
-                    r.get("rmse_over_rhs_rms").text.clone(),
-                    r.get("max_abs").text.clone(),
+                    plain(&r.name),
+                    figure("rmse_over_rhs_rms"),
+                    figure("max_abs"),
                     r.equal_percent.clone(),
-                    r.get("max_ulp").text.clone(),
+                    figure("max_ulp"),
                     r.verdict
                         .map_or(String::new(), |v| format!("{} {}", v.mark, v.word)),
                 ]
             })
             .collect();
-        text += &table(
-            &[
-                "comparison",
-                "rmse ratio",
-                "max abs",
-                "equal %",
-                "max ULP",
-                "verdict",
-            ],
-            true,
-            &cells,
-        );
+        text += &format!("\n{}", table(&head, true, &cells));
+    } else if t.error.is_none() {
+        text += "\nNothing to compare: only the reference ran.\n";
     }
-    if t.centroids_config_vs_cuda.max_abs > 1e-6 {
-        let _ = write!(
-            text,
-            "\nnote: the model's codebook is not Lloyd-Max for this group size (max difference {})\n",
-            Figure::of("", t.centroids_config_vs_cuda.max_abs).text
-        );
+    if let Some(f) = foreign_codebook(t) {
+        text += &format!("\n{}\n", codebook_note(&f));
     }
-    for d in &t.diagnosis {
-        let _ = write!(text, "\n> {}\n", plain_text(&d.summary()));
+    for note in notes(t) {
+        text += &quote(&note);
     }
-    for d in t.decisions.iter().filter(|d| !d.gates.is_empty()) {
-        let gates: Vec<Vec<String>> = d
-            .gates
-            .iter()
-            .map(|g| {
-                let relation = if g.must_be == "<=" { "≤" } else { "≥" };
-                vec![
-                    g.name.clone(),
-                    Figure::of("", g.value).full,
-                    format!("{relation} {}", g.limit),
-                    verdict(Some(g.passed)).into(),
-                ]
-            })
-            .collect();
-        let body = table(&["gate", "value", "limit", "verdict"], true, &gates);
-        let _ = write!(
-            text,
-            "\n{}",
-            folded(&format!("Gates of {}", plain_text(&d.lane)), &body)
-        );
+    for d in t.decisions.iter().map(DecisionView::new) {
+        if !d.gates.is_empty() {
+            text += &gates(&d);
+        }
     }
     for r in rows.iter().filter(|_| all_figures) {
-        let figures: Vec<Vec<String>> = r
-            .figures
-            .iter()
-            .map(|f| vec![f.key.clone(), f.full.clone()])
-            .collect();
+        let figure = |f: &super::view::Figure| vec![f.key.clone(), f.full.clone()];
+        let figures: Vec<Vec<String>> = r.figures.iter().map(figure).collect();
         let body = table(&["figure", "value"], true, &figures);
-        let _ = write!(
-            text,
-            "\n{}",
-            folded(&format!("Every figure of {}", plain_text(&r.name)), &body)
-        );
+        text += &folded(&format!("Every figure of {}", plain(&r.name)), &body);
     }
     text
+}
+
+fn gates(d: &DecisionView) -> String {
+    let rows: Vec<Vec<String>> = d
+        .gates
+        .iter()
+        .map(|g| {
+            vec![
+                g.name.into(),
+                g.value.full.clone(),
+                format!("{} {}", g.relation, g.limit),
+                marked(g.verdict),
+            ]
+        })
+        .collect();
+    let body = table(&["gate", "value", "limit", "verdict"], true, &rows);
+    folded(&format!("Gates of {}", plain(&d.lane)), &body)
 }

@@ -1,11 +1,18 @@
-//! Tables for people, in a terminal or in Markdown.
+//! Tables for people at a terminal.
 
-use super::{LaneReport, Status, TensorReport};
-use crate::error::printable;
-use crate::metrics::Metrics;
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
+use super::terminal::picture_text;
+use super::view::{LINE, line, name, rows};
+use super::words::{
+    codebook_note, decision_line, foreign_codebook, lane_line, notes, plain_problems, shape_line,
+    totals,
+};
+use super::{Detail, Exporter, put};
+use crate::error::{Result, printable};
+use crate::record::{LaneRecord, Run, TensorRecord, lanes_once};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, presets};
+use std::io::Write;
 
-/// Where the table is read.
+/// Where a table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// A terminal of 100 columns.
@@ -18,8 +25,8 @@ pub enum Style {
 const WIDTH: u16 = 100;
 
 /// An empty table with a header.
-pub fn table(style: Style, header: &[&str]) -> Table {
-    let mut t = Table::new();
+pub fn table(style: Style, header: &[&str]) -> comfy_table::Table {
+    let mut t = comfy_table::Table::new();
     match style {
         Style::Terminal => {
             t.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')));
@@ -38,55 +45,84 @@ pub fn table(style: Style, header: &[&str]) -> Table {
     t
 }
 
-/// Five decimals, or three significant digits where those do not fit.
-pub(super) fn short(v: f64) -> String {
-    if v.is_nan() {
-        "NaN".into()
-    } else if v == 0.0 {
-        "0".into()
-    } else if (1e-3..1e4).contains(&v.abs()) {
-        format!("{v:.5}")
+/// A table for a terminal in which these columns are numbers.
+fn numbers(header: &[&str], columns: &[usize]) -> comfy_table::Table {
+    let mut t = table(Style::Terminal, header);
+    for column in columns {
+        if let Some(c) = t.column_mut(*column) {
+            c.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    t
+}
+
+/// Every lane and what became of it. Markdown takes a line right below a table for another row of it.
+pub fn lanes_table(lanes: &[LaneRecord], style: Style) -> String {
+    let mut t = table(style, &["lane", "status", "device"]);
+    for l in lanes {
+        t.add_row([name(&l.name), l.status.word().into(), lane_line(l)]);
+    }
+    let gap = if style == Style::Markdown {
+        "\n\n"
     } else {
-        format!("{v:.2e}")
+        "\n"
+    };
+    format!("{t}{gap}")
+}
+
+/// The report as text for a terminal of 100 columns.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Table {
+    /// How much is said of each tensor; what suits the run when `None`.
+    pub detail: Option<Detail>,
+    /// Whether the tensors' pictures are drawn, where the run holds them.
+    pub pictures: bool,
+}
+
+impl Exporter for Table {
+    fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
+        let detail = self.detail.unwrap_or_else(|| Detail::of(run));
+        let mut out = String::new();
+        match detail {
+            Detail::Each => {
+                for t in &run.tensors {
+                    out += &format!("{}{}\n", each(t), self.picture(t));
+                }
+            }
+            Detail::Lines => {
+                out += &lines(run);
+                for t in run.worst_first() {
+                    out += &self.picture(t);
+                }
+            }
+        }
+        for (name, reason) in plain_problems(run) {
+            out += &format!("{name}: {reason}\n");
+        }
+        let lanes = lanes_once(&run.tensors);
+        if !lanes.is_empty() {
+            out += &lanes_table(&lanes, Style::Terminal);
+        }
+        for sum in totals(run, detail == Detail::Each) {
+            out += &format!("{sum}\n");
+        }
+        put(&format!("{out}{}\n", decision_line(run)), to)
     }
 }
 
-/// Share of equal elements; 100 only when every one is.
-pub(super) fn percent(m: &Metrics) -> String {
-    let p = 100.0 * m.bit_equal as f64 / m.elements as f64;
-    if m.bit_equal == m.elements {
-        "100".into()
-    } else {
-        format!("{:.3}", (p * 1000.0).floor() / 1000.0)
+impl Table {
+    fn picture(&self, t: &TensorRecord) -> String {
+        let picture = t.picture.as_ref().filter(|_| self.pictures);
+        picture.map_or_else(String::new, |p| format!("\n{}", picture_text(p)))
     }
 }
 
-/// A lane's name without what the published keys add to it.
-pub(super) fn plain(lane: &str) -> &str {
-    lane.strip_suffix("_dequant")
-        .unwrap_or(if lane == "bf16_source" {
-            "source"
-        } else {
-            lane
-        })
-}
-
-/// A sentence or two, wrapped where a terminal reads it.
-fn paragraph(text: &str, style: Style) -> String {
-    match style {
-        Style::Terminal => textwrap::fill(
-            text,
-            textwrap::Options::new(WIDTH.into()).subsequent_indent("  "),
-        ),
-        Style::Markdown => text.to_owned(),
-    }
-}
-
-/// Comparisons, each with its verdict.
-pub fn metrics_table(rows: &[(&Metrics, &str)], style: Style) -> Table {
-    let mut table = table(
-        style,
-        &[
+/// The comparisons of one tensor: a title line, a table, and what is wrong.
+fn each(t: &TensorRecord) -> String {
+    let mut out = format!("{}  {}\n", printable(&t.tensor_base), shape_line(t));
+    let rows = rows(t);
+    if !rows.is_empty() {
+        let head = [
             "comparison",
             "rmse ratio",
             "max abs",
@@ -94,136 +130,46 @@ pub fn metrics_table(rows: &[(&Metrics, &str)], style: Style) -> Table {
             "bit-equal %",
             "max ULP",
             "verdict",
-        ],
-    );
-    for column in 1..6 {
-        if let Some(c) = table.column_mut(column) {
-            c.set_cell_alignment(CellAlignment::Right);
+        ];
+        let mut table = numbers(&head, &[1, 2, 3, 4, 5]);
+        for r in rows {
+            let text = |key: &str| r.get(key).text.clone();
+            table.add_row([
+                r.name.clone(),
+                text("rmse_over_rhs_rms"),
+                text("max_abs"),
+                text("rel_p99"),
+                r.equal_percent.clone(),
+                text("max_ulp"),
+                r.verdict.map_or("", |v| v.word).into(),
+            ]);
+        }
+        out += &format!("{table}\n");
+    } else if t.error.is_none() {
+        out += "nothing to compare: only the reference ran\n";
+    }
+    if let Some(f) = foreign_codebook(t) {
+        out += &format!("{}\n", codebook_note(&f));
+    }
+    let indent = textwrap::Options::new(WIDTH.into()).subsequent_indent("  ");
+    for note in notes(t) {
+        out += &format!("{}\n", textwrap::fill(&note, &indent));
+    }
+    out
+}
+
+/// One line for each tensor, worst first; then what was wrong with any.
+fn lines(run: &Run) -> String {
+    let mut table = numbers(&LINE, &[1, 3, 4, 5]);
+    let mut wrong = String::new();
+    for t in run.worst_first() {
+        table.add_row(line(t));
+        for note in notes(t) {
+            wrong += &format!("{}: {note}\n", printable(&t.tensor_base));
         }
     }
-    for (m, verdict) in rows {
-        table.add_row([
-            printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
-            short(m.rmse_over_rhs_rms),
-            short(m.max_abs),
-            short(m.rel_p99),
-            percent(m),
-            m.max_ulp.to_string(),
-            (*verdict).to_owned(),
-        ]);
+    if run.tensors.is_empty() {
+        return wrong;
     }
-    table
-}
-
-/// The comparisons of one tensor: a title line and a table.
-pub fn tensor_table(t: &TensorReport, style: Style) -> String {
-    let mut rows = Vec::new();
-    for m in &t.metrics {
-        let verdict = if m.rhs == "reference_dequant" {
-            match t
-                .decisions
-                .iter()
-                .find(|d| d.lane == plain(&m.lhs))
-                .and_then(|d| d.passed)
-            {
-                Some(true) => "pass",
-                Some(false) => "FAIL",
-                None => "",
-            }
-        } else {
-            ""
-        };
-        rows.push((m, verdict));
-    }
-    let table = metrics_table(&rows, style);
-    let title = format!(
-        "{}  rows {}..{}, {} columns, {} bits, group {}",
-        printable(&t.tensor_base),
-        t.row_start,
-        t.row_start + t.row_count,
-        t.shape[1],
-        t.bits,
-        t.group_size
-    );
-    let title = match style {
-        Style::Terminal => title,
-        Style::Markdown => format!("### {title}\n"),
-    };
-    // Markdown takes a line right below a table for another row of it.
-    let gap = if style == Style::Markdown {
-        "\n\n"
-    } else {
-        "\n"
-    };
-    let codebook = if t.centroids_config_vs_cuda.max_abs > 1e-6 {
-        format!(
-            "{gap}note: the model's codebook is not Lloyd-Max for this group size (max difference {})",
-            short(t.centroids_config_vs_cuda.max_abs)
-        )
-    } else {
-        String::new()
-    };
-    let body = if t.metrics.is_empty() {
-        "nothing to compare: only the reference ran".to_owned()
-    } else {
-        table.to_string()
-    };
-    let diagnosis: String = t
-        .diagnosis
-        .iter()
-        .map(|d| format!("{gap}{}", paragraph(&printable(&d.summary()), style)))
-        .collect();
-    format!("{title}\n{body}{codebook}{diagnosis}\n")
-}
-
-/// What became of a lane, and its device or why there is none.
-pub(super) fn lane_device(lane: &LaneReport) -> (&'static str, String) {
-    let status = match lane.status {
-        Status::Ran => "ran",
-        Status::Recorded => "recorded",
-        Status::Unavailable => "NOT RUN",
-        Status::Failed => "FAILED",
-        Status::Skipped => "skipped",
-    };
-    let mut device = match (&lane.device, &lane.reason) {
-        (_, Some(reason)) => reason.clone(),
-        (Some(device), None) => device.clone(),
-        (None, None) => String::new(),
-    };
-    if let (Some(api), None) = (&lane.api, &lane.reason)
-        && !api.is_empty()
-        && api != "CPU"
-    {
-        device += &format!(", {api}");
-    }
-    if let (Some(driver), None) = (&lane.driver, &lane.reason)
-        && !driver.is_empty()
-    {
-        device += &format!(", {driver}");
-    }
-    if let (Some(variant), None) = (&lane.kernel_variant, &lane.reason) {
-        device += &format!(", {variant}");
-    }
-    if lane.software == Some(true) {
-        device += ", software";
-    }
-    if let Some(help) = &lane.help {
-        device += &format!("; {help}");
-    }
-    (status, device)
-}
-
-/// Every lane and what became of it.
-pub fn lanes_table(lanes: &[LaneReport], style: Style) -> String {
-    let mut table = table(style, &["lane", "status", "device"]);
-    for lane in lanes {
-        let (status, device) = lane_device(lane);
-        table.add_row([printable(&lane.name), status.to_owned(), printable(&device)]);
-    }
-    let gap = if style == Style::Markdown {
-        "\n\n"
-    } else {
-        "\n"
-    };
-    format!("{table}{gap}")
+    format!("{table}\n\n{wrong}")
 }

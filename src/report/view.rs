@@ -1,11 +1,29 @@
-//! The words and figures of a page, ready for its template.
+//! The verdicts and figures of a report, alike in every format.
 
 use crate::error::printable;
-use crate::gate::{Decision, Gate};
-use crate::metrics::Metrics;
-use crate::report::table::{plain, short};
-use crate::report::{LaneReport, Status, TensorReport, Tool};
+use crate::metrics::{Metrics, Quantiles};
+use crate::record::{
+    Decision, Gate, LaneName, LaneTotals, Outcome, Summary, TensorRecord, Verdict,
+};
 use serde_json::Value;
+
+/// Five decimals, or three significant digits where those do not fit.
+pub fn short(v: f64) -> String {
+    if v.is_nan() {
+        "NaN".into()
+    } else if v == 0.0 {
+        "0".into()
+    } else if (1e-3..1e4).contains(&v.abs()) {
+        format!("{v:.5}")
+    } else {
+        format!("{v:.2e}")
+    }
+}
+
+/// A lane's name for people.
+pub fn name(lane: &LaneName) -> String {
+    printable(&lane.to_string())
+}
 
 /// A figure: as it is read, and in full as JSON has it.
 pub struct Figure {
@@ -19,11 +37,12 @@ pub struct Figure {
 
 impl Figure {
     /// A figure from its JSON value.
-    pub fn new(key: &str, value: &Value) -> Self {
+    fn new(key: &str, value: &Value) -> Self {
         let text = match value {
             Value::Number(n) if n.is_u64() || n.is_i64() => n.to_string(),
             Value::Number(n) => short(n.as_f64().unwrap_or(f64::NAN)),
             Value::Null => "NaN".into(),
+            Value::String(s) => s.clone(),
             other => other.to_string(),
         };
         Self {
@@ -48,21 +67,9 @@ impl Figure {
     }
 }
 
-/// The figures of a comparison, by the keys of the JSON report and in their order.
-pub fn figures(m: &Metrics) -> Vec<Figure> {
-    match serde_json::to_value(m) {
-        Ok(Value::Object(keys)) => keys
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "lhs" | "rhs"))
-            .map(|(key, value)| Figure::new(key, value))
-            .collect(),
-        _ => unreachable!("a comparison is plain data"),
-    }
-}
-
 /// Pass, fail or not run: a class for its colour, a mark and a word, for colour alone says nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Look {
     /// Class in the style sheet.
     pub class: &'static str,
     /// A sign of its own shape.
@@ -71,25 +78,71 @@ pub struct Verdict {
     pub word: &'static str,
 }
 
-impl Verdict {
-    /// From the outcome of a decision.
-    pub fn of(passed: Option<bool>) -> Self {
-        let (class, mark, word) = match passed {
-            Some(true) => ("pass", "\u{2714}", "pass"),
-            Some(false) => ("fail", "\u{2718}", "FAIL"),
-            None => ("none", "\u{25cb}", "not run"),
+impl Look {
+    /// Of a verdict.
+    pub fn of(verdict: Verdict) -> Self {
+        let (class, mark, word) = match verdict {
+            Verdict::Passed => ("pass", "\u{2714}", "pass"),
+            Verdict::Failed => ("fail", "\u{2718}", "FAIL"),
+            Verdict::NotRun => ("none", "\u{25cb}", "not run"),
         };
         Self { class, mark, word }
+    }
+
+    /// Of a tensor: the worst that became of it.
+    pub fn of_tensor(t: &TensorRecord) -> Self {
+        let verdict = tensor_verdict(t);
+        let word = match verdict {
+            _ if t.error.is_some() => "BAD INPUT",
+            _ if t.broke() => "BROKE",
+            Verdict::NotRun => "NOT RUN",
+            _ => Self::of(verdict).word,
+        };
+        Self {
+            word,
+            ..Self::of(verdict)
+        }
+    }
+
+    /// Of a run, with a sentence.
+    pub fn of_run(s: &Summary) -> (Self, &'static str) {
+        let (verdict, why) = match s.outcome {
+            Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
+                (Verdict::NotRun, "no kernel lane ran")
+            }
+            Outcome::Passed => (Verdict::Passed, "every lane that ran passed"),
+            Outcome::Failed => (
+                Verdict::Failed,
+                "a lane failed its gates, or a tensor that is not quantised is not the source's",
+            ),
+            Outcome::Broke => (Verdict::Failed, "a lane broke, or a tensor is bad input"),
+            Outcome::RequiredLaneMissing => (
+                Verdict::NotRun,
+                "a required lane did not run on every tensor",
+            ),
+        };
+        (Self::of(verdict), why)
+    }
+}
+
+/// What became of a tensor on all lanes together.
+pub fn tensor_verdict(t: &TensorRecord) -> Verdict {
+    if t.error.is_some() || t.broke() || t.failed() {
+        Verdict::Failed
+    } else if t.decisions.iter().any(|d| d.verdict == Verdict::Passed) {
+        Verdict::Passed
+    } else {
+        Verdict::NotRun
     }
 }
 
 /// One decision.
 pub struct DecisionView {
     /// Its verdict.
-    pub verdict: Verdict,
+    pub verdict: Look,
     /// The lane.
     pub lane: String,
-    /// The decision as the report names it.
+    /// The published string.
     pub decision: String,
     /// Why.
     pub reason: String,
@@ -100,9 +153,9 @@ pub struct DecisionView {
 /// One gate.
 pub struct GateView {
     /// Its verdict.
-    pub verdict: Verdict,
+    pub verdict: Look,
     /// Its name.
-    pub name: String,
+    pub name: &'static str,
     /// What was measured.
     pub value: Figure,
     /// `≤` or `≥`.
@@ -112,172 +165,167 @@ pub struct GateView {
 }
 
 impl DecisionView {
-    /// The view of a decision.
+    /// Of one tensor.
     pub fn new(d: &Decision) -> Self {
         Self {
-            verdict: Verdict::of(d.passed),
-            lane: printable(&d.lane),
-            decision: printable(&d.decision),
+            verdict: Look::of(d.verdict),
+            lane: name(&d.lane),
+            decision: printable(&d.published()),
             reason: printable(&d.reason),
             gates: d.gates.iter().map(GateView::new).collect(),
+        }
+    }
+
+    /// Of all of `total` tensors.
+    fn of_totals(l: &LaneTotals, total: u64) -> Self {
+        Self {
+            verdict: Look::of(l.verdict()),
+            lane: name(&l.lane),
+            decision: printable(&l.decision),
+            reason: printable(&l.why(total)),
+            gates: Vec::new(),
         }
     }
 }
 
 impl GateView {
     fn new(g: &Gate) -> Self {
+        let passed = if g.passed {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        };
         Self {
-            verdict: Verdict::of(Some(g.passed)),
-            name: g.name.clone(),
+            verdict: Look::of(passed),
+            name: g.name.name(),
             value: Figure::of("value", g.value),
-            relation: if g.must_be == "<=" {
-                "\u{2264}"
-            } else {
-                "\u{2265}"
-            },
+            relation: g.must_be.sign(),
             limit: g.limit.to_string(),
         }
     }
 }
 
+/// Every lane's outcome over the whole run.
+pub fn verdicts(s: &Summary) -> Vec<DecisionView> {
+    let lanes = s.lanes.iter();
+    lanes
+        .map(|l| DecisionView::of_totals(l, s.tensors))
+        .collect()
+}
+
 /// One comparison: the figures that are looked at first, and all of them.
 pub struct Row {
-    /// The compared lane, as the report names it.
+    /// The compared lane, as the record names it.
     pub lhs: String,
-    /// What it is held to, as the report names it.
+    /// What it is held to, as the record names it.
     pub rhs: String,
     /// The two as people say them.
     pub name: String,
     /// Verdict, for a comparison that gates look at.
-    pub verdict: Option<Verdict>,
-    /// All figures.
+    pub verdict: Option<Look>,
+    /// All figures, by the keys of the JSON report and in their order.
     pub figures: Vec<Figure>,
-    /// Share of equal elements in percent.
+    /// Share of equal elements in percent; 100 only when every one is.
     pub equal_percent: String,
 }
 
 impl Row {
     /// The row of a comparison.
-    pub fn new(m: &Metrics, verdict: Option<Verdict>) -> Self {
+    fn new(t: &TensorRecord, m: &Metrics) -> Self {
+        let Ok(Value::Object(keys)) = serde_json::to_value(m) else {
+            unreachable!("a comparison is plain data")
+        };
+        let no_figures = ["lhs", "rhs", "quantiles"];
+        let about = |mut f: Figure| {
+            let quantile = f.key.starts_with("rel_p") || f.key == "top1pct_rel_mean";
+            if quantile && m.quantiles == Quantiles::Sketch {
+                f.text.insert(0, '~');
+            }
+            f
+        };
+        let equal = 100.0 * m.bit_equal as f64 / m.elements as f64;
         Self {
-            lhs: printable(&m.lhs),
-            rhs: printable(&m.rhs),
-            name: printable(&format!("{} vs {}", plain(&m.lhs), plain(&m.rhs))),
-            verdict,
-            figures: figures(m),
-            equal_percent: crate::report::table::percent(m),
+            lhs: printable(&m.lhs.published()),
+            rhs: printable(&m.rhs.published()),
+            name: format!("{} vs {}", name(&m.lhs), name(&m.rhs)),
+            verdict: decision_on(t, m).map(|d| Look::of(d.verdict)),
+            figures: keys
+                .iter()
+                .filter(|(key, _)| !no_figures.contains(&key.as_str()))
+                .map(|(key, value)| about(Figure::new(key, value)))
+                .collect(),
+            equal_percent: if m.bit_equal == m.elements {
+                "100".into()
+            } else {
+                format!("{:.3}", (equal * 1000.0).floor() / 1000.0)
+            },
         }
     }
 
     /// The figure with this key.
     pub fn get(&self, key: &str) -> &Figure {
-        self.figures
-            .iter()
-            .find(|f| f.key == key)
-            .expect("a key of the report")
+        let mut figures = self.figures.iter();
+        figures.find(|f| f.key == key).expect("a key of the report")
     }
 }
 
 /// The comparisons of a tensor.
-pub fn rows(t: &TensorReport) -> Vec<Row> {
-    t.metrics
-        .iter()
-        .map(|m| {
-            let decided = (m.rhs == "reference_dequant")
-                .then(|| t.decisions.iter().find(|d| d.lane == plain(&m.lhs)))
-                .flatten();
-            Row::new(m, decided.map(|d| Verdict::of(d.passed)))
-        })
-        .collect()
+pub fn rows(t: &TensorRecord) -> Vec<Row> {
+    t.metrics.iter().map(|m| Row::new(t, m)).collect()
 }
 
-/// One lane.
-pub struct LaneView {
-    /// Its name.
-    pub name: String,
-    /// What became of it.
-    pub status: &'static str,
-    /// Class in the style sheet.
-    pub class: &'static str,
-    /// Device, or why there is none.
-    pub device: String,
-    /// Driver and programming interface.
-    pub driver: String,
-    /// Checksum of the kernel.
-    pub kernel: String,
-    /// Wall and kernel seconds.
-    pub seconds: String,
+/// The decision that a comparison led to.
+fn decision_on<'t>(t: &'t TensorRecord, m: &Metrics) -> Option<&'t Decision> {
+    let mut decisions = t.decisions.iter();
+    decisions.find(|d| d.lane == m.lhs && d.rhs == m.rhs)
 }
 
-impl LaneView {
-    /// The view of a lane.
-    pub fn new(lane: &LaneReport) -> Self {
-        let or_empty = |text: &Option<String>| printable(text.as_deref().unwrap_or(""));
-        let mut device = match (&lane.reason, &lane.help) {
-            (Some(reason), Some(help)) => format!("{}; {}", printable(reason), printable(help)),
-            (Some(reason), None) => printable(reason),
-            _ => or_empty(&lane.device),
-        };
-        if lane.software == Some(true) && lane.reason.is_none() {
-            device += " (software)";
-        }
-        let (api, driver) = (or_empty(&lane.api), or_empty(&lane.driver));
-        let apart = if api.is_empty() || driver.is_empty() {
-            ""
-        } else {
-            ", "
-        };
-        let seconds = |s: Option<f64>| s.map(|s| format!("{s:.4} s"));
-        Self {
-            name: printable(&lane.name),
-            status: match lane.status {
-                Status::Ran => "ran",
-                Status::Recorded => "recorded",
-                Status::Unavailable => "NOT RUN",
-                Status::Failed => "FAILED",
-                Status::Skipped => "skipped",
-            },
-            class: match lane.status {
-                Status::Failed => "fail",
-                Status::Ran | Status::Recorded => "",
-                Status::Unavailable | Status::Skipped => "none",
-            },
-            device,
-            driver: format!("{api}{apart}{driver}"),
-            kernel: [&lane.kernel_variant, &lane.kernel_checksum]
-                .into_iter()
-                .flatten()
-                .map(|text| printable(text))
-                .collect::<Vec<_>>()
-                .join(" "),
-            seconds: match (seconds(lane.seconds), seconds(lane.kernel_seconds)) {
-                (Some(wall), Some(kernel)) => format!("{wall}, kernel {kernel}"),
-                (Some(wall), None) => wall,
-                _ => String::new(),
-            },
-        }
-    }
+/// `rmse_over_rhs_rms` of a comparison.
+pub fn ratio(t: &TensorRecord, lhs: &LaneName, rhs: &LaneName) -> Option<f64> {
+    let mut metrics = t.metrics.iter();
+    let found = metrics.find(|m| m.lhs == *lhs && m.rhs == *rhs);
+    found.map(|m| m.rmse_over_rhs_rms)
 }
 
-/// Rows, columns, bits and group size in one line.
-pub fn shape_line(t: &TensorReport) -> String {
-    format!(
-        "rows {}..{}, {} columns, {} bits, group {}",
-        t.row_start,
-        t.row_start + t.row_count,
-        t.shape[1],
-        t.bits,
-        t.group_size
-    )
+/// `rmse_over_rhs_rms` of the reference against the source: what the format costs.
+pub fn source_ratio(t: &TensorRecord) -> Option<f64> {
+    ratio(t, &LaneName::Reference, &LaneName::Source)
 }
 
-/// What a page says about its making.
-pub fn facts(tq_model: &str, source: &str, tool: &Tool) -> Vec<(&'static str, String)> {
-    vec![
-        ("TQ4 model", printable(tq_model)),
-        ("source", printable(source)),
-        ("made by", printable(&tool.version)),
-        ("host", printable(&tool.host)),
-        ("arguments", printable(&tool.command_line.join(" "))),
+/// Heads of [`line`].
+pub const LINE: [&str; 7] = [
+    "tensor",
+    "vs source",
+    "worst lane",
+    "rmse ratio",
+    "equal %",
+    "ULP",
+    "verdict",
+];
+
+/// A tensor in a line.
+pub fn line(t: &TensorRecord) -> [String; 7] {
+    let finite = |m: &Metrics| Some(m.rmse_over_rhs_rms).filter(|v| v.is_finite());
+    let size = |m: &Metrics| finite(m).unwrap_or(f64::INFINITY);
+    let judged = t.metrics.iter().filter(|m| decision_on(t, m).is_some());
+    let worst = judged.max_by(|a, b| size(a).total_cmp(&size(b)));
+    let [lane, ratio, equal, ulp] = worst.map_or_else(Default::default, |m| {
+        let row = Row::new(t, m);
+        let ulp = m.max_ulp.to_string();
+        [
+            name(&m.lhs),
+            short(m.rmse_over_rhs_rms),
+            row.equal_percent,
+            ulp,
+        ]
+    });
+    [
+        printable(&t.tensor_base),
+        source_ratio(t).map(short).unwrap_or_default(),
+        lane,
+        ratio,
+        equal,
+        ulp,
+        Look::of_tensor(t).word.into(),
     ]
 }

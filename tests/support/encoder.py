@@ -63,6 +63,26 @@ def fwht(x):
     return x / np.float32(np.sqrt(np.float32(n)))
 
 
+def codebook(bits, dim):
+    """Centroids and boundaries of Lloyd-Max for (1-x^2)^((dim-3)/2), f64 to the end."""
+    nodes, weights = np.polynomial.legendre.leggauss(96)
+    levels = 2**bits
+    centroids = -1 + (2 * np.arange(levels) + 1) / levels
+    for _ in range(200):
+        # The boundaries written are those before the last update.
+        boundaries = np.concatenate([[-1.0], (centroids[:-1] + centroids[1:]) / 2, [1.0]])
+        low, high = boundaries[:-1, None], boundaries[1:, None]
+        x = (high - low) / 2 * nodes + (high + low) / 2
+        density = weights * (1 - x * x) ** ((dim - 3) / 2)
+        mass = (high - low)[:, 0] / 2 * density.sum(axis=1)
+        mean = (density * x).sum(axis=1) / np.maximum(density.sum(axis=1), 1e-300)
+        # A cell of next to no mass keeps its centroid.
+        centroids = np.where(mass > 1e-30, mean, centroids)
+        # The density is even; the quadrature is so only up to rounding.
+        centroids = (centroids - centroids[::-1]) / 2
+    return centroids.astype(np.float32), boundaries.astype(np.float32)
+
+
 def encode(name, weight, config):
     bits, group = config["bits"], config["group_size"]
     rows, cols = weight.shape
@@ -71,7 +91,7 @@ def encode(name, weight, config):
     assert x.dtype == np.float32
     norm = np.maximum(np.sqrt(np.sum(x * x, axis=-1, keepdims=True)), np.float32(1e-10))
     unit = x / norm
-    interior = np.array(config["boundaries"], np.float32)[1:-1]
+    interior = codebook(bits, group)[1][1:-1]
     codes = np.searchsorted(interior, unit.ravel(), side="left").astype(np.uint8).reshape(rows, cols)
     if bits == 2:
         packed = codes[:, 0::4] | codes[:, 1::4] << 2 | codes[:, 2::4] << 4 | codes[:, 3::4] << 6
@@ -86,6 +106,8 @@ def encode(name, weight, config):
 
 def main(source, tq):
     config = json.loads((tq / "turboquant_config.json").read_text())
+    for key, values in zip(("centroids", "boundaries"), codebook(config["bits"], config["group_size"])):
+        assert np.array_equal(np.array(config[key], np.float32), values), key
     weights = 0
     for path in sorted(source.glob("*.safetensors")):
         tensors, metadata = read(path)

@@ -193,9 +193,8 @@ mod tests {
     #[test]
     fn division_and_rounding_are_right_for_every_significand() {
         if Simd::detect() == Simd::OFF {
+            // Where everything must run, tests/it/reference_simd.rs fails for want of AVX2.
             eprintln!("NOT RUN: division in AVX2: this CPU has no AVX2");
-            let required = std::env::var_os("TQ4_REQUIRE").is_some_and(|v| !v.is_empty());
-            assert!(!required, "AVX2 is required by TQ4_REQUIRE");
             return;
         }
         for n in GROUP_SIZES {

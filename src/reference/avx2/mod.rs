@@ -30,7 +30,7 @@ const REGISTERS: usize = 8;
 type Block = [__m256; REGISTERS];
 
 /// The signs of a tensor's columns as bits to flip in the output.
-pub(in crate::reference) fn flips<T: Pod + Neg<Output = T>>(tensor: &TqTensor<'_>) -> Vec<T> {
+pub(in crate::reference) fn flips<T: Pod + Neg<Output = T>>(tensor: &TqTensor) -> Vec<T> {
     let zero = T::zeroed();
     let flip = |&sign: &i8| if sign < 0 { -zero } else { zero };
     tensor.signs().iter().map(flip).collect()
@@ -40,7 +40,7 @@ pub(in crate::reference) fn flips<T: Pod + Neg<Output = T>>(tensor: &TqTensor<'_
 /// decoded; `T` is BF16 or f32. `flips` is [`flips`] of `tensor`.
 #[target_feature(enable = "avx2")]
 pub(in crate::reference) fn pairs_of_groups<T: Pod>(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     flips: &[T],
     first_group: usize,
     out: &mut [T],
@@ -63,7 +63,7 @@ pub(in crate::reference) fn pairs_of_groups<T: Pod>(
 /// Two groups of `N` elements, which are `BLOCKS` blocks, in each step.
 #[target_feature(enable = "avx2")]
 fn steps<T: Pod, const STORED_BITS: usize, const N: usize, const BLOCKS: usize>(
-    tensor: &TqTensor<'_>,
+    tensor: &TqTensor,
     flips: &[T],
     first_group: usize,
     out: &mut [T],

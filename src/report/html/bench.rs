@@ -3,9 +3,11 @@
 use super::Shell;
 use super::bench_plots::{Bar, Series, bars, sizes};
 use super::tensor::Chart;
-use crate::bench::{LaneTimes, Measure, Record, ShapeRecord, Speed, Verdict as Outcome};
 use crate::error::printable;
-use crate::report::view::{Figure, LaneView, Verdict};
+use crate::record::bench::{Bench, Checked, LaneTimes, Measure, ShapeRecord, Speed};
+use crate::record::{LaneName, Verdict};
+use crate::report::view::{Figure, Look, name};
+use crate::report::words::LaneView;
 use askama::Template;
 
 #[derive(Template)]
@@ -33,7 +35,7 @@ struct ShapeView {
 /// Whether a lane may be timed.
 struct LaneLine {
     lane: String,
-    verdict: Verdict,
+    verdict: Look,
     reason: String,
 }
 
@@ -93,7 +95,7 @@ fn ends(interval: Option<[f64; 2]>) -> [Figure; 2] {
 }
 
 /// The page of a benchmark's record.
-pub fn bench_page(record: &Record) -> String {
+pub fn bench_page(record: &Bench) -> String {
     let tool = &record.tool;
     let page = BenchPage {
         shell: Shell::new(
@@ -116,7 +118,7 @@ pub fn bench_page(record: &Record) -> String {
             .flat_map(|c| &c.changes)
             .map(|c| ChangeView {
                 name: printable(&c.name),
-                lane: printable(&c.lane),
+                lane: name(&c.lane),
                 measure: words(c.measure),
                 outcome: c.outcome.text(),
                 notes: printable(&c.notes.join("; ")),
@@ -146,7 +148,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
     let timed = || {
         s.lanes
             .iter()
-            .filter_map(|l| Some((l.lane.as_str(), l.times.as_ref()?)))
+            .filter_map(|l| Some((&l.lane, l.times.as_ref()?)))
     };
     let rates = |measures: &'static [Measure], of: fn(&Speed) -> Option<f64>| -> Vec<Bar> {
         timed()
@@ -221,7 +223,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                 Measure::ALL.map(|m| {
                     let speed = times.of(m);
                     SpeedView {
-                        lane: printable(lane),
+                        lane: name(lane),
                         measure: words(m),
                         clock: printable(&speed.clock),
                         figures: [
@@ -242,8 +244,8 @@ fn shape(s: &ShapeRecord) -> ShapeView {
             .ratios
             .iter()
             .map(|r| RatioView {
-                lhs: printable(&r.lhs),
-                rhs: printable(&r.rhs),
+                lhs: name(&r.lhs),
+                rhs: name(&r.rhs),
                 measure: words(r.measure),
                 figures: [Figure::of("speed_ratio", r.speed_ratio)]
                     .into_iter()
@@ -256,31 +258,31 @@ fn shape(s: &ShapeRecord) -> ShapeView {
 
 fn lane_line(l: &LaneTimes) -> LaneLine {
     LaneLine {
-        lane: printable(&l.lane),
+        lane: name(&l.lane),
         verdict: match l.verdict {
-            Outcome::Verified => Verdict::of(Some(true)),
-            Outcome::Wrong | Outcome::Broke => Verdict::of(Some(false)),
+            Checked::Verified => Look::of(Verdict::Passed),
+            Checked::Wrong | Checked::Broke => Look::of(Verdict::Failed),
         },
         reason: match (&l.verdict, &l.reason) {
             (_, Some(reason)) => printable(reason),
-            (Outcome::Verified, None) => "verified before it was timed".into(),
-            (Outcome::Wrong, None) => "its output is wrong: no speed is given".into(),
-            (Outcome::Broke, None) => "it broke: no speed is given".into(),
+            (Checked::Verified, None) => "verified before it was timed".into(),
+            (Checked::Wrong, None) => "its output is wrong: no speed is given".into(),
+            (Checked::Broke, None) => "it broke: no speed is given".into(),
         },
     }
 }
 
 /// GB/s of the cold kernel and end to end by number of elements, when there are several sizes.
-fn size_sweeps(record: &Record) -> Vec<Chart> {
+fn size_sweeps(record: &Bench) -> Vec<Chart> {
     let mut elements: Vec<u64> = record.shapes.iter().map(|s| s.elements).collect();
     elements.sort_unstable();
     elements.dedup();
     if elements.len() < 3 {
         return Vec::new();
     }
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: Vec<&LaneName> = Vec::new();
     for l in record.shapes.iter().flat_map(|s| &s.lanes) {
-        if !names.contains(&l.lane.as_str()) {
+        if !names.contains(&&l.lane) {
             names.push(&l.lane);
         }
     }
@@ -290,14 +292,14 @@ fn size_sweeps(record: &Record) -> Vec<Chart> {
                 .iter()
                 .map(|name| {
                     let points = record.shapes.iter().filter_map(|s| {
-                        let lane = s.lanes.iter().find(|l| l.lane == *name)?;
+                        let lane = s.lanes.iter().find(|l| l.lane == **name)?;
                         let speed = lane.times.as_ref()?.of(m);
                         Some((s.elements as f64, speed.gb_per_s))
                     });
                     let mut points: Vec<(f64, f64)> = points.collect();
                     points.sort_by(|a, b| a.0.total_cmp(&b.0));
                     Series {
-                        name: (*name).to_owned(),
+                        name: name.to_string(),
                         points,
                     }
                 })

@@ -4,7 +4,7 @@ use super::chart::{
     AXIS, Area, Axes, DATA, Drawn, FAIL, INK, MODEL, SIZE, draw_axes, font, power_of_two, svg,
 };
 use crate::error::printable;
-use crate::report::table::short;
+use crate::report::view::short;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 

@@ -3,29 +3,25 @@
 mod bench;
 mod bench_plots;
 mod chart;
-mod compare;
 mod heat;
 mod overview;
 mod plots;
-mod sweep;
 mod tensor;
 
 pub use bench::bench_page;
-pub use compare::compare_page;
-pub use sweep::sweep_page;
-pub(crate) use sweep::{lane_outcome, outcome, worst_first};
 
-use crate::error::printable;
-use crate::picture::Picture;
-use crate::report::view::{DecisionView, LaneView, Verdict, facts};
-use crate::report::{LaneReport, Report, TensorReport};
+use super::view::{DecisionView, Look, tensor_verdict, verdicts};
+use super::words::{LaneView, plain_problems, totals};
+use super::{Exporter, put};
+use crate::error::{Result, printable};
+use crate::record::{Run, Verdict, lanes_once};
 use askama::Template;
-use overview::{Mark, Overview};
-use sweep::PlainView;
+use overview::Overview;
+use std::io::Write;
 use tensor::TensorView;
 
 /// Tensors whose pictures a page holds: the worst. It bounds the page's size.
-pub const PICTURES: usize = 8;
+const PICTURES: usize = 8;
 /// Bytes of drawings after which no further tensor is drawn: many lanes make large pictures.
 const PICTURE_BYTES: usize = 1_500_000;
 /// Tensors whose figures a page holds: the worst. The others are in the overview.
@@ -58,112 +54,74 @@ impl Shell {
     }
 }
 
+/// The report as a page.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Page;
+
 #[derive(Template)]
 #[template(path = "tensors.html")]
 struct TensorsPage {
     shell: Shell,
-    outcome: Option<(Verdict, &'static str)>,
+    outcome: (Look, &'static str),
     verdicts: Vec<DecisionView>,
     totals: Vec<String>,
-    machines: Vec<(&'static str, Vec<String>)>,
     lanes: Vec<LaneView>,
     overview: Option<Overview>,
     tensors: Vec<TensorView>,
-    plain: Vec<PlainView>,
+    plain: Vec<(String, String)>,
     without_section: usize,
     without_pictures: usize,
 }
 
-/// How bad a tensor's report is, for [`PICTURES`]: failed lanes, then the error against the source.
-pub fn badness(t: &TensorReport) -> (usize, f64) {
-    Mark::new(t, None).badness()
-}
-
-/// The page of a `validate` run.
-///
-/// `lanes` has every lane once; `pictures` holds those of some of the tensors, see [`badness`].
-pub fn page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> String {
-    tensors_page("validate", false, report, lanes, pictures)
-}
-
-/// The page of a comparison of recordings with the reference: the lanes' machines stand side by side.
-pub fn recordings_page(report: &Report, lanes: &[LaneReport], pictures: &[&Picture]) -> String {
-    tensors_page("compare", true, report, lanes, pictures)
-}
-
-fn tensors_page(
-    command: &str,
-    side_by_side: bool,
-    report: &Report,
-    lanes: &[LaneReport],
-    pictures: &[&Picture],
-) -> String {
-    let all = report.tensors();
-    let first = &all[0];
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    if all.len() > 1 {
-        let marks: Vec<Mark> = all.iter().map(|t| Mark::new(t, None)).collect();
-        order.sort_by(|a, b| Mark::worse(&marks[*a], &marks[*b]));
-    }
-    let (mut masks, mut drawn) = (0, 0);
-    let tensors: Vec<TensorView> = order
-        .iter()
-        .take(SECTIONS)
-        .map(|i| {
-            let t = &all[*i];
-            let picture = pictures
-                .iter()
-                .copied()
-                .find(|p| p.base == t.tensor_base && p.row_start == t.row_start)
-                .filter(|_| drawn < PICTURE_BYTES);
-            let view = TensorView::new(*i, t, picture, &mut masks);
-            drawn += view.drawn();
-            view
-        })
-        .collect();
-    let overview = (all.len() > 1).then(|| {
-        let anchor = |i: usize| {
-            order[..tensors.len()]
-                .contains(&i)
-                .then(|| format!("tensor-{i}"))
+impl Exporter for Page {
+    fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
+        let order = run.worst_first();
+        let many = order.len() > 1;
+        let failed = order
+            .iter()
+            .filter(|t| tensor_verdict(t) == Verdict::Failed);
+        let sections = failed.count().clamp(PASSED_SECTIONS, SECTIONS);
+        let (mut masks, mut drawn, mut bytes) = (0, 0, 0);
+        let mut tensors = Vec::new();
+        for (i, t) in order.iter().take(sections).enumerate() {
+            let picture = t.picture.as_deref();
+            let picture = picture.filter(|_| drawn < PICTURES && bytes < PICTURE_BYTES);
+            drawn += usize::from(picture.is_some());
+            tensors.push(TensorView::new(i, t, picture, &mut masks));
+            bytes += tensors[i].drawn();
+        }
+        let about = match (order.as_slice(), &run.model.tq) {
+            ([one], _) => one.tensor_base.clone(),
+            (_, Some(tq)) => format!("{}, {} tensors", tq.name, order.len()),
+            (_, None) => format!("{} tensors", order.len()),
         };
-        let marks = all.iter().enumerate();
-        Overview::new(marks.map(|(i, t)| Mark::new(t, anchor(i))).collect())
-    });
-    let page = TensorsPage {
-        shell: Shell::new(
-            &match all {
-                [one] => format!("tq4 {command}: {}", printable(&one.tensor_base)),
-                _ => format!("tq4 {command}: {} tensors", all.len()),
-            },
-            facts(
-                &first.tq_model,
-                first.source_model.as_deref().unwrap_or("none"),
-                &first.tool,
-            ),
-        ),
-        outcome: None,
-        totals: Vec::new(),
-        machines: if side_by_side {
-            compare::machines(lanes)
-        } else {
-            Vec::new()
-        },
-        plain: Vec::new(),
-        verdicts: report
-            .worst_decisions()
-            .into_iter()
-            .map(|(d, line)| {
-                let mut view = DecisionView::new(d);
-                view.reason = printable(&line);
-                view
-            })
-            .collect(),
-        lanes: lanes.iter().map(LaneView::new).collect(),
-        overview,
-        without_section: all.len() - tensors.len(),
-        without_pictures: tensors.iter().filter(|t| t.pictured.is_empty()).count(),
-        tensors,
+        let page = TensorsPage {
+            shell: Shell::new(&format!("tq4: {}", printable(&about)), facts(run)),
+            outcome: Look::of_run(&run.summary),
+            verdicts: verdicts(&run.summary),
+            totals: totals(run, !many),
+            lanes: lanes_once(&run.tensors).iter().map(LaneView::new).collect(),
+            overview: many.then(|| Overview::new(run, &order, tensors.len())),
+            without_section: order.len() - tensors.len(),
+            without_pictures: tensors.iter().filter(|t| t.pictured.is_empty()).count(),
+            tensors,
+            plain: plain_problems(run),
+        };
+        put(&page.render().expect("writing to memory"), to)
+    }
+}
+
+/// What a page says about its making.
+fn facts(run: &Run) -> Vec<(&'static str, String)> {
+    let name = |model: &Option<crate::record::ModelIdentity>| {
+        let model = model.as_ref().map(|m| printable(&m.name));
+        model.unwrap_or_else(|| "none".into())
     };
-    page.render().expect("writing to memory")
+    vec![
+        ("TQ4 model", name(&run.model.tq)),
+        ("source", name(&run.model.source)),
+        ("made by", printable(&run.tool.version)),
+        ("host", printable(&run.tool.host)),
+        ("arguments", printable(&run.tool.command_line.join(" "))),
+    ]
 }

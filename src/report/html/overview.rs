@@ -3,9 +3,8 @@
 use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, draw_axes, svg};
 use super::plots::BOTTOM;
 use crate::error::printable;
-use crate::report::TensorReport;
-use crate::report::table::plain;
-use crate::report::view::{Figure, Verdict};
+use crate::record::{Run, TensorRecord, Verdict};
+use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_verdict};
 use plotters::prelude::*;
 
 /// Size of a panel.
@@ -13,96 +12,25 @@ const PANEL: (u32, u32) = (440, 170);
 /// Panels at most; the projections beyond are drawn together in the last.
 const PANELS: usize = 24;
 
-/// What is shown of one tensor.
-pub struct Mark {
-    /// The tensor.
-    pub base: String,
-    /// `[rows, cols]`.
-    pub shape: [usize; 2],
-    /// `rmse_over_rhs_rms` of the reference against the source; `None` without a source.
-    pub source_ratio: Option<f64>,
-    /// Outcome and `rmse_over_rhs_rms` against the reference, by kernel lane.
-    pub lanes: Vec<LaneMark>,
-    /// Anchor of the tensor's section, where the page has one.
-    pub anchor: Option<String>,
-    /// Whether the tensor could not be validated.
-    pub bad_input: bool,
-}
-
-/// One lane of a tensor.
-pub struct LaneMark {
-    /// Its name.
-    pub lane: String,
-    /// Its outcome.
-    pub passed: Option<bool>,
-    /// `rmse_over_rhs_rms` against the reference.
-    pub ratio: Option<f64>,
+/// One tensor's mark.
+struct Mark {
+    base: String,
+    verdict: Verdict,
+    /// What the mark stands at: the error against the source, or the worst lane's.
+    height: f64,
 }
 
 impl Mark {
-    /// The mark of a tensor's report.
-    pub fn new(t: &TensorReport, anchor: Option<String>) -> Self {
-        let against = |lane: &str, rhs: &str| {
-            t.metrics
-                .iter()
-                .find(|m| plain(&m.lhs) == lane && m.rhs == rhs)
-                .map(|m| m.rmse_over_rhs_rms)
-        };
-        Self {
+    /// `None` where there is no finite height.
+    fn new(t: &TensorRecord) -> Option<Self> {
+        let lanes = t.decisions.iter();
+        let ratios = lanes.filter_map(|d| ratio(t, &d.lane, &d.rhs));
+        let height = source_ratio(t).or_else(|| ratios.max_by(f64::total_cmp))?;
+        height.is_finite().then(|| Self {
             base: printable(&t.tensor_base),
-            shape: t.shape,
-            source_ratio: against("reference", "bf16_source"),
-            lanes: t
-                .decisions
-                .iter()
-                .map(|d| LaneMark {
-                    lane: printable(&d.lane),
-                    passed: d.passed,
-                    ratio: against(&d.lane, "reference_dequant"),
-                })
-                .collect(),
-            anchor,
-            bad_input: false,
-        }
-    }
-
-    /// Sorts the worst first: failed lanes, then the error against the source, NaN before all.
-    pub fn badness(&self) -> (usize, f64) {
-        let failed = self
-            .lanes
-            .iter()
-            .filter(|l| l.passed == Some(false))
-            .count()
-            + 100 * usize::from(self.bad_input);
-        let ratio = self.height().unwrap_or(0.0);
-        (failed, if ratio.is_nan() { f64::INFINITY } else { ratio })
-    }
-
-    /// The order of [`Mark::badness`], the worst first, then by name.
-    pub fn worse(a: &Self, b: &Self) -> std::cmp::Ordering {
-        let ((fa, ra), (fb, rb)) = (a.badness(), b.badness());
-        fb.cmp(&fa)
-            .then(rb.total_cmp(&ra))
-            .then_with(|| a.base.cmp(&b.base))
-    }
-
-    fn passed(&self) -> Option<bool> {
-        if self.lanes.iter().any(|l| l.passed == Some(false)) {
-            Some(false)
-        } else {
-            self.lanes.iter().find_map(|l| l.passed)
-        }
-    }
-
-    /// What the mark stands at.
-    fn height(&self) -> Option<f64> {
-        let largest = || {
-            self.lanes
-                .iter()
-                .filter_map(|l| l.ratio)
-                .max_by(f64::total_cmp)
-        };
-        self.source_ratio.or_else(largest)
+            verdict: tensor_verdict(t),
+            height,
+        })
     }
 }
 
@@ -131,28 +59,26 @@ pub struct OverviewRow {
     pub base: String,
     /// Anchor of its section.
     pub anchor: Option<String>,
-    /// Whether the tensor could not be validated.
-    pub bad_input: bool,
+    /// What its lanes' verdicts do not say.
+    pub wrong: Option<Look>,
     /// Layer, or nothing.
     pub layer: String,
     /// Rows and columns.
     pub shape: [usize; 2],
     /// Error against the source.
     pub source: Option<Figure>,
-    /// Verdict and error against the reference, by lane.
-    pub lanes: Vec<(Verdict, Option<Figure>)>,
+    /// Verdict and error against what it is held to, by lane.
+    pub lanes: Vec<(Look, Option<Figure>)>,
 }
 
 /// The overview.
 pub struct Overview {
     /// Tensors in all.
     pub total: usize,
-    /// Lanes in column order, each with how many tensors passed, failed and were not run.
-    pub lanes: Vec<(String, [usize; 3])>,
+    /// Lanes in column order.
+    pub lanes: Vec<String>,
     /// What the marks' height is.
     pub height: &'static str,
-    /// What a lane's ratio is.
-    pub ratio: &'static str,
     /// Tensors whose height is not a number or that have none.
     pub without_height: usize,
     /// Projection and chart.
@@ -164,65 +90,39 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// The overview of `marks`.
-    pub fn new(mut marks: Vec<Mark>) -> Self {
-        marks.sort_by(Mark::worse);
-        let mut lanes: Vec<(String, [usize; 3])> = Vec::new();
-        for l in marks.iter().flat_map(|m| &m.lanes) {
-            let at = lanes.iter().position(|(n, _)| *n == l.lane);
-            let at = at.unwrap_or_else(|| {
-                lanes.push((l.lane.clone(), [0; 3]));
-                lanes.len() - 1
-            });
-            let outcome = match l.passed {
-                Some(true) => 0,
-                Some(false) => 1,
-                None => 2,
-            };
-            lanes[at].1[outcome] += 1;
-        }
-        let source = marks.iter().any(|m| m.source_ratio.is_some());
-        let finite = |m: &&Mark| m.height().is_some_and(f64::is_finite);
+    /// The overview of the tensors in `order`, of which the first `sections` have one.
+    pub fn new(run: &Run, order: &[&TensorRecord], sections: usize) -> Self {
+        let source = order.iter().any(|t| source_ratio(t).is_some());
+        let marks: Vec<Mark> = order.iter().filter_map(|t| Mark::new(t)).collect();
+        let figure = |v: f64| Figure::of("rmse_over_rhs_rms", v);
+        let row = |(i, t): (usize, &&TensorRecord)| OverviewRow {
+            base: printable(&t.tensor_base),
+            anchor: (i < sections).then(|| format!("tensor-{i}")),
+            wrong: (t.error.is_some() || t.broke()).then(|| Look::of_tensor(t)),
+            layer: layer_and_projection(&t.tensor_base)
+                .0
+                .map_or_else(String::new, |l| l.to_string()),
+            shape: t.shape,
+            source: source_ratio(t).map(figure),
+            lanes: (run.summary.lanes.iter())
+                .map(|l| match t.decision_of(&l.lane) {
+                    Some(d) => (Look::of(d.verdict), ratio(t, &d.lane, &d.rhs).map(figure)),
+                    None => (Look::of(Verdict::NotRun), None),
+                })
+                .collect(),
+        };
         Self {
-            total: marks.len(),
+            total: order.len(),
+            lanes: run.summary.lanes.iter().map(|l| name(&l.lane)).collect(),
             height: if source {
                 "rmse ratio of the reference against the source"
             } else {
-                "rmse ratio of the worst lane against the reference"
+                "rmse ratio of the worst lane"
             },
-            ratio: "rmse ratio of the lane against the reference",
-            without_height: marks.iter().filter(|m| !finite(m)).count(),
-            // One mark alone says nothing that the table does not.
-            panels: if marks.len() > 1 {
-                panels(&marks)
-            } else {
-                Vec::new()
-            },
+            without_height: order.len() - marks.len(),
+            panels: panels(&marks),
             source,
-            rows: marks
-                .iter()
-                .map(|m| OverviewRow {
-                    base: m.base.clone(),
-                    anchor: m.anchor.clone(),
-                    bad_input: m.bad_input,
-                    layer: layer_and_projection(&m.base)
-                        .0
-                        .map_or_else(String::new, |l| l.to_string()),
-                    shape: m.shape,
-                    source: m.source_ratio.map(|r| Figure::of("rmse_over_rhs_rms", r)),
-                    lanes: lanes
-                        .iter()
-                        .map(|(name, _)| match m.lanes.iter().find(|l| l.lane == *name) {
-                            Some(l) => (
-                                Verdict::of(l.passed),
-                                l.ratio.map(|r| Figure::of("rmse_over_rhs_rms", r)),
-                            ),
-                            None => (Verdict::of(None), None),
-                        })
-                        .collect(),
-                })
-                .collect(),
-            lanes,
+            rows: order.iter().enumerate().map(row).collect(),
         }
     }
 }
@@ -242,10 +142,7 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
         groups[at].1.push((layer.unwrap_or(0), m));
     }
     groups.sort_by(|a, b| a.0.cmp(&b.0));
-    let heights = marks
-        .iter()
-        .filter_map(Mark::height)
-        .filter(|h| h.is_finite());
+    let heights = marks.iter().map(|m| m.height);
     let (low, high) = heights.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     if low > high {
         return Vec::new();
@@ -259,7 +156,7 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
         .map(|(projection, group)| {
             let failed = group
                 .iter()
-                .filter(|(_, m)| m.passed() == Some(false))
+                .filter(|(_, m)| m.verdict == Verdict::Failed)
                 .count();
             let label = format!(
                 "{} tensors {projection} by layer, {failed} failed",
@@ -298,15 +195,13 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
             grid: true,
         },
     )?;
-    let of = |passed: Option<bool>| {
-        group.iter().filter_map(move |(layer, m)| {
-            let height = m.height().filter(|h| h.is_finite())?;
-            (m.passed() == passed).then_some((*layer as f64, height))
-        })
+    let of = |verdict: Verdict| {
+        let marks = group.iter().filter(move |(_, m)| m.verdict == verdict);
+        marks.map(|(layer, m)| (*layer as f64, m.height))
     };
-    chart.draw_series(of(None).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
-    chart.draw_series(of(Some(true)).map(|at| Circle::new(at, 3, DATA.filled())))?;
-    chart.draw_series(of(Some(false)).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
+    chart.draw_series(of(Verdict::NotRun).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
+    chart.draw_series(of(Verdict::Passed).map(|at| Circle::new(at, 3, DATA.filled())))?;
+    chart.draw_series(of(Verdict::Failed).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
     Ok(())
 }
 

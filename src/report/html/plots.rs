@@ -5,6 +5,7 @@ use super::chart::{
     power_of_two, svg,
 };
 use crate::picture::{Codes, Comparison, Normalised, STEP_BINS, Scatter};
+use crate::record::LaneName;
 use plotters::prelude::*;
 
 /// Room for the numbers left of and under a chart.
@@ -86,7 +87,10 @@ pub fn steps(c: &Comparison) -> String {
         c.lhs, c.rhs, c.steps[0], c.elements
     );
     // More than a step away is wrong for a kernel; against the source it is what the format costs.
-    let far = if c.rhs == "reference" { FAIL } else { DATA };
+    let far = match LaneName::from(c.rhs.as_str()) {
+        LaneName::Source => DATA,
+        _ => FAIL,
+    };
     svg(SIZE, &label, |area| {
         steps_on(area, &c.steps, c.elements, far)
     })

@@ -4,9 +4,9 @@ use super::heat::{self, Across, MASK};
 use super::plots;
 use crate::error::printable;
 use crate::picture::{Comparison, Element, Picture};
-use crate::report::TensorReport;
-use crate::report::table::short;
-use crate::report::view::{DecisionView, Figure, Row, rows, shape_line};
+use crate::record::{LaneName, StripDiagnosis, TensorRecord};
+use crate::report::view::{DecisionView, Figure, Row, rows, short};
+use crate::report::words::{foreign_codebook, problem, shape_line};
 
 /// A chart with what is said under it.
 pub struct Chart {
@@ -64,14 +64,10 @@ pub struct TensorView {
     pub decisions: Vec<DecisionView>,
     /// Comparisons.
     pub rows: Vec<Row>,
-    /// Largest difference of the model's codebook from the recomputed one.
-    pub codebook: Figure,
-    /// Whether that difference is more than rounding.
-    pub foreign_codebook: bool,
-    /// Further lines about it.
-    pub facts: Vec<String>,
-    /// What is wrong with it beside its figures.
-    pub notes: Vec<String>,
+    /// Largest difference of the model's codebook from the recomputed one, if more than rounding.
+    pub codebook: Option<Figure>,
+    /// Why it could not be validated.
+    pub error: Option<String>,
     /// Diagnoses.
     pub diagnosis: Vec<DiagnosisView>,
     /// Charts of the codebook's use.
@@ -81,24 +77,6 @@ pub struct TensorView {
 }
 
 impl TensorView {
-    /// A section with a name and nothing in it.
-    pub fn bare(index: usize, base: &str, shape: String) -> Self {
-        Self {
-            id: format!("tensor-{index}"),
-            base: printable(base),
-            shape,
-            decisions: Vec::new(),
-            rows: Vec::new(),
-            codebook: Figure::of("max_abs", 0.0),
-            foreign_codebook: false,
-            facts: Vec::new(),
-            notes: Vec::new(),
-            diagnosis: Vec::new(),
-            codes: Vec::new(),
-            pictured: Vec::new(),
-        }
-    }
-
     /// Bytes of its drawings.
     pub fn drawn(&self) -> usize {
         let faults = self.diagnosis.iter().flat_map(|d| &d.charts);
@@ -107,11 +85,11 @@ impl TensorView {
         charts.map(|c| c.svg.len()).sum()
     }
 
-    /// The section for `report`, drawn from `picture` where there is one. `masks` counts the masks of
-    /// the page, whose ids must differ.
+    /// The section of `t`, drawn from `picture` where there is one. `masks` counts the masks of the page,
+    /// whose ids must differ.
     pub fn new(
         index: usize,
-        report: &TensorReport,
+        t: &TensorRecord,
         picture: Option<&Picture>,
         masks: &mut usize,
     ) -> Self {
@@ -122,41 +100,60 @@ impl TensorView {
             }
             charts
         };
-        let mut view = Self::bare(index, &report.tensor_base, shape_line(report));
-        view.decisions = report.decisions.iter().map(DecisionView::new).collect();
-        view.rows = rows(report);
-        view.codebook = Figure::of("max_abs", report.centroids_config_vs_cuda.max_abs);
-        view.foreign_codebook = report.centroids_config_vs_cuda.max_abs > 1e-6;
-        for d in &report.diagnosis {
-            let charts = picture.map_or_else(Vec::new, |p| number(side_by_side(p, &d.lane)));
-            view.diagnosis.push(DiagnosisView {
-                lane: printable(&d.lane),
-                explained: d.explained,
-                faults: d
-                    .faults
-                    .iter()
-                    .map(|f| printable(&f.name))
-                    .collect::<Vec<_>>()
-                    .join(" + "),
-                evidence: printable(&d.evidence),
-                charts,
-            });
-        }
+        let diagnosis = t.diagnosis.iter().map(|d| {
+            let charts = picture.map_or_else(Vec::new, |p| side_by_side(p, &d.diagnosis.lane));
+            DiagnosisView::new(d, t.row_count, number(charts))
+        });
+        let diagnosis = diagnosis.collect();
+        // What failed first, then the kernel lanes, then the cost of the format.
+        let failed = |c: &Comparison| t.diagnosis.iter().any(|d| d.diagnosis.lane == c.lhs);
+        let format = |c: &Comparison| LaneName::from(c.rhs.as_str()) == LaneName::Source;
+        let mut pictured = Vec::new();
         if let Some(p) = picture {
-            view.codes = codes_charts(p);
-            // What failed first, then the kernel lanes, then the cost of the format.
-            let failed = |c: &&Comparison| !report.diagnosis.iter().any(|d| d.lane == c.lhs);
             let mut order: Vec<&Comparison> = p.comparisons.iter().collect();
-            order.sort_by_key(|c| (failed(c), c.rhs == "source"));
-            for c in order {
-                view.pictured.push(Pictured {
-                    name: printable(&format!("{} vs {}", c.lhs, c.rhs)),
-                    charts: number(charts(c, p)),
-                    worst: c.worst.iter().map(WorstView::new).collect(),
-                });
-            }
+            order.sort_by_key(|c| (!failed(c), format(c)));
+            pictured.extend(order.into_iter().map(|c| Pictured {
+                name: printable(&format!("{} vs {}", c.lhs, c.rhs)),
+                charts: number(charts(c, p)),
+                worst: c.worst.iter().map(WorstView::new).collect(),
+            }));
         }
-        view
+        Self {
+            id: format!("tensor-{index}"),
+            base: printable(&t.tensor_base),
+            shape: shape_line(t),
+            decisions: t.decisions.iter().map(DecisionView::new).collect(),
+            rows: rows(t),
+            codebook: foreign_codebook(t),
+            error: t.error.as_ref().map(problem),
+            diagnosis,
+            codes: picture.map_or_else(Vec::new, codes_charts),
+            pictured,
+        }
+    }
+}
+
+impl DiagnosisView {
+    fn new(d: &StripDiagnosis, rows: usize, charts: Vec<Chart>) -> Self {
+        let names: Vec<String> = d
+            .diagnosis
+            .faults
+            .iter()
+            .map(|f| printable(&f.name))
+            .collect();
+        let strip = if d.strip_rows == rows {
+            String::new()
+        } else {
+            let end = d.strip_start + d.strip_rows;
+            format!("rows {}..{end}: ", d.strip_start)
+        };
+        Self {
+            lane: printable(&d.diagnosis.lane),
+            explained: d.diagnosis.explained,
+            faults: names.join(" + "),
+            evidence: strip + &printable(&d.diagnosis.evidence),
+            charts,
+        }
     }
 }
 

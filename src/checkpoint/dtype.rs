@@ -1,0 +1,91 @@
+//! Types of elements, and plain weights of any of them as f32.
+
+use super::Shard;
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// Elements handed to a thread at a time.
+const PER_TASK: usize = 1 << 16;
+/// Bytes read at a time.
+const PIECE: usize = 4 << 20;
+
+/// Type of a tensor's elements: any that safetensors knows, though only these few are computed with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dtype(pub(super) safetensors::Dtype);
+
+impl Dtype {
+    /// Unsigned bytes.
+    pub const U8: Self = Self(safetensors::Dtype::U8);
+    /// Signed bytes.
+    pub const I8: Self = Self(safetensors::Dtype::I8);
+    /// IEEE half precision.
+    pub const F16: Self = Self(safetensors::Dtype::F16);
+    /// bfloat16.
+    pub const BF16: Self = Self(safetensors::Dtype::BF16);
+    /// IEEE single precision.
+    pub const F32: Self = Self(safetensors::Dtype::F32);
+    /// Unsigned 64-bit integers.
+    pub const U64: Self = Self(safetensors::Dtype::U64);
+
+    /// Bits per element.
+    pub fn bits(self) -> usize {
+        self.0.bitsize()
+    }
+
+    /// Whether it is a plain weight's, which can be read as f32.
+    pub fn is_plain(self) -> bool {
+        [Self::BF16, Self::F16, Self::F32].contains(&self)
+    }
+}
+
+/// As safetensors names it.
+impl std::fmt::Debug for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Shard {
+    /// Elements of a BF16, F16 or F32 tensor from number `first` on as f32, exactly.
+    pub(crate) fn read_f32(&self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        let dtype = self.known(name)?.dtype;
+        if !dtype.is_plain() {
+            return Err(Error::input(
+                format!("dtype {dtype:?} found, expected BF16, F16 or F32"),
+                format!("{name} in {}", self.path().display()),
+                "name a source model with plain weights",
+            ));
+        }
+        let size = dtype.bits() / 8;
+        let per_piece = PIECE / size;
+        let mut bytes = vec![0; out.len().min(per_piece) * size];
+        for (i, out) in out.chunks_mut(per_piece).enumerate() {
+            let bytes = &mut bytes[..out.len() * size];
+            self.read_into(name, (first + i * per_piece) * size, bytes)?;
+            to_f32(dtype, bytes, out);
+        }
+        Ok(())
+    }
+}
+
+fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    let size = dtype.bits() / 8;
+    out.par_chunks_mut(PER_TASK)
+        .zip(bytes.par_chunks(PER_TASK * size))
+        .for_each(|(out, bytes)| {
+            if dtype == Dtype::F32 {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            } else if dtype == Dtype::BF16 {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *o = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            } else {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *o = f16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+        });
+}

@@ -1,0 +1,125 @@
+//! Which lanes run, as options.
+
+use super::tell;
+use tq4::Error;
+use tq4::error::Result;
+use tq4::lane::{self, Slot};
+use tq4::record::{LaneConfig, LaneKind, ShaderVariant, Status};
+
+/// Which device a lane runs on.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// wgpu adapter: index, part of its name, or `all` for each as its own lane
+    #[arg(long, value_name = "NAME|INDEX|all")]
+    adapter: Option<String>,
+    /// Index of the CUDA device
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    cuda_device: usize,
+    /// Compile the CUDA kernel for the device's own architecture, with NVRTC
+    #[arg(long)]
+    nvrtc: bool,
+}
+
+/// Which lanes to run.
+#[derive(clap::Args)]
+pub struct LaneArgs {
+    /// Lanes to run, with commas between: reference, cuda, wgpu; all when left out. The reference always
+    /// runs
+    #[arg(long, value_name = "LANE", value_delimiter = ',')]
+    lanes: Vec<String>,
+    /// Lanes that must run, with commas between: exit code 3 when one is not available
+    #[arg(long, value_name = "LANE", value_delimiter = ',')]
+    require: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Variant of the wgpu shader: with subgroups, through workgroup memory, or both, as two lanes; with
+    /// subgroups where the adapter has them when left out
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    shader_variant: Option<Variant>,
+}
+
+/// Variants of the wgpu shader.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Variant {
+    Subgroup,
+    Workgroup,
+    Both,
+}
+
+impl LaneArgs {
+    /// What was asked for, with its names checked.
+    pub fn config(&self) -> Result<LaneConfig> {
+        let kinds = |names: &[String], option| -> Result<Vec<LaneKind>> {
+            names.iter().map(|n| kind(n, option)).collect()
+        };
+        Ok(LaneConfig {
+            lanes: kinds(&self.lanes, "--lanes")?,
+            require: kinds(&self.require, "--require")?,
+            shader_variant: match self.shader_variant {
+                None => ShaderVariant::Auto,
+                Some(Variant::Subgroup) => ShaderVariant::Subgroup,
+                Some(Variant::Workgroup) => ShaderVariant::Workgroup,
+                Some(Variant::Both) => ShaderVariant::Both,
+            },
+            ..self.device.config()
+        })
+    }
+}
+
+/// A kind of lane by name.
+pub fn kind(name: &str, option: &str) -> Result<LaneKind> {
+    name.parse().map_err(|e: Error| {
+        let p = e.problem();
+        Error::input(&p.what, option, &p.help)
+    })
+}
+
+impl DeviceArgs {
+    fn config(&self) -> LaneConfig {
+        LaneConfig {
+            adapter: self.adapter.clone(),
+            cuda_device: self.cuda_device,
+            nvrtc: self.nvrtc,
+            ..LaneConfig::default()
+        }
+    }
+
+    /// Opens one lane; `None`, with the reason on stderr, when this machine does not have it. The
+    /// configuration is for the report.
+    pub fn open_one(&self, name: &str) -> Result<Option<(Slot, LaneConfig)>> {
+        let kind = kind(name, "--lane")?;
+        if self.adapter.as_deref() == Some("all") {
+            return Err(Error::input(
+                "one adapter is needed here, not all",
+                "--adapter",
+                "tq4 devices lists them",
+            ));
+        }
+        let config = LaneConfig {
+            lanes: vec![kind],
+            ..self.config()
+        };
+        let mut slots = lane::open(&config)?;
+        slots.retain(|s| s.name().kind() == Some(kind));
+        match slots.pop() {
+            Some(Slot::Absent(lane)) => {
+                let (what, help) = (
+                    lane.reason.unwrap_or_default(),
+                    lane.help.unwrap_or_default(),
+                );
+                let place = format!("lane {name}");
+                if lane.status == Status::Unavailable {
+                    tell(&format!("error: {}", Error::unavailable(what, place, help)));
+                    return Ok(None);
+                }
+                Err(Error::backend(what, place, help))
+            }
+            Some(slot) => Ok(Some((slot, config))),
+            None => Err(Error::backend(
+                "it did not open",
+                format!("lane {name}"),
+                "",
+            )),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The lane's memory: one strip at a time stays on the device while its kernel runs, once or many times.
+
+use super::api::{Api, Handle, call};
+use super::kernel::{Input, MAX_ELEMENTS, Work};
+use super::memory::{DeviceMemory, Event, PinnedMemory, Stream};
+use crate::error::Result;
+use crate::lane::{POISON_F32, Timed, broke};
+use crate::record::{LaneName, OutputType};
+use crate::tensor::TqTensor;
+use std::time::{Duration, Instant};
+
+/// Page-locked bytes that uploads and downloads go through.
+const STAGING: usize = 16 << 20;
+
+/// What the lane holds on the device. The stream is idle before any of it goes, see `Drop`.
+#[derive(Debug)]
+pub(super) struct Resident {
+    api: &'static Api,
+    input: Option<DeviceMemory>,
+    output: Option<DeviceMemory>,
+    copy: Option<[DeviceMemory; 2]>,
+    staging: PinnedMemory,
+    start: Event,
+    end: Event,
+    stream: Stream,
+    work: Option<Work>,
+}
+
+impl Resident {
+    pub(super) fn new(api: &'static Api) -> Result<Self> {
+        Ok(Self {
+            api,
+            input: None,
+            output: None,
+            copy: None,
+            staging: PinnedMemory::new(api, STAGING)?,
+            start: Event::new(api)?,
+            end: Event::new(api)?,
+            stream: Stream::new(api)?,
+            work: None,
+        })
+    }
+
+    /// Uploads `tensor` and poisons its output. `kernel` is the entry point of the layout and the type.
+    pub(super) fn load(
+        &mut self,
+        kernel: Handle,
+        tensor: &TqTensor,
+        output: OutputType,
+    ) -> Result<()> {
+        // What a failed call left under way must not meet what follows.
+        self.stream.synchronize()?;
+        let input = Input::new(tensor);
+        let work = Work {
+            kernel,
+            starts: input.starts(),
+            elements: tensor.elements(),
+            cols: tensor.cols(),
+            out_bytes: tensor.elements() * output.size(),
+        };
+        self.reserve(&input, &work)?;
+        self.upload(&input)?;
+        self.poison(held(&self.output), work.out_bytes)?;
+        self.stream.synchronize()?;
+        self.work = Some(work);
+        Ok(())
+    }
+
+    /// Makes room for a strip: memory that is large enough stays.
+    fn reserve(&mut self, input: &Input, work: &Work) -> Result<()> {
+        let mut needed = 0;
+        for (memory, len) in [
+            (&mut self.input, input.len),
+            (&mut self.output, work.out_bytes),
+        ] {
+            if memory.as_ref().is_none_or(|m| m.len < len) {
+                *memory = None;
+                needed += len;
+            }
+        }
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both numbers outlive the call, which writes them.
+        unsafe {
+            call!(
+                self.api,
+                memory_info = "cuMemGetInfo"(&mut free, &mut total)
+            )?
+        };
+        let what = if needed > free {
+            format!("{needed} bytes of device memory are needed, {free} are free")
+        } else if work.elements > MAX_ELEMENTS {
+            format!("{} elements are more than one launch takes", work.elements)
+        } else {
+            for (memory, len) in [
+                (&mut self.input, input.len),
+                (&mut self.output, work.out_bytes),
+            ] {
+                if memory.is_none() {
+                    *memory = Some(DeviceMemory::new(self.api, len)?);
+                }
+            }
+            return Ok(());
+        };
+        Err(broke(&LaneName::Cuda, what, "take smaller strips"))
+    }
+
+    fn upload(&mut self, input: &Input) -> Result<()> {
+        let to = held(&self.input).ptr;
+        for start in (0..input.len).step_by(STAGING) {
+            let len = STAGING.min(input.len - start);
+            input.fill(start..start + len, &mut self.staging.bytes()[..len]);
+            // SAFETY: `len` bytes lie in the staging memory and, from `start`, in the input; both stay
+            // until the stream is idle.
+            unsafe {
+                call!(
+                    self.api,
+                    upload = "cuMemcpyHtoDAsync"(
+                        to + start as u64,
+                        self.staging.as_ptr(),
+                        len,
+                        self.stream.handle
+                    )
+                )?;
+            }
+            self.stream.synchronize()?;
+        }
+        Ok(())
+    }
+
+    /// Queues the poison for the first `bytes` of `memory`, rounded down to words.
+    fn poison(&self, memory: &DeviceMemory, bytes: usize) -> Result<()> {
+        assert!(bytes <= memory.len);
+        // SAFETY: the words lie in the memory, which stays until the stream is idle.
+        unsafe {
+            call!(
+                self.api,
+                fill = "cuMemsetD32Async"(memory.ptr, POISON_F32, bytes / 4, self.stream.handle)
+            )
+        }
+    }
+
+    fn work(&self) -> &Work {
+        self.work.as_ref().expect("a strip is loaded")
+    }
+
+    /// Runs the kernel on the strip.
+    pub(super) fn run(&self) -> Result<Timed> {
+        let (input, output) = (held(&self.input).ptr, held(&self.output).ptr);
+        // SAFETY: the memory was made and filled for this strip, and stays until the stream is idle; the
+        // driver's addresses are multiples of 256.
+        self.timed(|| unsafe { self.work().launch(self.api, &self.stream, input, output) })
+    }
+
+    /// Copies `bytes` from one buffer to another.
+    pub(super) fn copy(&mut self, bytes: usize) -> Result<Timed> {
+        if self.copy.as_ref().is_none_or(|[m, _]| m.len < bytes) {
+            self.copy = None;
+            let new = || DeviceMemory::new(self.api, bytes);
+            let [from, to] = [new()?, new()?];
+            // Written once: memory that was never written may not be there yet.
+            self.poison(&from, bytes)?;
+            self.poison(&to, bytes)?;
+            self.copy = Some([from, to]);
+        }
+        let [from, to] = self.copy.as_ref().expect("made above");
+        self.timed(|| {
+            // SAFETY: both hold `bytes` and stay until the stream is idle.
+            unsafe {
+                call!(
+                    self.api,
+                    copy = "cuMemcpyDtoDAsync"(to.ptr, from.ptr, bytes, self.stream.handle)
+                )
+            }
+        })
+    }
+
+    fn timed(&self, work: impl FnOnce() -> Result<()>) -> Result<Timed> {
+        let start = Instant::now();
+        self.start.record(&self.stream)?;
+        work()?;
+        self.end.record(&self.stream)?;
+        self.stream.synchronize()?;
+        let wall = start.elapsed();
+        let ms = f64::from(self.start.milliseconds_until(&self.end)?);
+        Ok(Timed {
+            device: (ms.is_finite() && ms > 0.0).then(|| Duration::from_secs_f64(ms / 1e3)),
+            wall,
+        })
+    }
+
+    /// Reads the output.
+    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<()> {
+        assert_eq!(out.len(), self.work().out_bytes, "the output's length");
+        let from = held(&self.output).ptr;
+        for (i, piece) in out.chunks_mut(STAGING).enumerate() {
+            // SAFETY: the piece lies in the output and fits the staging memory; both stay until the
+            // stream is idle.
+            unsafe {
+                call!(
+                    self.api,
+                    download = "cuMemcpyDtoHAsync"(
+                        self.staging.as_ptr(),
+                        from + (i * STAGING) as u64,
+                        piece.len(),
+                        self.stream.handle
+                    )
+                )?;
+            }
+            self.stream.synchronize()?;
+            piece.copy_from_slice(&self.staging.bytes()[..piece.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// The memory of a strip.
+fn held(memory: &Option<DeviceMemory>) -> &DeviceMemory {
+    memory.as_ref().expect("a strip is loaded")
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        // After a failure, work may still be under way in memory that is about to go.
+        let _ = self.stream.synchronize();
+    }
+}

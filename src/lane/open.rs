@@ -1,0 +1,106 @@
+//! Opening the lanes that compute.
+
+use super::{Slot, cpu::Cpu};
+use crate::error::Result;
+use crate::record::{LaneConfig, LaneKind, LaneName, OutputType};
+
+#[cfg(feature = "gpu")]
+use super::{Lane, cuda, wgpu};
+#[cfg(feature = "gpu")]
+use crate::{error::Error, record::ShaderVariant};
+
+/// Opens the reference, then every lane with a device; those that were not asked for or are not there
+/// are absent.
+///
+/// # Errors
+/// [`crate::Error::Input`] when an adapter was named that is not there.
+pub fn open(config: &LaneConfig) -> Result<Vec<Slot>> {
+    let mut slots = vec![Slot::Live(Box::new(Cpu::new(OutputType::F32)))];
+    for kind in [LaneKind::Cuda, LaneKind::Wgpu] {
+        if config.wants(kind) {
+            open_kind(config, kind, &mut slots)?;
+        } else {
+            slots.push(Slot::skipped(kind.into()));
+        }
+    }
+    Ok(slots)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_kind(_: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Result<()> {
+    let error = crate::Error::unavailable(
+        "this build has no GPU lanes",
+        format!("lane {kind}"),
+        "build with the feature gpu",
+    );
+    slots.push(Slot::failed(LaneName::from(kind), &error));
+    Ok(())
+}
+
+#[cfg(feature = "gpu")]
+fn open_kind(config: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Result<()> {
+    if kind == LaneKind::Wgpu {
+        return open_wgpu(config, slots);
+    }
+    let options = cuda::Options {
+        device: config.cuda_device,
+        nvrtc: config.nvrtc,
+        ..Default::default()
+    };
+    slots.push(slot(LaneName::Cuda, cuda::Cuda::open(&options))?);
+    Ok(())
+}
+
+/// The lane on the adapter that was asked for, or one for each adapter.
+#[cfg(feature = "gpu")]
+fn open_wgpu(config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
+    use wgpu::Select;
+    let mut open = |select: Select, adapter: Option<usize>| {
+        let (first, both) = match config.shader_variant {
+            ShaderVariant::Auto => (None, false),
+            ShaderVariant::Subgroup => (Some(true), false),
+            ShaderVariant::Workgroup => (Some(false), false),
+            ShaderVariant::Both => (None, true),
+        };
+        for (subgroups, workgroup) in [(first, false), (Some(false), true)] {
+            if workgroup && !both {
+                continue;
+            }
+            let name = LaneName::Wgpu { adapter, workgroup };
+            let options = wgpu::Options {
+                adapter: select.clone(),
+                subgroups,
+                ..Default::default()
+            };
+            slots.push(slot(name.clone(), wgpu::Wgpu::open(&options, name))?);
+        }
+        Ok(())
+    };
+    match config.adapter.as_deref() {
+        None => open(Select::Auto, None),
+        Some("all") => {
+            let adapters = wgpu::list();
+            if adapters.len() < 2 {
+                return open(Select::Auto, None);
+            }
+            adapters
+                .iter()
+                .try_for_each(|a| open(Select::Index(a.index), Some(a.index)))
+        }
+        Some(text) => open(
+            text.parse()
+                .map_or_else(|_| Select::Name(text.to_owned()), Select::Index),
+            None,
+        ),
+    }
+}
+
+/// A lane, or why it is not there.
+#[cfg(feature = "gpu")]
+fn slot<L: Lane + 'static>(name: LaneName, opened: Result<L>) -> Result<Slot> {
+    match opened {
+        Ok(lane) => Ok(Slot::Live(Box::new(lane))),
+        Err(e @ Error::Input(_)) => Err(e),
+        Err(e) => Ok(Slot::failed(name, &e)),
+    }
+}

@@ -1,0 +1,104 @@
+//! A recording as a lane: its run reads the rows from the file.
+
+use super::decoded::same_input;
+use super::{Lane, Output, Timed};
+use crate::error::{Error, Result};
+use crate::lane::recording::RecordingFile;
+use crate::record::{LaneInfo, LaneName};
+use crate::strip::Strip;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Instant;
+
+/// A recording that takes part in a run.
+pub struct Recorded {
+    info: LaneInfo,
+    file: RecordingFile,
+    /// Tensor and rows.
+    loaded: Option<(String, Range<usize>)>,
+    output: Option<Output>,
+}
+
+impl Recorded {
+    /// Opens the recording at `path` as the lane `name`; a lane's name makes it a stand-in for that lane.
+    ///
+    /// # Errors
+    /// When the file is no recording or is damaged.
+    pub fn open(name: LaneName, path: &Path) -> Result<Self> {
+        Ok(Self::new(name, RecordingFile::open(path)?))
+    }
+
+    /// An open recording as the lane `name`.
+    pub fn new(name: LaneName, file: RecordingFile) -> Self {
+        Self {
+            info: LaneInfo {
+                name,
+                ..file.info().clone()
+            },
+            file,
+            loaded: None,
+            output: None,
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &RecordingFile {
+        &self.file
+    }
+
+    /// Refuses a recording whose rows of a tensor were made from other codes, scales or signs than those
+    /// of this checksum.
+    pub(crate) fn same_input(&self, base: &str, rows: &Range<usize>, checksum: &str) -> Result<()> {
+        let entry = self.file.identity().entry(base);
+        // A checksum is of all the rows that were recorded.
+        let entry = entry.filter(|e| e.rows() == *rows);
+        let recorded = entry.and_then(|e| e.tensor_checksum.as_deref());
+        same_input(&self.info.name, recorded, checksum)
+    }
+}
+
+impl Lane for Recorded {
+    fn info(&self) -> &LaneInfo {
+        &self.info
+    }
+
+    fn load(&mut self, strip: &Strip) -> Result<()> {
+        self.output = None;
+        let place = || self.file.path().display().to_string();
+        if let Some(entry) = self.file.identity().entry(&strip.base)
+            && entry.shape[1] != strip.cols
+        {
+            return Err(Error::unavailable(
+                format!(
+                    "the recording holds rows of {} columns, asked for are {}",
+                    entry.shape[1], strip.cols
+                ),
+                place(),
+                "",
+            ));
+        }
+        if let Some(tensor) = &strip.tensor
+            && let Some(what) = self.file.identity().mismatch(tensor)
+        {
+            return Err(Error::unavailable(what, place(), ""));
+        }
+        self.loaded = Some((strip.base.clone(), strip.rows.clone()));
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<Timed> {
+        let start = Instant::now();
+        let (base, rows) = self.loaded.clone().expect("a strip is loaded");
+        self.output = Some(self.file.rows(&base, rows)?);
+        Ok(Timed {
+            device: None,
+            wall: start.elapsed(),
+        })
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<()> {
+        let output = self.output.as_ref().expect("the recording was read");
+        out.copy_from_slice(output.bytes());
+        Ok(())
+    }
+}

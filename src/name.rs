@@ -1,0 +1,239 @@
+//! Names of lanes, in reports and in published metrics: made and read here and nowhere else.
+
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of lane that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaneKind {
+    /// The CPU reference.
+    Reference,
+    /// The CUDA kernel.
+    Cuda,
+    /// The WGSL shader.
+    Wgpu,
+}
+
+impl LaneKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Reference, Self::Cuda, Self::Wgpu];
+
+    /// Its name: `reference`, `cuda` or `wgpu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
+}
+
+impl fmt::Display for LaneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for LaneKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let kind = Self::ALL.into_iter().find(|k| k.name() == text);
+        kind.ok_or_else(|| {
+            Error::input(
+                format!("no lane {text:?}"),
+                "",
+                "lanes are reference, cuda, wgpu",
+            )
+        })
+    }
+}
+
+/// A lane's name. One of two machines' or users' own lanes is [`LaneName::Named`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LaneName {
+    /// The original weights.
+    Source,
+    /// The CPU reference.
+    Reference,
+    /// The CUDA kernel.
+    Cuda,
+    /// The shader on one adapter: `wgpu`, `wgpu:INDEX` where there are several, either with
+    /// `:workgroup` for the variant through workgroup memory beside the other one.
+    Wgpu {
+        /// Index of the adapter, where it is part of the name.
+        adapter: Option<usize>,
+        /// Whether it is the second of two variants on this adapter.
+        workgroup: bool,
+    },
+    /// A recording under a name of its own.
+    Named(String),
+}
+
+impl LaneName {
+    /// The shader on the adapter that was chosen.
+    pub const WGPU: Self = Self::Wgpu {
+        adapter: None,
+        workgroup: false,
+    };
+
+    /// The kind of lane that it is; `None` for the source and for recordings.
+    pub fn kind(&self) -> Option<LaneKind> {
+        match self {
+            Self::Reference => Some(LaneKind::Reference),
+            Self::Cuda => Some(LaneKind::Cuda),
+            Self::Wgpu { .. } => Some(LaneKind::Wgpu),
+            Self::Source | Self::Named(_) => None,
+        }
+    }
+
+    /// The name in the published report's metrics: `bf16_source`, `reference_dequant`,
+    /// `cuda_dequant`; a recording's own.
+    pub fn published(&self) -> String {
+        match self {
+            Self::Source => "bf16_source".into(),
+            Self::Named(name) => name.clone(),
+            _ => format!("{self}_dequant"),
+        }
+    }
+
+    /// The lane that a published name means.
+    pub fn from_published(name: &str) -> Self {
+        if name == "bf16_source" {
+            return Self::Source;
+        }
+        match name.strip_suffix("_dequant").map(Self::from) {
+            None | Some(Self::Named(_) | Self::Source) => Self::Named(name.into()),
+            Some(lane) => lane,
+        }
+    }
+}
+
+impl From<LaneKind> for LaneName {
+    fn from(kind: LaneKind) -> Self {
+        match kind {
+            LaneKind::Reference => Self::Reference,
+            LaneKind::Cuda => Self::Cuda,
+            LaneKind::Wgpu => Self::WGPU,
+        }
+    }
+}
+
+impl fmt::Display for LaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source => f.write_str("source"),
+            Self::Reference => f.write_str("reference"),
+            Self::Cuda => f.write_str("cuda"),
+            Self::Wgpu { adapter, workgroup } => {
+                f.write_str("wgpu")?;
+                if let Some(index) = adapter {
+                    write!(f, ":{index}")?;
+                }
+                f.write_str(if *workgroup { ":workgroup" } else { "" })
+            }
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+impl From<&str> for LaneName {
+    fn from(text: &str) -> Self {
+        match text {
+            "source" => return Self::Source,
+            "reference" => return Self::Reference,
+            "cuda" => return Self::Cuda,
+            _ => {}
+        }
+        let named = || Self::Named(text.into());
+        let Some(rest) = text.strip_prefix("wgpu") else {
+            return named();
+        };
+        let (rest, workgroup) = match rest.strip_suffix(":workgroup") {
+            Some(rest) => (rest, true),
+            None => (rest, false),
+        };
+        let adapter = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            // Only what `Display` writes is taken: no sign, no leading zeros.
+            Some(index) => match index.parse::<usize>() {
+                Ok(i) if i.to_string() == index => Some(i),
+                _ => return named(),
+            },
+            None => return named(),
+        };
+        Self::Wgpu { adapter, workgroup }
+    }
+}
+
+impl From<String> for LaneName {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl Serialize for LaneName {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LaneName {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self::from)
+    }
+}
+
+/// [`LaneName`] as the published metrics have it, for `#[serde(with)]`.
+pub(crate) mod published {
+    use super::LaneName;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(lane: &LaneName, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&lane.published())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<LaneName, D::Error> {
+        String::deserialize(from).map(|name| LaneName::from_published(&name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for name in [
+            "source",
+            "reference",
+            "cuda",
+            "wgpu",
+            "wgpu:3",
+            "wgpu:workgroup",
+            "wgpu:0:workgroup",
+            "mine",
+            "wgpu:01",
+            "wgpux",
+        ] {
+            let lane = LaneName::from(name);
+            assert_eq!(lane.to_string(), name);
+            assert_eq!(LaneName::from_published(&lane.published()), lane, "{name}");
+        }
+        assert_eq!(LaneName::from("cuda").published(), "cuda_dequant");
+        assert_eq!(LaneName::from("mine").published(), "mine");
+        assert!(matches!(LaneName::from("wgpu:x"), LaneName::Named(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_published_name_survives(name in "[a-z_:0-9]{0,12}(_dequant)?") {
+            let lane = LaneName::from_published(&name);
+            prop_assert_eq!(lane.published(), name);
+        }
+    }
+}

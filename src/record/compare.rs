@@ -1,0 +1,137 @@
+//! Two reports side by side, from machines that never meet: same input, same verdicts, the same bits?
+
+use super::{LaneName, Run, Status, TensorRecord, Verdict};
+use serde::Serialize;
+
+/// One lane of one tensor in both reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LanePair {
+    /// The lane.
+    pub lane: LaneName,
+    /// Its outcome in each report; null where it did not run.
+    pub passed: [Option<bool>; 2],
+    /// The hash of its output in each report; null where it has none.
+    pub output_hash: [Option<String>; 2],
+}
+
+impl LanePair {
+    /// Whether both outputs are the same bits; `None` when one is not there.
+    pub fn bit_identical(&self) -> Option<bool> {
+        match &self.output_hash {
+            [Some(a), Some(b)] => Some(a == b),
+            _ => None,
+        }
+    }
+
+    /// Whether the lane came to another outcome in one report than in the other. A lane that did not run
+    /// in one came to none.
+    pub fn verdicts_differ(&self) -> bool {
+        matches!(self.passed, [Some(a), Some(b)] if a != b)
+    }
+}
+
+/// One tensor in both reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TensorPair {
+    /// The tensor, without `.weight`.
+    pub tensor_base: String,
+    /// Every lane that either report has.
+    pub lanes: Vec<LanePair>,
+}
+
+/// Two reports of the same input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportPair {
+    /// The tensors of both.
+    pub tensors: Vec<TensorPair>,
+}
+
+impl ReportPair {
+    /// Sets two reports side by side.
+    ///
+    /// # Errors
+    /// The first thing in which their inputs differ: the tensors, their rows or their weights.
+    pub fn new(a: &Run, b: &Run) -> Result<Self, String> {
+        let names =
+            |r: &Run| -> Vec<String> { r.tensors.iter().map(|t| t.tensor_base.clone()).collect() };
+        let (ours, theirs) = (names(a), names(b));
+        let only = |a: &[String], b: &[String]| a.iter().find(|n| !b.contains(n)).cloned();
+        if let Some(name) = only(&ours, &theirs).or_else(|| only(&theirs, &ours)) {
+            return Err(format!("tensor {name} is in one of them only"));
+        }
+        let pairs = a.tensors.iter().zip(&b.tensors);
+        pairs
+            .map(|(a, b)| tensor(a, b))
+            .collect::<Result<_, _>>()
+            .map(|tensors| Self { tensors })
+    }
+
+    /// Lanes that came to another outcome in one report than in the other.
+    pub fn verdicts_differ(&self) -> bool {
+        self.lanes().any(|l| l.verdicts_differ())
+    }
+
+    /// Lanes whose outputs both reports have, and how many of them are the same bits.
+    pub fn bit_identical(&self) -> [usize; 2] {
+        let all: Vec<bool> = self.lanes().filter_map(LanePair::bit_identical).collect();
+        [all.iter().filter(|same| **same).count(), all.len()]
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &LanePair> {
+        self.tensors.iter().flat_map(|t| &t.lanes)
+    }
+}
+
+fn tensor(a: &TensorRecord, b: &TensorRecord) -> Result<TensorPair, String> {
+    let base = &a.tensor_base;
+    let rows = |t: &TensorRecord| {
+        let end = t.row_start + t.row_count;
+        format!("rows {}..{end} of {} columns", t.row_start, t.shape[1])
+    };
+    let layout = |t: &TensorRecord| format!("{:?} bits, group {:?}", t.bits, t.group_size);
+    for (what, a, b) in [
+        ("rows", rows(a), rows(b)),
+        ("layout", layout(a), layout(b)),
+        (
+            "checksum of codes, scales and signs",
+            format!("{:?}", a.checksum),
+            format!("{:?}", b.checksum),
+        ),
+    ] {
+        if a != b {
+            return Err(format!("{base}: {what}: {a} and {b}"));
+        }
+    }
+    let ran = |t: &TensorRecord, lane: &LaneName| {
+        let lane = t.lanes.iter().find(|l| l.name == *lane);
+        lane.filter(|l| matches!(l.status, Status::Ran | Status::Recorded))
+            .cloned()
+    };
+    let mut lanes: Vec<LaneName> = Vec::new();
+    for l in a.lanes.iter().chain(&b.lanes) {
+        if !lanes.contains(&l.name) {
+            lanes.push(l.name.clone());
+        }
+    }
+    let pair = |lane: LaneName| {
+        let passed = [a, b].map(|t| match ran(t, &lane) {
+            Some(_) if lane == LaneName::Reference => Some(true),
+            _ => t
+                .decision_of(&lane)
+                .map_or(Verdict::NotRun, |d| d.verdict)
+                .passed(),
+        });
+        let output_hash = [a, b].map(|t| ran(t, &lane)?.output_hash);
+        LanePair {
+            lane,
+            passed,
+            output_hash,
+        }
+    };
+    let lanes = lanes.into_iter().map(pair);
+    Ok(TensorPair {
+        tensor_base: base.clone(),
+        // What ran in neither says nothing.
+        lanes: lanes.filter(|l| l.passed != [None, None]).collect(),
+    })
+}

@@ -1,0 +1,224 @@
+//! Lanes as records have them: how they were asked for, who computed, what became of them.
+
+use super::{LaneKind, LaneName};
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Which variants of the shader run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShaderVariant {
+    /// With subgroups where the adapter has them.
+    #[default]
+    Auto,
+    /// With subgroups.
+    Subgroup,
+    /// Through workgroup memory.
+    Workgroup,
+    /// Both, as two lanes.
+    Both,
+}
+
+/// Which lanes run, and how: what is asked for, what a report keeps, and what opens them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneConfig {
+    /// Lanes asked for; empty for all.
+    pub lanes: Vec<LaneKind>,
+    /// Lanes that must run.
+    pub require: Vec<LaneKind>,
+    /// wgpu adapter: index, part of a name, or `all`; null for the best one.
+    pub adapter: Option<String>,
+    /// Index of the CUDA device.
+    pub cuda_device: usize,
+    /// Whether the CUDA kernel is compiled for the device's own architecture.
+    pub nvrtc: bool,
+    /// Which variants of the shader.
+    pub shader_variant: ShaderVariant,
+}
+
+impl LaneConfig {
+    /// Whether a kind of lane was asked for.
+    pub fn wants(&self, kind: LaneKind) -> bool {
+        self.lanes.is_empty() || self.lanes.contains(&kind)
+    }
+}
+
+impl fmt::Display for LaneConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |kinds: &[LaneKind], none: &str| match kinds {
+            [] => none.to_owned(),
+            some => some.iter().map(|k| k.name()).collect::<Vec<_>>().join(","),
+        };
+        write!(
+            f,
+            "{} (required: {}, adapter {}, CUDA device {}{}{})",
+            list(&self.lanes, "all"),
+            list(&self.require, "none"),
+            self.adapter.as_deref().unwrap_or("by itself"),
+            self.cuda_device,
+            if self.nvrtc { ", NVRTC" } else { "" },
+            match self.shader_variant {
+                ShaderVariant::Auto => "",
+                ShaderVariant::Subgroup => ", shader with subgroups",
+                ShaderVariant::Workgroup => ", shader through workgroup memory",
+                ShaderVariant::Both => ", both shaders",
+            }
+        )
+    }
+}
+
+/// Type of the values that a lane returns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputType {
+    /// Rounded to BF16, 2 bytes an element.
+    #[default]
+    Bf16,
+    /// The f32 values before rounding, 4 bytes an element.
+    F32,
+}
+
+impl OutputType {
+    /// Bytes an element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Who computes, and with what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneInfo {
+    /// Name of the lane.
+    #[serde(rename = "lane")]
+    pub name: LaneName,
+    /// The device as its driver names it.
+    pub device: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`.
+    pub api: String,
+    /// Whether the device is a software rasteriser or an emulation.
+    pub software: bool,
+    /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
+    /// `workgroup memory`, `PTX 8.0` or `NVRTC, compute_90`.
+    pub kernel_variant: String,
+    /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
+    pub kernel_checksum: String,
+    /// Type of the values.
+    #[serde(default)]
+    pub output: OutputType,
+}
+
+/// What became of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It computed.
+    Ran,
+    /// A recording was read in its place.
+    Recorded,
+    /// It was not asked for.
+    Skipped,
+    /// It is not there on this machine.
+    Unavailable,
+    /// It was there and broke.
+    Failed,
+}
+
+impl Status {
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Recorded => "recorded",
+            Self::Unavailable => "NOT RUN",
+            Self::Failed => "FAILED",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One lane in a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// Name of the lane.
+    pub name: LaneName,
+    /// What became of it.
+    pub status: Status,
+    /// Why it did not run; null when it did.
+    pub reason: Option<String>,
+    /// What would bring it; null when it ran.
+    pub help: Option<String>,
+    /// The device as its driver names it.
+    pub device: Option<String>,
+    /// Driver name and version.
+    pub driver: Option<String>,
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`.
+    pub api: Option<String>,
+    /// Whether the device is a software one.
+    pub software: Option<bool>,
+    /// Which form of the kernel runs; null where a lane has one only.
+    #[serde(default)]
+    pub kernel_variant: Option<String>,
+    /// First 16 hex digits of the SHA-256 of the kernel.
+    pub kernel_checksum: Option<String>,
+    /// Seconds by the wall for upload, kernel and download.
+    pub seconds: Option<f64>,
+    /// Seconds in the kernel by the device's own clock.
+    pub kernel_seconds: Option<f64>,
+    /// First 32 hex digits of the SHA-256 of the output's bytes in order, the reference's rounded to
+    /// BF16; null when the lane has none. Two reports of one input tell by it whether two lanes that
+    /// never meet are bit-identical.
+    #[serde(default)]
+    pub output_hash: Option<String>,
+}
+
+impl LaneRecord {
+    /// A lane of that name of which nothing is known.
+    pub fn new(name: LaneName, status: Status) -> Self {
+        Self {
+            name,
+            status,
+            reason: None,
+            help: None,
+            device: None,
+            driver: None,
+            api: None,
+            software: None,
+            kernel_variant: None,
+            kernel_checksum: None,
+            seconds: None,
+            kernel_seconds: None,
+            output_hash: None,
+        }
+    }
+
+    /// A lane that is there.
+    pub fn of(info: &LaneInfo, status: Status) -> Self {
+        let some = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        Self {
+            device: some(&info.device),
+            driver: some(&info.driver),
+            api: some(&info.api),
+            software: Some(info.software),
+            kernel_variant: some(&info.kernel_variant),
+            kernel_checksum: some(&info.kernel_checksum),
+            ..Self::new(info.name.clone(), status)
+        }
+    }
+
+    /// The lane did not do its work: why, and what would help.
+    pub fn fail(&mut self, status: Status, error: &Error) {
+        let p = error.problem();
+        self.status = status;
+        self.reason = Some(p.what.clone());
+        self.help = Some(p.help.clone()).filter(|h| !h.is_empty());
+        self.seconds = None;
+        self.kernel_seconds = None;
+        self.output_hash = None;
+    }
+}

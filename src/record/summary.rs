@@ -1,0 +1,266 @@
+//! Totals over the records of a run. They follow from the header and the records alone, so that a run
+//! in pieces ends with the summary of one run.
+
+use super::{
+    LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status, TensorRecord, Verdict, published,
+};
+use serde::{Deserialize, Serialize};
+
+/// One lane over all tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneTotals {
+    /// Name of the lane.
+    pub lane: LaneName,
+    /// Tensors that met every gate.
+    pub passed: u64,
+    /// Tensors that did not.
+    pub failed: u64,
+    /// Tensors on which it did not run.
+    pub not_run: u64,
+    /// Tensors on which it broke; these are in `not_run` as well.
+    pub broke: u64,
+    /// The outcome, the worst over all tensors: as in a tensor's `decisions`.
+    pub decision: String,
+    /// Why: of the first tensor with that outcome.
+    pub reason: String,
+    /// That tensor.
+    pub tensor_base: String,
+}
+
+impl LaneTotals {
+    /// The outcome over all tensors.
+    pub fn verdict(&self) -> Verdict {
+        if self.failed > 0 {
+            Verdict::Failed
+        } else if self.not_run > 0 {
+            Verdict::NotRun
+        } else {
+            Verdict::Passed
+        }
+    }
+
+    /// Why, with how many of `total` tensors it is about.
+    pub fn why(&self, total: u64) -> String {
+        let count = match self.verdict() {
+            Verdict::Failed => self.failed,
+            Verdict::NotRun => self.not_run,
+            Verdict::Passed => self.passed,
+        };
+        match self.verdict() {
+            _ if total == 1 => self.reason.clone(),
+            Verdict::Passed => format!("{count} of {total} tensors"),
+            Verdict::NotRun if count == total => self.reason.clone(),
+            _ => format!(
+                "{count} of {total} tensors; {}: {}",
+                self.tensor_base, self.reason
+            ),
+        }
+    }
+}
+
+/// The tensors that are not quantised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainTotals {
+    /// Tensors with the source's bytes.
+    pub equal: u64,
+    /// Tensors that differ.
+    pub differs: u64,
+    /// Tensors that the source does not hold.
+    pub only_in_tq4: u64,
+    /// Tensors that the TQ4 model does not hold.
+    pub only_in_source: u64,
+    /// Bytes compared.
+    pub bytes: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All that ran passed.
+    Passed,
+    /// A lane failed its gates, or a tensor that is not quantised is not the source's.
+    Failed,
+    /// A lane broke, or a tensor is bad input.
+    Broke,
+    /// A required lane did not run on every tensor.
+    RequiredLaneMissing,
+}
+
+/// Totals of a run or of one partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// TQ4 tensors.
+    pub tensors: u64,
+    /// Their elements.
+    pub elements: u64,
+    /// Their bytes of codes, scales and signs.
+    pub bytes: u64,
+    /// TQ4 tensors that are bad input.
+    pub errors: u64,
+    /// Every kernel lane and recording.
+    pub lanes: Vec<LaneTotals>,
+    /// The tensors that are not quantised; null when they were not compared.
+    pub plain: Option<PlainTotals>,
+    /// The worst outcome for CUDA.
+    pub decision: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Every TQ4 tensor, worst first.
+    pub worst_first: Vec<String>,
+}
+
+/// Sums up.
+pub fn summarise(model: &Model, tensors: &[TensorRecord], plain: &[PlainRecord]) -> Summary {
+    let lanes = lane_totals(tensors);
+    let plain = (model.source.is_some() && !model.plain.is_empty()).then(|| plain_totals(plain));
+    let errors = tensors.iter().filter(|t| t.error.is_some()).count() as u64;
+    let mut order: Vec<&TensorRecord> = tensors.iter().collect();
+    order.sort_by(|a, b| worse(a, b));
+    let cuda = lanes.iter().find(|l| l.lane == LaneName::Cuda);
+    Summary {
+        tensors: tensors.len() as u64,
+        elements: tensors.iter().map(|t| t.elements).sum(),
+        bytes: tensors.iter().map(|t| t.bytes).sum(),
+        errors,
+        decision: cuda.map_or_else(
+            || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
+            |l| l.decision.clone(),
+        ),
+        outcome: outcome(model, errors, tensors, &lanes, plain.as_ref()),
+        lanes,
+        plain,
+        worst_first: order.into_iter().map(|t| t.tensor_base.clone()).collect(),
+    }
+}
+
+fn lane_totals(tensors: &[TensorRecord]) -> Vec<LaneTotals> {
+    // Failed is worse than not run, which is worse than passed.
+    let mut all: Vec<(Verdict, LaneTotals)> = Vec::new();
+    for t in tensors {
+        for d in &t.decisions {
+            let i = all.iter().position(|(_, l)| l.lane == d.lane);
+            let first = i.is_none();
+            let i = i.unwrap_or_else(|| {
+                let totals = LaneTotals {
+                    lane: d.lane.clone(),
+                    passed: 0,
+                    failed: 0,
+                    not_run: 0,
+                    broke: 0,
+                    decision: String::new(),
+                    reason: String::new(),
+                    tensor_base: String::new(),
+                };
+                all.push((d.verdict, totals));
+                all.len() - 1
+            });
+            let (worst, l) = &mut all[i];
+            *match d.verdict {
+                Verdict::Passed => &mut l.passed,
+                Verdict::Failed => &mut l.failed,
+                Verdict::NotRun => &mut l.not_run,
+            } += 1;
+            let broke = |r: &&LaneRecord| r.name == d.lane && r.status == Status::Failed;
+            l.broke += u64::from(t.lanes.iter().any(|r| broke(&r)));
+            if first || d.verdict > *worst {
+                *worst = d.verdict;
+                l.decision = d.published();
+                l.reason.clone_from(&d.reason);
+                l.tensor_base.clone_from(&t.tensor_base);
+            }
+        }
+    }
+    all.into_iter().map(|(_, l)| l).collect()
+}
+
+fn plain_totals(plain: &[PlainRecord]) -> PlainTotals {
+    let mut totals = PlainTotals::default();
+    for p in plain {
+        *match p.status {
+            PlainStatus::Equal => &mut totals.equal,
+            PlainStatus::Differs => &mut totals.differs,
+            PlainStatus::OnlyInTq4 => &mut totals.only_in_tq4,
+            PlainStatus::OnlyInSource => &mut totals.only_in_source,
+        } += 1;
+        if p.differing_bytes.is_some() {
+            totals.bytes += p.bytes;
+        }
+    }
+    totals
+}
+
+fn outcome(
+    model: &Model,
+    errors: u64,
+    tensors: &[TensorRecord],
+    lanes: &[LaneTotals],
+    plain: Option<&PlainTotals>,
+) -> Outcome {
+    if errors > 0 || tensors.iter().any(TensorRecord::broke) {
+        return Outcome::Broke;
+    }
+    let plain_failed = plain.is_some_and(|p| p.differs + p.only_in_tq4 + p.only_in_source > 0);
+    if plain_failed || lanes.iter().any(|l| l.failed > 0) {
+        return Outcome::Failed;
+    }
+    if !missing_lanes(model, tensors).is_empty() {
+        return Outcome::RequiredLaneMissing;
+    }
+    Outcome::Passed
+}
+
+/// Required lanes that did not run on every tensor. A recording meets no requirement: it shows another
+/// machine's lane.
+pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<super::LaneKind> {
+    let ran = |t: &TensorRecord, kind| {
+        let is = |l: &&LaneRecord| l.name.kind() == Some(kind) && l.status == Status::Ran;
+        t.lanes.iter().any(|l| is(&l))
+    };
+    let mut missing = model.lanes.require.clone();
+    missing.retain(|kind| !tensors.iter().all(|t| ran(t, *kind)));
+    missing
+}
+
+/// Every lane once, with the worst that became of it.
+pub fn lanes_once(tensors: &[TensorRecord]) -> Vec<LaneRecord> {
+    let mut lanes: Vec<LaneRecord> = Vec::new();
+    // A lane that was not tried on bad input is as it was on the other tensors.
+    let tried = tensors.iter().filter(|t| t.error.is_none());
+    for lane in tried.flat_map(|t| &t.lanes) {
+        match lanes.iter_mut().find(|l| l.name == lane.name) {
+            Some(seen) if lane.status > seen.status => seen.clone_from(lane),
+            Some(_) => {}
+            None => lanes.push(lane.clone()),
+        }
+    }
+    lanes
+}
+
+/// How bad a tensor is, and by which comparison: bad input, a lane that broke, failed gates, the rest;
+/// then the largest rmse ratio against the reference, then against the source.
+fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
+    let class = |t: &TensorRecord| {
+        if t.error.is_some() {
+            3
+        } else if t.broke() {
+            2
+        } else {
+            i32::from(t.failed())
+        }
+    };
+    // A figure that is not finite is the worst of all; JSON does not tell one from another.
+    let finite = |v: f64| if v.is_finite() { v } else { f64::INFINITY };
+    let ratio = |t: &TensorRecord, rhs: &LaneName| {
+        let of_rhs = t.metrics.iter().filter(|m| m.rhs == *rhs);
+        of_rhs
+            .map(|m| finite(m.rmse_over_rhs_rms))
+            .fold(-1.0, f64::max)
+    };
+    let by = |rhs| ratio(b, rhs).total_cmp(&ratio(a, rhs));
+    class(b)
+        .cmp(&class(a))
+        .then_with(|| by(&LaneName::Reference))
+        .then_with(|| by(&LaneName::Source))
+        .then_with(|| a.tensor_base.cmp(&b.tensor_base))
+}

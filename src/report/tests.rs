@@ -1,0 +1,333 @@
+//! A run by hand in every format.
+
+use super::{Detail, Exporter, Json, Markdown, Page, Table};
+use crate::codebook::Codebook;
+use crate::judge::gate::decide;
+use crate::metrics::{Values, compare};
+use crate::picture::{Columns, Picture};
+use crate::record::*;
+use crate::synthetic::{Rng, Scales, tensor};
+use crate::tensor::Layout;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const NAME: &str = "layers.1.<b>\u{1b}|x|*";
+
+/// A tensor that CUDA gets wrong, the shader right, and a lane of the user's not at all.
+fn failed() -> TensorRecord {
+    use LaneName::{Cuda, Reference, Source};
+    let rows: [(LaneName, &[f32]); 4] = [
+        (Source, &[0.5, -1.0, 0.25, 2.0]),
+        (Reference, &[0.5, -1.0, 0.25, 1.5]),
+        (Cuda, &[0.5, 1.0, f32::NAN, 1.5]),
+        (LaneName::WGPU, &[0.5, -1.0, 0.25, 1.5]),
+    ];
+    let against = |l: usize, r: usize| {
+        let side = |i: usize| (rows[i].0.clone(), Values::F32(rows[i].1));
+        let ((lhs, a), (rhs, b)) = (side(l), side(r));
+        compare(lhs, a, rhs, b)
+    };
+    let metrics = vec![against(1, 0), against(2, 0), against(2, 1), against(3, 1)];
+    let mine = LaneName::from("@mine");
+    let mut decisions: Vec<Decision> = metrics[2..]
+        .iter()
+        .map(|m| decide(m.lhs.clone(), m))
+        .collect();
+    decisions.push(Decision::not_run(mine.clone(), "no such <file>"));
+    let mut broken = LaneRecord::new(mine, Status::Unavailable);
+    broken.reason = Some("no such <file>".into());
+    broken.help = Some("write it".into());
+    let ran = |name: LaneName, api: &str| {
+        let info = LaneInfo {
+            name,
+            device: format!("a {api} device"),
+            driver: "driver 1.2".into(),
+            api: api.into(),
+            software: api == "Vulkan",
+            kernel_variant: "variant".into(),
+            kernel_checksum: "0123456789abcdef".into(),
+            output: OutputType::Bf16,
+        };
+        LaneRecord {
+            seconds: Some(0.25),
+            kernel_seconds: Some(0.125),
+            output_hash: Some("89ab".repeat(8)),
+            ..LaneRecord::of(&info, Status::Ran)
+        }
+    };
+    TensorRecord {
+        source_model: Some("source".into()),
+        tq_model: "model".into(),
+        tensor_base: NAME.into(),
+        row_start: 8,
+        row_count: 2,
+        shape: [2, 2],
+        bits: Some(4),
+        group_size: Some(128),
+        centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
+        decision: cuda_verdict(&decisions),
+        metrics,
+        fwht_bug_control: Some(FwhtBugControl {
+            cuda_vs_good_python_max_abs: 1.0,
+            cuda_vs_good_python_rmse: f64::NAN,
+            cuda_vs_bug_emulation_max_abs: 0.0,
+            cuda_vs_bug_emulation_rmse: 0.0,
+            cuda_vs_bug_emulation_bf16_max_abs: 0.0,
+            cuda_vs_bug_emulation_bf16_rmse: 0.0,
+            interpretation: "it has the bug".into(),
+        }),
+        decisions,
+        diagnosis: vec![diagnosis()],
+        lanes: vec![
+            ran(Reference, "CPU"),
+            ran(Cuda, "CUDA"),
+            ran(LaneName::WGPU, "Vulkan"),
+            broken,
+        ],
+        elements: 4,
+        bytes: 20,
+        checksum: Some("0123".repeat(8)),
+        error: None,
+        picture: None,
+    }
+}
+
+fn diagnosis() -> StripDiagnosis {
+    let fault = json!({"name": "zeros", "advice": "it did not run"});
+    serde_json::from_value(json!({
+        "strip_start": 9, "strip_rows": 1, "lane": "cuda", "explained": true, "faults": [fault],
+        "equivalent": ["other"], "reproduced": 1, "closest": {"fault": fault, "reproduced": 1},
+        "evidence": "zeros: explains 1 of 2 <elements>", "elements": 2, "tolerance": 1, "wrong": 1,
+        "wrong_rows": 1, "wrong_groups": 1, "first_row": 0, "first_group": 0, "positions": [[0, 1]],
+        "signature": {"cosine": 0.5, "norm_ratio": 1.0, "magnitudes_equal": 1.0, "signs_flipped": 0.0,
+            "rows_of_other_rows": 0},
+        "worst": {"row": 0, "col": 1, "code": 3, "centroid": 0.5, "scale": 1.0, "sign": -1,
+            "expected": 0.5, "got": null},
+    }))
+    .expect("a diagnosis")
+}
+
+fn codebook() -> Codebook {
+    Codebook::new(vec![-1.5, -0.5, 0.5, 1.5], None).expect("four centroids")
+}
+
+/// A run that fills every key: a failed tensor, one that passed, bad input, plain tensors.
+fn run() -> Run {
+    let mut passed = failed();
+    passed.tensor_base = "layers.0.good".into();
+    passed.decisions.remove(0);
+    passed.metrics.drain(1..3);
+    passed.diagnosis.clear();
+    let mut bad = passed.clone();
+    bad.tensor_base = "layers.2.bad".into();
+    bad.metrics.clear();
+    for d in &mut bad.decisions {
+        *d = Decision::not_run(d.lane.clone(), "bad input");
+    }
+    bad.error = Some(TensorError {
+        what: "3 bytes found".into(),
+        place: "a\nfile".into(),
+        help: "copy it again".into(),
+    });
+    let plain = |name: &str, status, reason: Option<&str>| PlainRecord {
+        name: name.into(),
+        status,
+        dtype: "BF16".into(),
+        shape: vec![2],
+        bytes: 4,
+        differing_bytes: Some(1),
+        first_difference: Some(3),
+        reason: reason.map(String::from),
+    };
+    let model = |name: &str| {
+        let (name, fingerprint) = (name.into(), "4567".repeat(8));
+        Some(ModelIdentity { name, fingerprint })
+    };
+    let tensors = vec![failed(), passed, bad];
+    let header = Header {
+        format: FORMAT.into(),
+        tool: Tool {
+            version: "tq4 VERSION".into(),
+            command_line: vec!["validate".into(), "--all".into()],
+            host: "HOST".into(),
+        },
+        model: Model {
+            tq: model("model"),
+            source: model("source"),
+            bits: Some(4),
+            group_size: Some(128),
+            centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
+            lanes: LaneConfig::default(),
+            recordings: vec![LaneName::from("mine")],
+            rows: Rows {
+                start: 8,
+                count: Some(2),
+            },
+            strip: StripSize::Auto,
+            partition: Partition { index: 1, count: 2 },
+            tensors: tensors.iter().map(|t| t.tensor_base.clone()).collect(),
+            plain: vec!["norm".into(), "bias".into()],
+        },
+    };
+    let plain = vec![
+        plain("norm", PlainStatus::Equal, None),
+        plain("bias", PlainStatus::Differs, Some("1 of 4 bytes differ")),
+    ];
+    Run::new(header, tensors, plain)
+}
+
+/// A run of one tensor, and one of so many that each has a line.
+fn runs() -> [Run; 2] {
+    let all = run();
+    let header = || Header {
+        format: all.format.clone(),
+        tool: all.tool.clone(),
+        model: all.model.clone(),
+    };
+    let many = (0..12).flat_map(|i| {
+        all.tensors.iter().cloned().map(move |mut t| {
+            t.tensor_base += &format!(".{i}");
+            t
+        })
+    });
+    let one = Run::new(header(), vec![failed()], Vec::new());
+    [one, Run::new(header(), many.collect(), all.plain.clone())]
+}
+
+fn text(exporter: &dyn Exporter, run: &Run) -> String {
+    let mut bytes = Vec::new();
+    exporter.export(run, &mut bytes).expect("a vector");
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn json_is_the_record() {
+    let text = text(&Json, &run());
+    insta::assert_snapshot!("json", text);
+    let again: Run = serde_json::from_str(&text).expect("a report");
+    assert_eq!(to_json(&again), text);
+}
+
+#[test]
+fn tables_tell_of_few_tensors_one_by_one_and_of_many_in_lines() {
+    let [one, many] = runs();
+    let few = text(&Table::default(), &run());
+    insta::assert_snapshot!("table", few);
+    for part in ["NOT RUN", "pass", "FAIL"] {
+        assert!(text(&Table::default(), &one).contains(part), "{part}");
+    }
+    let lines = text(&Table::default(), &many);
+    assert_eq!(lines.matches("BAD INPUT").count(), 12);
+    let detail = Some(Detail::Lines);
+    let pictures = false;
+    insta::assert_snapshot!("table_lines", text(&Table { detail, pictures }, &run()));
+    for text in [&few, &lines] {
+        assert!(text.contains("cuda_dequant_differs_from_reference ("));
+        assert!(!text.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn markdown_is_narrow_and_escaped() {
+    let [one, many] = runs();
+    insta::assert_snapshot!("markdown", text(&Markdown::default(), &run()));
+    let lines = text(&Markdown::default(), &many);
+    assert!(lines.contains("All 36 tensors, worst first"));
+    let one = text(&Markdown::default(), &one);
+    assert!(one.starts_with("- \u{2718} **FAIL** cuda: cuda_dequant_differs_from_reference ("));
+    for text in [one, lines] {
+        assert!(text.contains("layers.1.&lt;b&gt;\\\\u{1b}\\|x\\|\\*"));
+        assert!(!text.contains("<b>") && !text.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them() {
+    let mut run = run();
+    let (mut rng, layout) = (Rng::new(1), Layout::new(4, 128).expect("a layout"));
+    let weight = tensor(&mut rng, layout, 2, 256, Scales::Usual).expect("whole groups");
+    let lanes = [LaneName::Source, LaneName::Reference, LaneName::Cuda];
+    let values = vec![0.5f32; weight.elements()];
+    let columns = Columns {
+        row_start: 8,
+        lanes: lanes.map(|l| (l, Values::F32(&values))).into(),
+    };
+    let picture = Picture::new(&weight, &columns, &[&diagnosis().diagnosis]);
+    let name = |t: &TensorRecord| t.tensor_base == NAME;
+    let t = run.tensors.iter_mut().find(|t| name(t)).expect("it");
+    t.picture = Some(Box::new(picture.clone()));
+    let verbose = Table {
+        detail: None,
+        pictures: true,
+    };
+    assert!(text(&verbose, &run).contains("cuda vs reference: error by row and group"));
+
+    let page = text(&Page, &run);
+    assert!(!page.contains("<b>") && !page.contains('\u{1b}'));
+    let options = roxmltree::ParsingOptions {
+        allow_dtd: true,
+        ..Default::default()
+    };
+    let document = roxmltree::Document::parse_with_options(&page, options).expect("XML");
+    let of = |tag: &str| -> Vec<String> {
+        let nodes = document.descendants().filter(|n| n.has_tag_name(tag));
+        let names = nodes.filter_map(|n| n.attribute("data-tensor"));
+        names.map(String::from).collect()
+    };
+    let order = ["layers.2.bad", "layers.1.<b>\\u{1b}|x|*", "layers.0.good"];
+    assert_eq!(of("tr"), order);
+    assert_eq!(of("section"), order);
+    for t in &run.tensors {
+        for d in &t.decisions {
+            assert!(page.contains(&d.published()), "{d:?}");
+        }
+    }
+    for words in [
+        "BAD INPUT",
+        "3 bytes found (a\\nfile); copy it again",
+        "rows 9..10: zeros",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+    // Two panels by projection, two comparisons of four charts, the fault's two pairs, the codes' two.
+    let drawings = document
+        .descendants()
+        .filter(|n| n.attribute("role") == Some("img"));
+    assert_eq!(drawings.count(), 2 + 2 * 4 + 4 + 2);
+}
+
+/// Every key in a value, however deep.
+fn keys(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                into.insert(key.clone());
+                keys(value, into);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|v| keys(v, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_of_the_json_is_documented() {
+    let run = run();
+    let mut all = BTreeSet::new();
+    keys(&serde_json::to_value(&run).expect("plain data"), &mut all);
+    // `against` stands only where a lane is not held to the reference; `record` only in lines.
+    let pair = Decision {
+        rhs: LaneName::Cuda,
+        ..run.tensors[0].decisions[0].clone()
+    };
+    keys(&serde_json::to_value(pair).expect("plain data"), &mut all);
+    let line = Record::Plain(run.plain[0].clone()).to_line();
+    keys(&serde_json::from_str(&line).expect("JSON"), &mut all);
+    assert!(all.len() > 100, "{}", all.len());
+    let text = include_str!("../../docs/report.md");
+    let missing: Vec<&String> = all
+        .iter()
+        .filter(|key| !text.contains(&format!("`{key}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -1,0 +1,186 @@
+//! What a report says in words, alike in every format: problems, totals, the decision, lanes.
+
+use super::view::{Figure, name, verdicts};
+use crate::error::printable;
+use crate::record::{LaneRecord, Outcome, PlainStatus, Run, Status, TensorError, TensorRecord};
+
+/// What is wrong with a tensor that could not be validated.
+pub fn problem(e: &TensorError) -> String {
+    let help = if e.help.is_empty() { "" } else { "; " };
+    printable(&format!("{} ({}){help}{}", e.what, e.place, e.help))
+}
+
+/// What is wrong with a tensor beside its figures, a paragraph each.
+pub fn notes(t: &TensorRecord) -> Vec<String> {
+    let diagnoses = t
+        .diagnosis
+        .iter()
+        .map(|d| printable(&d.summary(t.row_count)));
+    t.error.iter().map(problem).chain(diagnoses).collect()
+}
+
+/// Tensors that are not quantised and are not the source's, each with the reason.
+pub fn plain_problems(run: &Run) -> Vec<(String, String)> {
+    let wrong = run.plain.iter().filter(|p| p.status != PlainStatus::Equal);
+    wrong
+        .map(|p| {
+            let reason = p.reason.as_deref().unwrap_or_default();
+            (printable(&p.name), printable(reason))
+        })
+        .collect()
+}
+
+/// The largest difference from the recomputed codebook, when it is more than rounding.
+pub fn foreign_codebook(t: &TensorRecord) -> Option<Figure> {
+    let max_abs = t.centroids_config_vs_cuda.as_ref()?.max_abs;
+    (max_abs > 1e-6).then(|| Figure::of("max_abs", max_abs))
+}
+
+/// What is said of it.
+pub fn codebook_note(f: &Figure) -> String {
+    format!(
+        "note: the model's codebook is not Lloyd-Max for this group size (max difference {})",
+        f.text
+    )
+}
+
+/// Rows, columns, bits and group size in one line.
+pub fn shape_line(t: &TensorRecord) -> String {
+    let (end, cols) = (t.row_start + t.row_count, t.shape[1]);
+    let format = match (t.bits, t.group_size) {
+        (Some(bits), Some(n)) => format!(", {bits} bits, group {n}"),
+        _ => String::new(),
+    };
+    format!("rows {}..{end}, {cols} columns{format}", t.row_start)
+}
+
+/// Totals, a line each; of a few tensors, which are told of one by one, what stands nowhere else.
+pub fn totals(run: &Run, few: bool) -> Vec<String> {
+    let s = &run.summary;
+    let part = match run.model.partition {
+        p if p.count > 1 => format!("partition {p}, "),
+        _ => String::new(),
+    };
+    let bad = match s.errors {
+        0 => String::new(),
+        n => format!(", {n} bad input"),
+    };
+    let mut lines = vec![format!(
+        "total: {part}{} tensors{bad}, {} elements, {} bytes",
+        s.tensors, s.elements, s.bytes
+    )];
+    lines.extend(s.lanes.iter().map(|l| {
+        let (lane, passed) = (name(&l.lane), l.passed);
+        format!(
+            "{lane}: {passed} passed, {} failed, {} not run",
+            l.failed, l.not_run
+        )
+    }));
+    if few {
+        lines.clear();
+    }
+    match &s.plain {
+        Some(p) => lines.push(format!(
+            "not quantised: {} as in the source, {} differ, {} only here, {} only in the source",
+            p.equal, p.differs, p.only_in_tq4, p.only_in_source
+        )),
+        None if !few && run.model.source.is_none() => {
+            lines.push("not quantised: not compared (no source model)".into());
+        }
+        None => {}
+    }
+    lines
+}
+
+/// Every lane's decision in one line, after the outcome where the decisions do not say it.
+pub fn decision_line(run: &Run) -> String {
+    let s = &run.summary;
+    let outcome = match s.outcome {
+        Outcome::Failed if s.lanes.iter().all(|l| l.failed == 0) => "FAILED: ",
+        Outcome::Broke => "BROKE: ",
+        Outcome::RequiredLaneMissing => "A REQUIRED LANE DID NOT RUN: ",
+        Outcome::Passed | Outcome::Failed => "",
+    };
+    let all: Vec<String> = verdicts(s)
+        .iter()
+        .map(|v| format!("{} ({})", v.decision, v.reason))
+        .collect();
+    let said = match s.tensors {
+        0 => "no TQ4 tensor in this partition".into(),
+        _ if all.is_empty() => "nothing was compared".into(),
+        _ => all.join("; "),
+    };
+    format!("decision: {outcome}{said}")
+}
+
+/// A lane's device, or why it did not run and what would help.
+pub fn lane_line(l: &LaneRecord) -> String {
+    let parts = match &l.reason {
+        Some(_) => [&l.reason, &l.help, &None, &None],
+        None => {
+            let api = if l.api.as_deref() == Some("CPU") {
+                &None
+            } else {
+                &l.api
+            };
+            [&l.device, api, &l.driver, &l.kernel_variant]
+        }
+    };
+    let apart = if l.reason.is_some() { "; " } else { ", " };
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    let software = match l.software {
+        Some(true) if l.reason.is_none() => ", software",
+        _ => "",
+    };
+    printable(&format!("{}{software}", parts.join(apart)))
+}
+
+/// One lane on a page.
+pub struct LaneView {
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub status: &'static str,
+    /// Class in the style sheet.
+    pub class: &'static str,
+    /// Device, or why there is none.
+    pub device: String,
+    /// Driver and programming interface.
+    pub driver: String,
+    /// Variant and checksum of the kernel.
+    pub kernel: String,
+    /// Wall and kernel seconds.
+    pub seconds: String,
+}
+
+impl LaneView {
+    /// The view of a lane.
+    pub fn new(l: &LaneRecord) -> Self {
+        let join = |parts: [&Option<String>; 2], with: &str| {
+            let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+            printable(&parts.join(with))
+        };
+        let seconds = |s: Option<f64>| s.map(|s| format!("{s:.4} s"));
+        Self {
+            name: name(&l.name),
+            status: l.status.word(),
+            class: match l.status {
+                Status::Failed => "fail",
+                Status::Ran | Status::Recorded => "",
+                Status::Unavailable | Status::Skipped => "none",
+            },
+            device: match (&l.reason, &l.device, l.software) {
+                (None, Some(device), Some(true)) => printable(device) + " (software)",
+                (None, device, _) => printable(device.as_deref().unwrap_or_default()),
+                (Some(_), ..) => lane_line(l),
+            },
+            driver: join([&l.api, &l.driver], ", "),
+            kernel: join([&l.kernel_variant, &l.kernel_checksum], " "),
+            seconds: match (seconds(l.seconds), seconds(l.kernel_seconds)) {
+                (Some(wall), Some(kernel)) => format!("{wall}, kernel {kernel}"),
+                (Some(wall), None) => wall,
+                _ => String::new(),
+            },
+        }
+    }
+}

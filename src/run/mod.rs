@@ -1,0 +1,85 @@
+//! One way through: read -> lanes -> judge -> sinks, strip by strip, in bounded memory.
+//!
+//! A [`Job`] says what is judged. [`run`] reads its tensors in strips of whole rows, has every lane decode
+//! them and the judge compare, all three at once, and hands strips and records to sinks: a recording, a
+//! plain model, the worst elements, a report.
+
+mod job;
+mod pipeline;
+mod plain;
+mod read;
+mod recorder;
+
+pub use crate::strip::Strip;
+pub use job::{Job, Options, Target};
+pub use pipeline::run;
+pub use read::same_weights;
+pub use recorder::{Recorder, file_name};
+
+use crate::error::Result;
+use crate::lane::Decoded;
+use crate::record::{PlainRecord, TensorRecord};
+
+/// What a run tells while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Bytes that there are.
+    Total(u64),
+    /// This file of an earlier run is being checked.
+    Checking(&'a str),
+    /// This tensor is being worked on.
+    Tensor(&'a str),
+    /// So many bytes more are done.
+    Bytes(u64),
+}
+
+/// What a command does with strips and records. An error ends the run.
+pub trait Sink {
+    /// The next strip of a tensor, in order, with what every lane made of it.
+    ///
+    /// # Errors
+    /// When the sink cannot go on.
+    fn strip(&mut self, target: &Target, decoded: &Decoded) -> Result<()> {
+        let _ = (target, decoded);
+        Ok(())
+    }
+
+    /// A tensor is done.
+    ///
+    /// # Errors
+    /// When the sink cannot go on.
+    fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
+        let _ = (target, record);
+        Ok(())
+    }
+
+    /// A tensor that is not quantised was compared.
+    ///
+    /// # Errors
+    /// When the sink cannot go on.
+    fn plain(&mut self, record: &PlainRecord) -> Result<()> {
+        let _ = record;
+        Ok(())
+    }
+}
+
+/// Keeps every record.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// The TQ4 tensors, in the order of the run.
+    pub tensors: Vec<TensorRecord>,
+    /// The tensors that are not quantised.
+    pub plain: Vec<PlainRecord>,
+}
+
+impl Sink for Records {
+    fn tensor(&mut self, _: &Target, record: &TensorRecord) -> Result<()> {
+        self.tensors.push(record.clone());
+        Ok(())
+    }
+
+    fn plain(&mut self, record: &PlainRecord) -> Result<()> {
+        self.plain.push(record.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading strips of a job's tensors, and the checksum of what was read.
+
+use super::job::{Job, Target};
+use crate::error::{Error, Result};
+use crate::metrics::BLOCK;
+use crate::record::{StripSize, TensorRecord};
+use crate::strip::{Strip, TensorSum};
+use std::ops::Range;
+use std::sync::mpsc::SyncSender;
+
+/// Elements of a strip; a row that is longer is a strip by itself.
+const STRIP: usize = 1 << 22;
+
+/// A strip in either state, or why the rest of a tensor cannot be read.
+pub(super) enum Item<T> {
+    Strip {
+        /// Index in the job.
+        target: usize,
+        /// Whether it is the tensor's first.
+        first: bool,
+        /// Of all rows, with the last strip.
+        checksum: Option<String>,
+        strip: T,
+    },
+    Bad {
+        target: usize,
+        error: Error,
+    },
+}
+
+/// Strips of whole rows that cover a tensor's.
+pub(super) fn strips(job: &Job<'_>, target: &Target) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (rows, cols) = (target.rows.clone(), target.shape[1]);
+    let step = match job.header.model.strip {
+        _ if job.whole => rows.len(),
+        StripSize::Rows(rows) => rows,
+        StripSize::Auto | StripSize::Whole => bounded(cols),
+    };
+    let end = rows.end;
+    rows.step_by(step.max(1))
+        .map(move |at| at..at.saturating_add(step).min(end))
+}
+
+/// Rows of a strip of at most [`STRIP`] elements; of whole blocks of the sums where it holds enough rows,
+/// which leaves no block to be summed in two pieces.
+fn bounded(cols: usize) -> usize {
+    let most = (STRIP / cols.max(1)).max(1);
+    let align = BLOCK >> cols.trailing_zeros().min(BLOCK.trailing_zeros());
+    if most >= align {
+        most - most % align
+    } else {
+        most
+    }
+}
+
+/// Reads every strip of every tensor, until nobody takes them any more.
+pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
+    for (index, target) in job.targets.iter().enumerate() {
+        let mut sum = TensorSum::default();
+        for rows in strips(job, target) {
+            let (first, last) = (rows.start == target.rows.start, rows.end == target.rows.end);
+            let item = match read(job, target, rows) {
+                Ok(strip) => {
+                    if let Some(tensor) = &strip.tensor {
+                        sum.add(tensor);
+                    }
+                    let checksum = strip.tensor.as_ref().filter(|_| last);
+                    Item::Strip {
+                        target: index,
+                        first,
+                        checksum: checksum.map(|tensor| sum.finish(tensor)),
+                        strip,
+                    }
+                }
+                Err(error) => Item::Bad {
+                    target: index,
+                    error,
+                },
+            };
+            let bad = matches!(item, Item::Bad { .. });
+            if to.send(item).is_err() {
+                return;
+            }
+            if bad {
+                break;
+            }
+        }
+    }
+}
+
+/// Reads some rows and the source's.
+fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
+    let tensor = job
+        .model
+        .map(|model| model.rows(&target.base, rows.clone()));
+    let tensor = tensor.transpose().map_err(|e| {
+        let p = e.problem();
+        let place = match rows.start {
+            0 => p.place.clone(),
+            start => format!("{} (rows counted from row {start})", p.place),
+        };
+        Error::input(&p.what, place, &p.help)
+    })?;
+    let source = job.source.map(|source| {
+        let name = format!("{}.weight", target.base);
+        source.rows_f32(&name, target.shape, rows.clone())
+    });
+    Ok(Strip {
+        base: target.base.clone(),
+        rows,
+        cols: target.shape[1],
+        tensor,
+        source: source.transpose()?,
+    })
+}
+
+/// Checks that the weights behind `records` are those in the models now, by reading every byte of them.
+///
+/// # Errors
+/// When one is not, or cannot be read.
+pub fn same_weights(job: &Job<'_>, records: &[TensorRecord]) -> Result<()> {
+    let of = |target: &&Target| records.iter().find(|r| r.tensor_base == target.base);
+    for (target, record) in job.targets.iter().filter_map(|t| Some((t, of(&t)?))) {
+        let Some(then) = &record.checksum else {
+            continue;
+        };
+        let (mut sum, mut now) = (TensorSum::default(), None);
+        for rows in strips(job, target) {
+            if let Some(tensor) = read(job, target, rows)?.tensor {
+                sum.add(&tensor);
+                now = Some(sum.finish(&tensor));
+            }
+        }
+        if now.as_ref() != Some(then) {
+            return Err(Error::input(
+                format!(
+                    "the report is of other weights: the checksum of {} is {then} there, {} here",
+                    target.base,
+                    now.as_deref().unwrap_or("none")
+                ),
+                &target.base,
+                "give the same model, or name another report",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bounded_strips_are_never_empty(groups in 1usize..200_000) {
+            let cols = groups * 32;
+            let rows = bounded(cols);
+            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= STRIP));
+        }
+    }
+}

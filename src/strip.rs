@@ -1,0 +1,89 @@
+//! Strips: whole rows of one tensor, the unit that flows through the program.
+
+use crate::error::{Error, Result};
+use crate::tensor::TqTensor;
+use sha2::{Digest, Sha256};
+use std::ops::Range;
+
+/// Whole rows of one tensor.
+#[derive(Debug, Clone)]
+pub struct Strip {
+    /// The tensor, without `.weight`.
+    pub base: String,
+    /// Which of its rows.
+    pub rows: Range<usize>,
+    /// Elements a row.
+    pub cols: usize,
+    /// Codes, scales and signs of these rows; `None` where recordings are compared without their model.
+    pub tensor: Option<TqTensor>,
+    /// The original weights of these rows, row-major.
+    pub source: Option<Vec<f32>>,
+}
+
+impl Strip {
+    /// A tensor in memory as one strip.
+    pub fn of(tensor: TqTensor) -> Self {
+        Self {
+            base: tensor.base().to_owned(),
+            rows: 0..tensor.rows(),
+            cols: tensor.cols(),
+            tensor: Some(tensor),
+            source: None,
+        }
+    }
+
+    /// Rows times columns.
+    pub fn elements(&self) -> usize {
+        self.rows.len() * self.cols
+    }
+
+    /// Codes, scales and signs, which every lane but a recording needs.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn tensor(&self) -> Result<&TqTensor> {
+        self.tensor.as_ref().ok_or_else(|| {
+            Error::input(
+                "no codes to decode: the TQ4 model was not given",
+                &self.base,
+                "name the TQ4 model",
+            )
+        })
+    }
+}
+
+/// Checksum of a tensor's stored parts, fed strip by strip: 32 hex digits of SHA-256.
+#[derive(Debug, Clone, Default)]
+pub struct TensorSum {
+    packed: Sha256,
+    scales: Sha256,
+    rows: usize,
+}
+
+impl TensorSum {
+    /// Takes the next rows.
+    pub fn add(&mut self, rows: &TqTensor) {
+        self.packed.update(rows.packed());
+        self.scales
+            .update(bytemuck::cast_slice::<_, u8>(rows.scales()));
+        self.rows += rows.rows();
+    }
+
+    /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.
+    pub fn finish(&self, last: &TqTensor) -> String {
+        let layout = last.layout();
+        let mut all = Sha256::new();
+        all.update(format!(
+            "{} {} {} {} ",
+            layout.bits(),
+            layout.group_size(),
+            self.rows,
+            last.cols()
+        ));
+        all.update(self.packed.clone().finalize());
+        all.update(self.scales.clone().finalize());
+        all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));
+        let digest = all.finalize();
+        digest[..16].iter().map(|b| format!("{b:02x}")).collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! A clean error for every failure of the CUDA driver, over the stand-in of [`crate::cuda_standin`].
+
+use crate::cuda_standin::{calls, run, run_in};
+use crate::support::standin;
+
+/// Every call of the driver fails once: the error names it, and the lane works again.
+#[test]
+fn every_call_that_fails_is_a_clean_error() {
+    let Some(rounds) = calls("37") else {
+        return;
+    };
+    let mut seen = std::collections::BTreeMap::new();
+    for symbol in &rounds[0] {
+        let nth = seen.entry(symbol).or_insert(0);
+        *nth += 1;
+        let fault = format!("{symbol}:2:{nth}");
+        let (results, _) = run("run", &[("TQ4_STANDIN_FAIL", &fault)]).unwrap();
+        let call = symbol.trim_end_matches("_v2");
+        let expected = format!("{call} failed: CUDA_ERROR_OUT_OF_MEMORY (2): out of memory");
+        assert!(results[0].contains(&expected), "{fault}: {results:?}");
+        assert!(
+            results[0].contains("where: lane cuda"),
+            "{fault}: {results:?}"
+        );
+        for second in &results[1..] {
+            assert_eq!(second, "timed 3 of 3", "{fault}");
+        }
+    }
+    assert!(seen.len() > 20, "{seen:?}");
+}
+
+/// What fails, the variant of the error, and texts in it.
+const FAULTS: &[(&str, &str, &[&str])] = &[
+    (
+        "cuInit:100",
+        "Unavailable",
+        &["finds no device", "CUDA_VISIBLE_DEVICES"],
+    ),
+    (
+        "cuInit:803",
+        "Unavailable",
+        &["does not start: cuInit failed: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"],
+    ),
+    (
+        "cuInit:4321",
+        "Unavailable",
+        &["cuInit failed: unknown error (4321)"],
+    ),
+    ("cuDeviceGetCount:0", "Unavailable", &["finds no device"]),
+    (
+        "cuModuleLoadDataEx:222",
+        "Unavailable",
+        &["does not read PTX 8.0", "driver 525 or later (CUDA 12.0"],
+    ),
+    (
+        "cuModuleLoadDataEx:209",
+        "Unavailable",
+        &["does not run on this device", "compute capability 7.5"],
+    ),
+    (
+        "cuModuleLoadDataEx:221",
+        "Unavailable",
+        &["without its compiler"],
+    ),
+    (
+        "cuModuleLoadDataEx:218",
+        "Backend",
+        &["cuModuleLoadDataEx failed: CUDA_ERROR_INVALID_PTX (218)"],
+    ),
+    (
+        "cuModuleGetFunction:500",
+        "Backend",
+        &[
+            "cuModuleGetFunction failed",
+            "entry point tq4_dequant_b4_g128_bf16",
+        ],
+    ),
+    ("cuMemAlloc_v2:2", "Backend", &["take smaller strips"]),
+    (
+        "cuMemcpyHtoDAsync_v2:700",
+        "Backend",
+        &[
+            "cuMemcpyHtoDAsync failed: CUDA_ERROR_ILLEGAL_ADDRESS (700)",
+            "context is lost",
+        ],
+    ),
+    (
+        "cuLaunchKernel:719",
+        "Backend",
+        &["cuLaunchKernel failed: CUDA_ERROR_LAUNCH_FAILED (719): unspecified launch failure"],
+    ),
+];
+
+#[test]
+fn failures_that_last_say_what_helps() {
+    for &(fault, variant, texts) in FAULTS {
+        let Some((results, _)) = run("run", &[("TQ4_STANDIN_FAIL", fault)]) else {
+            return;
+        };
+        for result in &results {
+            let start = format!("{variant}: ");
+            assert!(result.starts_with(&start), "{fault}: {result}");
+            for text in texts {
+                assert!(
+                    result.contains(text),
+                    "{fault}: {text:?} is not in: {result}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn failures_of_listing_are_clean_errors() {
+    for (fault, text) in [
+        ("cuInit:100", "Unavailable: the CUDA driver finds no device"),
+        (
+            "cuDeviceGetCount:0",
+            "Unavailable: the CUDA driver finds no device",
+        ),
+        ("cuDeviceGetName:1", "Backend: cuDeviceGetName failed"),
+    ] {
+        let Some((results, _)) = run("list", &[("TQ4_STANDIN_FAIL", fault)]) else {
+            return;
+        };
+        assert!(results[0].starts_with(text), "{fault}: {results:?}");
+    }
+}
+
+#[test]
+fn old_drivers_and_devices_are_named() {
+    let future = "ptx .version 99.9";
+    for (case, env, text) in [
+        (
+            "run",
+            ("TQ4_STANDIN_PTX", "7.8"),
+            "does not read PTX 8.0: cuModuleLoadDataEx failed: CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222)",
+        ),
+        (future, ("A", ""), "does not read PTX 99.9"),
+        (
+            "run",
+            ("TQ4_STANDIN_CAPABILITY", "7.0"),
+            "compute capability 7.0, the kernel needs 7.5",
+        ),
+        ("device 1", ("A", ""), "no CUDA device 1: there are 1"),
+    ] {
+        let Some((results, _)) = run(case, &[env]) else {
+            return;
+        };
+        assert!(results[0].starts_with("Unavailable: "), "{results:?}");
+        assert!(results[0].contains(text), "{text}: {results:?}");
+    }
+}
+
+#[test]
+fn foreign_ptx_is_refused() {
+    for (case, text) in [
+        ("ptx no text of that kind", "no .version directive"),
+        ("ptx .version 8.0", "entry point tq4_dequant_b4_g128_bf16"),
+    ] {
+        let Some((results, _)) = run(case, &[]) else {
+            return;
+        };
+        assert!(results[0].starts_with("Backend: "), "{results:?}");
+        assert!(results[0].contains(text), "{text}: {results:?}");
+    }
+}
+
+#[test]
+fn a_driver_without_the_functions_is_unavailable() {
+    let Some(empty) = standin::empty() else {
+        return;
+    };
+    for case in ["list", "run"] {
+        let (results, _) = run_in(empty, case, &[]);
+        assert!(
+            results[0].starts_with("Unavailable: the CUDA driver has no function cuInit"),
+            "{results:?}"
+        );
+    }
+}

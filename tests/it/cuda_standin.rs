@@ -1,0 +1,350 @@
+//! The CUDA lane on a stand-in for the driver that runs the kernel on the CPU: what it asks of the driver.
+//! Results are emulated. What fails is in [`crate::cuda_failures`].
+//!
+//! The driver's library is found once in a process, so each case runs this program again, with the
+//! stand-in on the library path; [`child`] is what runs there.
+
+use crate::support::lane::{check, strip};
+use crate::support::{again, cuda, standin, tool};
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tq4::Error;
+use tq4::lane::cuda::{Cuda, Options, list};
+use tq4::lane::{Lane, checksum};
+use tq4::synthetic::Scales;
+use tq4::tensor::Layout;
+
+const CASE: &str = "TQ4_STANDIN_CASE";
+/// In the log of the stand-in after each round of work.
+const DONE: &str = "done";
+const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
+                         libnvrtc.so.12";
+
+// ---------------------------------------------------------------------------------------------------
+// In the child
+
+fn show(e: &Error) -> String {
+    let variant = match e {
+        Error::Unavailable(_) => "Unavailable",
+        Error::Backend(_) => "Backend",
+        _ => "Another error",
+    };
+    format!("{variant}: {}", e.to_string().replace('\n', " |"))
+}
+
+/// All that the lane does, with a strip of so many rows; how much of it the device timed.
+fn work(cuda: &mut Cuda, rows: usize) -> Result<String, Error> {
+    let layout = Layout::new(4, 128).unwrap();
+    let strip = strip(5, layout, rows, 2, Scales::Any);
+    assert_eq!(cuda.clock(), "CUDA events");
+    cuda.load(&strip)?;
+    let mut times = vec![cuda.run()?, cuda.run()?];
+    cuda.read(&mut vec![0; strip.elements() * 2])?;
+    times.push(cuda.copy(4096)?.expect("memory of its own"));
+    for t in &times {
+        assert!(t.device.is_none_or(|d| d <= t.wall), "{t:?}");
+    }
+    let timed = times.iter().filter(|t| t.device.is_some()).count();
+    Ok(format!("timed {timed} of 3"))
+}
+
+/// Runs the case that the environment names.
+#[test]
+#[ignore = "the other tests of this module run it, on a driver of their own"]
+fn child() {
+    let case = std::env::var(CASE).expect(CASE);
+    let (case, argument) = case.split_once(' ').unwrap_or((&case, ""));
+    let mut options = Options::default();
+    match case {
+        "list" => {
+            match list() {
+                Ok(devices) => println!("outcome: {devices:?}"),
+                Err(e) => println!("outcome: {}", show(&e)),
+            }
+            return;
+        }
+        "ptx" => options.ptx = Some(argument.to_owned()),
+        "nvrtc" => options.nvrtc = true,
+        "device" => options.device = argument.parse().unwrap(),
+        _ => {}
+    }
+    let mut cuda = match Cuda::open(&options) {
+        Ok(cuda) => cuda,
+        Err(e) => {
+            println!("outcome: {}", show(&e));
+            return;
+        }
+    };
+    println!("device: {:?}", cuda.info());
+    let rows: Vec<usize> = match case {
+        "rows" => argument.split(' ').map(|r| r.parse().unwrap()).collect(),
+        // Twice: what failed once may work the next time, and must then be right.
+        _ => vec![37, 37],
+    };
+    for rows in rows {
+        let result = work(&mut cuda, rows);
+        if let Some(log) = std::env::var_os("TQ4_STANDIN_LOG") {
+            let mut log = std::fs::File::options().append(true).open(log).unwrap();
+            writeln!(log, "{DONE}").unwrap();
+        }
+        match result {
+            Ok(text) => {
+                let strip = strip(6, Layout::new(2, 64).unwrap(), 5, 3, Scales::Any);
+                if case == "run" {
+                    check(&mut cuda, &strip).unwrap();
+                }
+                println!("outcome: {text}");
+            }
+            Err(e) => println!("outcome: {}", show(&e)),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------
+// In the parent
+
+/// Runs a case on the library in `dir`: its `outcome:` lines, and all it printed.
+pub fn run_in(dir: &Path, case: &str, env: &[(&str, &str)]) -> (Vec<String>, String) {
+    let mut path = dir.as_os_str().to_owned();
+    if let Some((_, more)) = env.iter().find(|(k, _)| *k == "LIBRARIES") {
+        path.push(":");
+        path.push(more);
+    }
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut process = again::one("cuda_standin::child")
+        .env("LD_LIBRARY_PATH", path)
+        .env(CASE, case)
+        .envs(env.iter().copied())
+        .stdout(Stdio::from(out.reopen().unwrap()))
+        .stderr(Stdio::from(out.reopen().unwrap()))
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let status = loop {
+        match process.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                process.kill().unwrap();
+                panic!("{case} {env:?} hangs");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let text = std::fs::read_to_string(out.path()).unwrap();
+    assert!(status.success(), "{case} {env:?}: {status}\n{text}");
+    assert_eq!(again::ran(&text), 1);
+    assert!(!text.contains("stand-in: "), "{case} {env:?}: {text}");
+    let results: Vec<String> = text
+        .lines()
+        .filter_map(|l| l.split_once("outcome: ").map(|(_, r)| r.to_owned()))
+        .collect();
+    assert!(!results.is_empty(), "{case} {env:?}: {text}");
+    (results, text)
+}
+
+pub fn run(case: &str, env: &[(&str, &str)]) -> Option<(Vec<String>, String)> {
+    Some(run_in(standin::right()?, case, env))
+}
+
+#[test]
+fn devices_are_listed() {
+    let Some((results, _)) = run("list", &[]) else {
+        return;
+    };
+    assert_eq!(
+        results[0].split(", driver").next().unwrap(),
+        "[CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
+    );
+    assert!(results[0].contains("CUDA 12.0"), "{results:?}");
+    assert!(
+        results[0].contains("memory: 1073741824, software: true"),
+        "{results:?}"
+    );
+}
+
+#[test]
+fn the_lane_says_what_it_is() {
+    let Some((_, text)) = run("run", &[]) else {
+        return;
+    };
+    let checksum = checksum(cuda::ptx().as_bytes());
+    for part in [
+        "name: Cuda",
+        "api: \"CUDA\"",
+        "software: true",
+        &format!("kernel_checksum: \"{checksum}\""),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// The calls of the rounds over strips of so many rows; the first has those of opening as well.
+pub fn calls(rows: &str) -> Option<Vec<Vec<String>>> {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let env = [("TQ4_STANDIN_LOG", log.path().to_str().unwrap())];
+    let (results, _) = run(&format!("rows {rows}"), &env)?;
+    assert!(results.iter().all(|r| r == "timed 3 of 3"), "{results:?}");
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let rounds = log.split(DONE).map(|r| r.lines().map(str::to_owned));
+    Some(rounds.map(Iterator::collect).collect())
+}
+
+#[test]
+fn memory_is_kept_and_grows() {
+    let Some(rounds) = calls("37 37 5 64") else {
+        return;
+    };
+    // Input, output and two buffers to copy between; the last strip needs a larger input and output.
+    for (symbol, expected) in [
+        ("cuMemAlloc_v2", [4, 0, 0, 2]),
+        ("cuMemFree_v2", [0, 0, 0, 2]),
+        ("cuMemHostAlloc", [1, 0, 0, 0]),
+        ("cuStreamCreate", [1, 0, 0, 0]),
+        ("cuEventCreate", [2, 0, 0, 0]),
+        ("cuMemcpyHtoDAsync_v2", [1; 4]),
+        ("cuMemsetD32Async", [3, 1, 1, 1]),
+        ("cuLaunchKernel", [2; 4]),
+        ("cuMemcpyDtoHAsync_v2", [1; 4]),
+        ("cuMemcpyDtoDAsync_v2", [1; 4]),
+        ("cuEventRecord", [6; 4]),
+    ] {
+        let count = |round: &Vec<String>| round.iter().filter(|c| *c == symbol).count();
+        let counted: Vec<usize> = rounds[..4].iter().map(count).collect();
+        assert_eq!(counted, expected, "{symbol}");
+    }
+}
+
+#[test]
+fn a_strip_that_does_not_fit_the_memory_is_said() {
+    // 37 rows of 256: centroids, signs, scales and codes at steps of 256 bytes, and the output.
+    let codes = (37usize * 128).next_multiple_of(256);
+    let (input, output) = (256 + 256 + 256 + codes, 37 * 256 * 2);
+    let free = (input + output - 1).to_string();
+    let Some((results, _)) = run("run", &[("TQ4_STANDIN_FREE", &free)]) else {
+        return;
+    };
+    for r in results {
+        let text = format!(
+            "Backend: {} bytes of device memory are needed, {free} are free",
+            input + output
+        );
+        assert!(r.starts_with(&text), "{r}");
+        assert!(r.contains("help: take smaller strips"), "{r}");
+    }
+}
+
+#[test]
+fn time_that_stands_still_is_no_time() {
+    for elapsed in ["0", "-1", "nan"] {
+        let Some((results, _)) = run("run", &[("TQ4_STANDIN_ELAPSED", elapsed)]) else {
+            return;
+        };
+        assert_eq!(results, ["timed 0 of 3"; 2], "{elapsed}");
+    }
+}
+
+#[test]
+fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
+    // SAFETY: opens NVRTC if there is one, as the lane does.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        let Some((results, _)) = run("nvrtc", &[]) else {
+            return;
+        };
+        assert!(
+            results[0]
+                .starts_with("Unavailable: the kernel cannot be compiled: the library libnvrtc"),
+            "{results:?}"
+        );
+    }
+    let what = "the kernel compiled for a device's own architecture";
+    let Some(library) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
+        return;
+    };
+    let dir = library.parent().unwrap().to_str().unwrap();
+    let Some((results, text)) = run("nvrtc", &[("LIBRARIES", dir)]) else {
+        return;
+    };
+    assert_eq!(results[0], "timed 3 of 3");
+    let committed = checksum(cuda::ptx().as_bytes());
+    assert!(!text.contains(&committed), "{text}");
+    // An architecture that no compiler knows.
+    let env = [("LIBRARIES", dir), ("TQ4_STANDIN_CAPABILITY", "99.9")];
+    let (results, _) = run("nvrtc", &env).unwrap();
+    assert!(
+        results[0].starts_with("Backend: nvrtcCompileProgram failed"),
+        "{results:?}"
+    );
+}
+
+/// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
+fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["demo", "--format", "json", "--require", "cuda", "--dir"];
+    let out = standin::command(standin::right()?, &args)
+        .arg(dir.path())
+        .env("TQ4_STANDIN_FAIL", fault)
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{fault}: {e}: {}", String::from_utf8_lossy(&out.stderr)));
+    Some((out.status.code(), report))
+}
+
+fn lane<'a>(tensor: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    let lanes = tensor["lanes"].as_array().unwrap();
+    lanes.iter().find(|l| l["name"] == name).unwrap()
+}
+
+#[test]
+fn the_command_decides_from_the_lane_and_calls_it_emulated() {
+    let Some((code, report)) = demo("") else {
+        return;
+    };
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(
+        report["summary"]["decision"],
+        "cuda_dequant_matches_reference_with_bf16_rounding"
+    );
+    for tensor in report["tensors"].as_array().unwrap() {
+        let cuda = lane(tensor, "cuda");
+        assert_eq!(
+            (&cuda["status"], &cuda["software"], &cuda["device"]),
+            (
+                &"ran".into(),
+                &true.into(),
+                &"tq4 stand-in (emulated)".into()
+            )
+        );
+        assert!(tensor["fwht_bug_control"].is_object());
+    }
+}
+
+#[test]
+fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
+    for (fault, code, status) in [
+        ("cuLaunchKernel:719", 2, "failed"),
+        ("cuMemAlloc_v2:2", 2, "failed"),
+        ("cuModuleLoadDataEx:222", 3, "unavailable"),
+        ("cuDeviceGetCount:0", 3, "unavailable"),
+    ] {
+        let Some((exit, report)) = demo(fault) else {
+            return;
+        };
+        assert_eq!(exit, Some(code), "{fault}: {report}");
+        let decision = &report["summary"]["decision"];
+        assert_eq!(decision, "cuda_dequant_not_run", "{fault}");
+        for tensor in report["tensors"].as_array().unwrap() {
+            let cuda = lane(tensor, "cuda");
+            assert_eq!(cuda["status"], status, "{fault}: {cuda}");
+            assert!(cuda["reason"].as_str().unwrap().len() > 10, "{fault}");
+            assert_eq!(lane(tensor, "reference")["status"], "ran");
+            let against_source = &tensor["metrics"][0];
+            assert_eq!(against_source["lhs"], "reference_dequant");
+            for d in tensor["decisions"].as_array().unwrap() {
+                assert_ne!(d["passed"], false, "{fault}: {d}");
+            }
+        }
+    }
+}

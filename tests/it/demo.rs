@@ -1,0 +1,126 @@
+//! The first thing a newcomer runs.
+
+use crate::support::cli::{self, stderr, stdout, tq4};
+use crate::support::standin;
+use tq4::checkpoint::TqModel;
+
+#[test]
+fn demo_writes_a_model_and_validates_it_on_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demo");
+    let out = tq4(&["demo", "--dir", path.to_str().unwrap()]);
+    assert!(out.status.success(), "{}{}", stdout(&out), stderr(&out));
+    let text = stdout(&out);
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    for lane in ["reference", "cuda", "wgpu"] {
+        assert!(
+            text.contains(&format!("\n {lane}")),
+            "{lane} is in the table of lanes: {text}"
+        );
+    }
+    assert!(
+        text.trim_end()
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with("decision: "),
+        "{text}"
+    );
+
+    let model = TqModel::open(&path.join("tq4")).unwrap();
+    let shapes: Vec<[usize; 2]> = model
+        .bases()
+        .map(|b| model.info(b).unwrap().shape)
+        .collect();
+    assert!(
+        shapes.len() >= 2 && shapes.contains(&[256, 4096]),
+        "{shapes:?}"
+    );
+
+    let again = path.join("tq4").join("model.safetensors");
+    let first = std::fs::read(&again).unwrap();
+    assert!(
+        tq4(&["demo", "--dir", path.to_str().unwrap()])
+            .status
+            .success()
+    );
+    assert_eq!(std::fs::read(&again).unwrap(), first, "the seed is fixed");
+}
+
+#[test]
+fn without_a_vulkan_driver_the_reference_runs_and_help_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = assert_cmd::Command::cargo_bin("tq4")
+        .unwrap()
+        .args([
+            "demo",
+            "--dir",
+            dir.path().to_str().unwrap(),
+            "--lanes",
+            "wgpu",
+        ])
+        .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
+        .env("VK_ICD_FILENAMES", "/nonexistent/icd.json")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", stderr(&out));
+    let text = stdout(&out);
+    if cfg!(target_os = "linux") {
+        assert!(text.contains("wgpu       NOT RUN"), "{text}");
+        assert!(text.contains("mesa-vulkan-drivers"), "{text}");
+    }
+    assert!(text.contains("reference  ran"), "{text}");
+}
+
+#[test]
+fn every_adapter_is_listed_or_the_lack_of_one_explained() {
+    let out = tq4(&["devices"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let text = stdout(&out);
+    let adapters = tq4::lane::wgpu::list();
+    assert_eq!(text.contains("wgpu adapters\n"), !adapters.is_empty());
+    assert_eq!(text.contains("wgpu: NOT AVAILABLE: "), adapters.is_empty());
+    assert_eq!(text.matches("largest binding").count(), adapters.len());
+    for a in adapters {
+        assert!(text.contains(&a.name), "{}: {text}", a.name);
+    }
+}
+
+#[test]
+fn every_cuda_device_is_listed_or_the_lack_of_one_explained() {
+    let (Some(right), Some(empty)) = (standin::right(), standin::empty()) else {
+        return;
+    };
+    for (driver, said) in [
+        (right, ["CUDA devices\n", "tq4 stand-in (emulated)"]),
+        (
+            empty,
+            ["cuda: NOT AVAILABLE: ", "help: install the NVIDIA driver"],
+        ),
+    ] {
+        let out = standin::tq4(driver, &["devices"]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let text = stdout(&out);
+        assert!(said.iter().all(|s| text.contains(s)), "{said:?}: {text}");
+    }
+}
+
+#[test]
+fn a_model_that_is_not_a_demo_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    cli::Model::source().write(&source);
+    let before = std::fs::read(source.join("model.safetensors")).unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let out = tq4(&["demo", "--lanes", "reference", "--dir", dir]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        stderr(&out).contains("something other than a demo's model"),
+        "{}",
+        stderr(&out)
+    );
+    assert_eq!(
+        std::fs::read(source.join("model.safetensors")).unwrap(),
+        before
+    );
+}

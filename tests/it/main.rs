@@ -1,0 +1,91 @@
+//! All integration tests, in one program. Tests run beside each other in threads: one that needs an
+//! environment, a signal handler or a driver of its own runs a process ([`support::again`]).
+
+mod support;
+
+// Input that is refused, each with its error.
+mod bad_input;
+// `tq4 bench`: its records and exit codes.
+mod bench;
+// `tq4 bench` with the CUDA lane over the stand-in.
+mod bench_emulated;
+// Rounds of a benchmark over lanes whose times are known.
+mod bench_rounds;
+// Files that change or shrink while they are read.
+#[cfg(unix)]
+mod changing_files;
+// Pages in a headless browser.
+#[cfg(unix)]
+mod chromium;
+// `tq4 record` and `tq4 compare`.
+mod compare;
+// `tq4 compare` of two reports.
+mod compare_reports;
+// Completions and manual pages.
+mod completions;
+// Memory of the converters and of recordings.
+#[cfg(target_os = "linux")]
+mod convert_memory;
+// The CUDA kernel compiled for the CPU, and mistakes in it.
+mod cuda_emulated;
+// Failures of the CUDA driver, over a stand-in for it.
+mod cuda_failures;
+// The CUDA lane over a stand-in for the driver.
+mod cuda_standin;
+// `tq4 demo` and `tq4 devices`.
+mod demo;
+// `tq4 dequantize`.
+mod dequantize;
+// Converters and recordings on the CUDA lane, over the stand-in.
+mod dequantize_cuda;
+// Faults that are named, and `tq4 selftest`.
+mod fault;
+// Converters that are killed or meet a full disk.
+mod interrupted;
+// What every lane does, the CUDA device of this machine included.
+mod lanes;
+// The HTML page beside the Markdown and the JSON.
+mod page;
+// Partitions of a sweep, and `tq4 merge`.
+mod partition;
+// Pictures of any output.
+mod picture;
+// The committed PTX.
+mod ptx;
+// `tq4 quantize`.
+mod quantize;
+// Recordings in both forms.
+mod recordings;
+// The reference against the oracle.
+mod reference;
+// SIMD paths of the reference against its scalar text.
+mod reference_simd;
+// The report in its three forms.
+mod report;
+// Sweeps that are stopped and resumed.
+mod resume;
+// The published figures of a real tensor.
+mod seed_case;
+// The shader's validity and translations.
+mod shader;
+// Sweeps over lanes that are right, wrong or broken.
+mod sweep;
+// What a sweep makes of its input.
+mod sweep_input;
+// The rows that go through at a time.
+mod strips;
+// Memory of a sweep.
+#[cfg(target_os = "linux")]
+mod sweep_memory;
+// The shader under a second WGSL compiler.
+mod tint;
+// Options of `tq4 validate` together.
+mod together;
+// `tq4 validate`.
+mod validate;
+// The wgpu lane's own: how strips are cut, adapters and variants.
+mod wgpu;
+// A wgpu device that fails.
+mod wgpu_failures;
+// Mistakes in the shader.
+mod wgpu_mutations;

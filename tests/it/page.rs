@@ -1,0 +1,513 @@
+//! The page, the Markdown and the JSON of one run hold the same figures.
+
+use crate::support::cli::{self, COLS, Model, ROWS};
+use crate::support::{page, pages};
+use half::bf16;
+use serde_json::Value;
+use std::path::Path;
+use tq4::checkpoint::TqModel;
+use tq4::fault::{Fault, emulate};
+use tq4::journal::Contents;
+use tq4::judge::gate::decide;
+use tq4::record::{LaneName, Run};
+use tq4::report::{Exporter, Page};
+
+/// The three forms of one run, the JSON that of its tensor, over a tensor whose CUDA output has the sign bug.
+struct Forms {
+    json: Value,
+    page: String,
+    markdown: String,
+}
+
+/// A model, its source and a recording with the sign bug, one element of it NaN.
+fn arguments(dir: &Path) -> Vec<String> {
+    let (model, source, dump) = (dir.join("model"), dir.join("source"), dir.join("dump.json"));
+    Model::valid().write(&model);
+    Model::source().write(&source);
+    let open = TqModel::open(&model).unwrap();
+    let tensor = open.rows("a.gate_proj", 0..ROWS).unwrap();
+    let fault = Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
+    let mut output = vec![bf16::ZERO; tensor.elements()];
+    emulate(&tensor, &[fault], 0, &mut output);
+    let values: Vec<f32> = output.iter().map(|v| v.to_f32()).collect();
+    let json = serde_json::json!({
+        "tensor_base": "a.gate_proj", "row_start": 0, "shape": [ROWS, COLS], "values": values,
+    });
+    std::fs::write(&dump, json.to_string()).unwrap();
+    let mut nan = values;
+    nan[77] = f32::NAN;
+    let nan_dump = dir.join("nan.json");
+    let json = serde_json::json!({
+        "tensor_base": "a.gate_proj", "row_start": 0, "shape": [ROWS, COLS], "values": nan,
+    });
+    std::fs::write(&nan_dump, json.to_string()).unwrap();
+    [
+        "validate",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--source-model",
+        source.to_str().unwrap(),
+        "--tensor-base",
+        "a.gate_proj",
+        "--lanes",
+        "reference",
+        "--recording",
+        &format!("cuda={}", dump.display()),
+        "--recording",
+        &format!("<b>mine</b>={}", nan_dump.display()),
+    ]
+    .map(String::from)
+    .into()
+}
+
+fn forms() -> Forms {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, html) = (dir.path().join("r.json"), dir.path().join("r.html"));
+    let out = assert_cmd::Command::cargo_bin("tq4")
+        .unwrap()
+        .args(arguments(dir.path()))
+        .args(["--format", "markdown"])
+        .args(["--report".as_ref(), json.as_os_str()])
+        .args(["--html".as_ref(), html.as_os_str()])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", cli::stderr(&out));
+    Forms {
+        json: self::json(&json)["tensors"][0].take(),
+        page: std::fs::read_to_string(html).unwrap(),
+        markdown: cli::stdout(&out),
+    }
+}
+
+/// Whether `shown` is `full` as people read it: rounded, in percent, or both.
+fn rounds(shown: &str, full: &str) -> bool {
+    if full == "null" {
+        return shown == "NaN";
+    }
+    if let Some(word) = full.strip_prefix('"') {
+        return word.strip_suffix('"') == Some(shown);
+    }
+    let (shown, full): (f64, f64) = (shown.parse().unwrap(), full.parse().unwrap());
+    (shown - full).abs() <= 5.001e-6 || (shown - full).abs() <= 5.001e-3 * full.abs()
+}
+
+#[test]
+fn page_markdown_and_json_hold_the_same_figures() {
+    let forms = forms();
+    let document = page::parse(&forms.page);
+    let section = page::section(&document, "a.gate_proj");
+    let metrics = forms.json["metrics"].as_array().unwrap();
+    assert_eq!(metrics.len(), 6);
+    let mut checked = 0;
+    for m in metrics {
+        let (lhs, rhs) = (m["lhs"].as_str().unwrap(), m["rhs"].as_str().unwrap());
+        let name = |n: &str| n.replace("_dequant", "").replace("bf16_source", "source");
+        let title = format!("{} vs {}", name(lhs), name(rhs));
+        let escaped = title.replace('<', "&lt;").replace('>', "&gt;");
+        let from = forms
+            .markdown
+            .find(&format!("Every figure of {escaped}<"))
+            .unwrap_or_else(|| panic!("{title} is not in the Markdown"));
+        let folded =
+            &forms.markdown[from..from + forms.markdown[from..].find("</details>").unwrap()];
+        for (key, value) in m.as_object().unwrap() {
+            // Of one strip, whose quantiles are exact and not marked.
+            if ["lhs", "rhs", "quantiles"].contains(&key.as_str()) {
+                continue;
+            }
+            let full = value.to_string();
+            let cells: Vec<_> = section
+                .descendants()
+                .filter(|n| {
+                    let of = |a| {
+                        n.attribute(a)
+                            .or(n.parent_element().and_then(|p| p.attribute(a)))
+                    };
+                    n.attribute("data-figure") == Some(key)
+                        && of("data-lhs") == Some(lhs)
+                        && of("data-rhs") == Some(rhs)
+                })
+                .collect();
+            assert!(!cells.is_empty(), "{title}: {key} is not on the page");
+            for cell in cells {
+                assert_eq!(
+                    cell.attribute("data-value"),
+                    Some(full.as_str()),
+                    "{title} {key}"
+                );
+                let shown = page::text(cell);
+                let in_percent = key == "bit_equal" && shown != full;
+                if in_percent {
+                    let share = 100.0 * value.as_f64().unwrap() / m["elements"].as_f64().unwrap();
+                    assert!((shown.parse::<f64>().unwrap() - share).abs() <= 1e-3);
+                } else {
+                    assert!(rounds(&shown, &full), "{title} {key}: {shown} for {full}");
+                }
+                checked += 1;
+            }
+            assert!(
+                folded.contains(&format!("| {key} | {full} |")),
+                "{title}: {key} {full} in {folded}"
+            );
+        }
+    }
+    // Every key once in the folded table, five of them in the one above as well.
+    assert_eq!(checked, 6 * (20 + 5));
+}
+
+#[test]
+fn verdicts_gates_and_diagnosis_agree() {
+    let forms = forms();
+    let document = page::parse(&forms.page);
+    let all = page::text(document.root());
+    for d in forms.json["decisions"].as_array().unwrap() {
+        let decision = d["decision"].as_str().unwrap();
+        let lane = d["lane"].as_str().unwrap();
+        assert!(all.contains(decision), "{decision}");
+        let escaped = decision.replace('<', "&lt;").replace('>', "&gt;");
+        assert!(forms.markdown.contains(&escaped), "{decision}");
+        for g in d["gates"].as_array().unwrap() {
+            let gate = page::find(document.root(), |n| {
+                n.attribute("data-lane") == Some(lane)
+                    && n.attribute("data-gate") == g["name"].as_str()
+            })
+            .unwrap();
+            let (full, _) = page::figure(gate, "value").unwrap();
+            assert_eq!(full, g["value"].to_string());
+            let word = if g["passed"] == true { "pass" } else { "FAIL" };
+            assert!(page::text(gate).contains(word));
+            assert!(
+                forms
+                    .markdown
+                    .contains(&format!("| {} | {full} |", g["name"].as_str().unwrap()))
+            );
+        }
+    }
+    let diagnosis = &forms.json["diagnosis"][0];
+    assert_eq!(diagnosis["faults"][0]["name"], "fwht_upper_lane_sign");
+    assert!(all.contains(diagnosis["evidence"].as_str().unwrap()));
+    assert!(all.contains("Emulated: fwht_upper_lane_sign"));
+    assert!(forms.markdown.contains("fwht_upper_lane_sign: explains"));
+}
+
+#[test]
+fn the_page_stands_alone_and_says_more_than_by_colour() {
+    let forms = forms();
+    page::check_stands_alone(&forms.page);
+    let document = page::parse(&forms.page);
+    for node in document.descendants() {
+        let class = node.attribute("class").unwrap_or_default();
+        let words = match class {
+            "v pass" => "\u{2714} pass",
+            "v fail" => "\u{2718} FAIL",
+            "v none" if node.parent().is_some_and(|p| p.has_tag_name("li")) => "\u{25cb} not run",
+            _ => continue,
+        };
+        assert_eq!(page::text(node), words);
+    }
+    let drawings: Vec<_> = document
+        .descendants()
+        .filter(|n| n.attribute("role") == Some("img"))
+        .collect();
+    // Three comparisons of four charts, the fault's two pairs, the codebook's two.
+    assert_eq!(drawings.len(), 3 * 4 + 4 + 2);
+    for d in drawings {
+        assert!(!d.attribute("aria-label").unwrap().is_empty());
+    }
+    assert!(forms.page.contains("&lt;b&gt;mine&lt;/b&gt;"));
+    assert!(!forms.page.contains("<b>"));
+}
+
+#[test]
+fn markdown_is_narrow_and_folded() {
+    let forms = forms();
+    let mut open = 0;
+    for line in forms.markdown.lines() {
+        open += usize::from(line.contains("<details>"));
+        open -= usize::from(line.contains("</details>"));
+        if line.starts_with('|') && !line.starts_with("| lane") {
+            let columns = line.matches(" | ").count() + 1;
+            assert!(columns <= 6, "{line}");
+        }
+        if open == 0 && line.starts_with('|') {
+            assert!(line.chars().count() <= 90, "{line}");
+        }
+    }
+    assert_eq!(open, 0);
+    // What failed is said in the first line.
+    assert!(forms.markdown.starts_with("- \u{2718} **FAIL** cuda: "));
+    assert!(!forms.markdown.contains("<b>"));
+}
+
+#[test]
+fn verbose_draws_in_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = assert_cmd::Command::cargo_bin("tq4")
+        .unwrap()
+        .args(arguments(dir.path()))
+        .arg("-v")
+        .output()
+        .unwrap();
+    let text = cli::stdout(&out);
+    assert!(
+        text.contains("cuda vs reference: elements by distance in BF16 steps"),
+        "{text}"
+    );
+    assert!(text.contains("cuda vs reference: error by row and group"));
+    assert!(text.contains("  16385 to 32768  "));
+    assert!(text.contains("  row 5  "), "{text}");
+    for line in text
+        .lines()
+        .filter(|l| !l.starts_with("diagnosis") && !l.starts_with("decision"))
+    {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_an_error_that_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = assert_cmd::Command::cargo_bin("tq4")
+        .unwrap()
+        .args(arguments(dir.path()))
+        .args(["--html", "no/such/dir/page.html"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        cli::stderr(&out).contains("no/such/dir"),
+        "{}",
+        cli::stderr(&out)
+    );
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn pages_of_sweep_bench_and_compare_hold_the_figures_of_their_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = pages::write_all(dir.path());
+    let read =
+        |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.html"))).unwrap();
+    for name in names {
+        page::check_stands_alone(&read(name));
+    }
+
+    let text = read("sweep");
+    let document = page::parse(&text);
+    let lines = std::fs::read_to_string(dir.path().join("sweep.jsonl")).unwrap();
+    let records = lines
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let mut tensors = 0;
+    for r in records.filter(|r| r["record"] == "tensor") {
+        let base = r["tensor_base"].as_str().unwrap();
+        let row = page::find(document.root(), |n| {
+            n.has_tag_name("tr") && n.attribute("data-tensor") == Some(base)
+        })
+        .unwrap();
+        let (full, shown) = page::figure(row, "rmse_over_rhs_rms").unwrap();
+        assert_eq!(full, r["metrics"][0]["rmse_over_rhs_rms"].to_string());
+        assert!(rounds(&shown, &full));
+        let section = page::section(&document, base);
+        let (full, _) = page::figure(section, "rel_p999").unwrap();
+        assert_eq!(full, r["metrics"][0]["rel_p999"].to_string());
+        tensors += 1;
+    }
+    assert_eq!(tensors, 3);
+    let (model, source) = (dir.path().join("demo/tq4"), dir.path().join("demo/source"));
+    let out = cli::tq4(&[
+        "validate",
+        "--all",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--source-model",
+        source.to_str().unwrap(),
+        "--lanes",
+        "reference",
+        "--format",
+        "markdown",
+    ]);
+    let markdown = cli::stdout(&out);
+    // No kernel lane ran, and that is not called a pass.
+    assert!(
+        markdown.starts_with("\u{25cb} not run: no kernel lane ran"),
+        "{markdown}"
+    );
+    // The page's table and the Markdown's in the same order, with the same figures.
+    let rows = document
+        .descendants()
+        .filter(|n| n.has_tag_name("tr") && n.attribute("data-tensor").is_some());
+    let lines: Vec<String> = rows
+        .map(|row| {
+            let (_, shown) = page::figure(row, "rmse_over_rhs_rms").unwrap();
+            format!(
+                "| {} | NOT RUN | {shown} |",
+                row.attribute("data-tensor").unwrap()
+            )
+        })
+        .collect();
+    let at: Vec<usize> = lines
+        .iter()
+        .map(|l| {
+            markdown
+                .find(l.as_str())
+                .unwrap_or_else(|| panic!("{l} in {markdown}"))
+        })
+        .collect();
+    assert!(at.is_sorted(), "{markdown}");
+
+    let text = read("bench");
+    let document = page::parse(&text);
+    let record = json(&dir.path().join("bench.json"));
+    let mut speeds = 0;
+    for shape in record["shapes"].as_array().unwrap() {
+        let section = page::find(document.root(), |n| {
+            n.attribute("data-shape") == shape["name"].as_str()
+        })
+        .unwrap();
+        for lane in shape["lanes"].as_array().unwrap() {
+            let times = lane["times"].as_object();
+            let words = [
+                ("copy", "copy"),
+                ("kernel_cold", "kernel, cold"),
+                ("kernel_warm", "kernel, warm"),
+                ("end_to_end", "end to end"),
+            ];
+            for (key, words) in words {
+                let row = page::find(section, |n| {
+                    n.attribute("data-lane") == lane["lane"].as_str()
+                        && n.attribute("data-measure") == Some(words)
+                });
+                // A lane that is wrong has no speed, here as in the record.
+                assert_eq!(row.is_some(), times.is_some());
+                let (Some(row), Some(times)) = (row, times) else {
+                    continue;
+                };
+                for figure in [
+                    "percent_of_copy",
+                    "gb_per_s",
+                    "elements_per_s",
+                    "median_s",
+                    "mad_s",
+                ] {
+                    let (full, shown) = page::figure(row, figure).unwrap();
+                    assert_eq!(full, times[key][figure].to_string(), "{key} {figure}");
+                    if full != "null" {
+                        assert!(rounds(&shown, &full), "{shown} for {full}");
+                    }
+                }
+                speeds += 1;
+            }
+        }
+    }
+    assert_eq!(speeds, (3 + 2) * 4);
+
+    let text = read("pairs");
+    let document = page::parse(&text);
+    let report = json(&dir.path().join("pairs.json"));
+    let metrics = &report["tensors"][0]["metrics"][0];
+    let row = page::find(page::section(&document, pages::BASE), |n| {
+        n.attribute("data-lhs") == metrics["lhs"].as_str()
+    })
+    .unwrap();
+    for key in ["rmse_over_rhs_rms", "max_abs", "bit_equal", "max_ulp"] {
+        assert_eq!(page::figure(row, key).unwrap().0, metrics[key].to_string());
+    }
+
+    let text = read("compare");
+    let document = page::parse(&text);
+    let report = json(&dir.path().join("compare.json"));
+    let all = page::text(document.root());
+    for d in report["tensors"][0]["decisions"].as_array().unwrap() {
+        assert!(all.contains(d["decision"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_sweep_of_300_tensors_stays_under_3_megabytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    Model::valid().write(&path("model"));
+    Model::source().write(&path("source"));
+    let run = |more: &[&str]| {
+        let (model, source) = (path("model"), path("source"));
+        let mut args = vec![
+            "validate",
+            "--tq-model",
+            model.to_str().unwrap(),
+            "--source-model",
+        ];
+        args.extend([
+            source.to_str().unwrap(),
+            "--lanes",
+            "reference",
+            "--all",
+            "--report",
+        ]);
+        args.extend(more);
+        let out = cli::tq4(&args);
+        assert!(out.status.success(), "{}", cli::stderr(&out));
+    };
+    let lines = path("sweep.jsonl");
+    run(&[lines.to_str().unwrap()]);
+    let contents = Contents::read(&lines).unwrap().unwrap();
+    let first = &contents.tensors[0];
+    // Two kernel lanes with the figures of a real comparison, which fail the gates.
+    let tensors: Vec<_> = (0..300)
+        .map(|i| {
+            let mut t = first.clone();
+            t.tensor_base = format!("model.language_model.layers.{}.mlp.proj_{}", i / 10, i % 10);
+            for lane in [LaneName::Cuda, "wgpu".into()] {
+                let figures = |rhs| {
+                    let mut m = first.metrics[0].clone();
+                    (m.lhs, m.rhs) = (lane.clone(), rhs);
+                    m
+                };
+                let m = figures(LaneName::Reference);
+                t.decisions.retain(|d| d.lane != lane);
+                t.decisions.push(decide(lane.clone(), &m));
+                t.metrics.extend([figures(LaneName::Source), m]);
+            }
+            t
+        })
+        .collect();
+    let mut header = contents.header.clone();
+    header.model.tensors = tensors.iter().map(|t| t.tensor_base.clone()).collect();
+    let mut text = Vec::new();
+    let report = Run::new(header, tensors, Vec::new());
+    Page.export(&report, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    page::check_stands_alone(&text);
+    let document = page::parse(&text);
+    let rows = document
+        .descendants()
+        .filter(|n| n.has_tag_name("tr") && n.attribute("data-tensor").is_some());
+    assert_eq!(rows.count(), 300);
+    let marks = document
+        .descendants()
+        .filter(|n| n.has_tag_name("svg") && n.attribute("role").is_some());
+    let crosses: usize = marks
+        .map(|svg| {
+            svg.descendants()
+                .filter(|n| n.attribute("stroke") == Some("var(--fail)"))
+                .count()
+        })
+        .sum();
+    // A cross is two lines.
+    assert_eq!(crosses, 2 * 300);
+
+    // The same from `validate` itself, with pictures of the worst.
+    let page_of = path("page.html");
+    let report = path("r.json");
+    run(&[
+        report.to_str().unwrap(),
+        "--html",
+        page_of.to_str().unwrap(),
+        "--format",
+        "json",
+    ]);
+    page::check_stands_alone(&std::fs::read_to_string(page_of).unwrap());
+}

@@ -1,0 +1,206 @@
+//! The committed PTX is made from the committed source, runs on old drivers and spills no register.
+
+use crate::support::{cuda, not_run, root, tool};
+use libloading::{Library, Symbol};
+use sha2::{Digest, Sha256};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// PTX 8.0 is read by the drivers of CUDA 12.0 and later: 525.60.13 on Linux.
+const ISA: &str = "8.0";
+const MARK: &str = "// source sha256: ";
+const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
+                         libnvrtc.so.12";
+const GET_PTXAS: &str =
+    "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
+
+#[test]
+fn ptx_is_of_this_source_and_for_old_drivers() {
+    let ptx = cuda::ptx();
+    let found = ptx.lines().last().unwrap().strip_prefix(MARK).unwrap();
+    let digest = Sha256::digest(cuda::source());
+    let expected: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(
+        found, expected,
+        "kernels/tq4_dequant.ptx is stale: run kernels/build_ptx.py"
+    );
+
+    let lines: Vec<&str> = ptx.lines().collect();
+    assert!(lines.contains(&format!(".version {ISA}").as_str()));
+    assert!(lines.contains(&".target sm_75"));
+    let entries: Vec<&str> = lines
+        .iter()
+        .filter_map(|l| l.strip_prefix(".visible .entry "))
+        .map(|l| l.trim_end_matches('('))
+        .collect();
+    assert_eq!(entries, cuda::entry_points());
+}
+
+#[test]
+fn ptx_rounds_each_operation_singly() {
+    let mut rounded = 0;
+    for (i, line) in cuda::ptx().lines().enumerate() {
+        for op in line.split_whitespace().filter(|op| !op.starts_with("//")) {
+            let float = op.ends_with(".f32") || op.ends_with(".f64");
+            let fused = op.starts_with("fma") || (op.starts_with("mad") && float);
+            let loose = op.contains(".ftz") || op.contains(".approx");
+            assert!(!fused && !loose, "line {}: {line}", i + 1);
+            // Without `.rn` the driver's compiler may fuse a multiplication with an addition.
+            if ["add.", "sub.", "mul."].iter().any(|o| op.starts_with(o)) && float {
+                assert!(op.contains(".rn."), "line {}: {line}", i + 1);
+                rounded += 1;
+            }
+        }
+    }
+    assert!(rounded > 1000, "{rounded} operations found");
+}
+
+#[test]
+fn ptx_is_what_the_compiler_makes_of_the_source() {
+    let what = "PTX against a fresh compilation";
+    let Some(path) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
+        return;
+    };
+    let fresh = compile_ptx(&path, &cuda::source());
+    let committed = cuda::ptx();
+    let (committed, _) = committed.split_once(MARK).unwrap();
+    let version = |ptx: &str| {
+        ptx.lines()
+            .find(|l| l.contains("Cuda compilation tools"))
+            .unwrap_or("no version")
+            .trim_start_matches("// ")
+            .to_owned()
+    };
+    if version(&fresh) != version(committed) {
+        let found = version(&fresh);
+        not_run(&format!("{what} (found {found})"), GET_NVRTC);
+        return;
+    }
+    assert!(
+        fresh.trim_end() == committed.trim_end(),
+        "kernels/tq4_dequant.ptx differs from what its source compiles to: run kernels/build_ptx.py"
+    );
+}
+
+#[test]
+fn no_entry_point_spills() {
+    let what = "register use by ptxas";
+    let Some(ptxas) = tool("TQ4_PTXAS", what, GET_PTXAS) else {
+        return;
+    };
+    let version = cuda::run(Command::new(&ptxas).arg("--version"));
+    let version = version
+        .lines()
+        .find_map(|l| l.split_once(", V").map(|(_, v)| v.to_owned()))
+        .unwrap();
+    let mut table = format!("ptxas {version}\n");
+    for arch in ["sm_75", "sm_80", "sm_90", "sm_100"] {
+        let out = Command::new(&ptxas)
+            .args(["-v", "-arch", arch, "-o", "/dev/null"])
+            .arg(root().join("kernels/tq4_dequant.ptx"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{arch}: {text}");
+        let mut rows = resources(arch, &text);
+        rows.sort();
+        assert_eq!(rows.len(), cuda::entry_points().len(), "{arch}: {text}");
+        for (name, registers, shared) in rows {
+            writeln!(table, "{arch} {name} {registers} registers {shared} shared").unwrap();
+        }
+    }
+    let golden = root().join("tests/golden/ptxas.txt");
+    if std::env::var_os("TQ4_UPDATE_GOLDEN").is_some_and(|v| !v.is_empty()) {
+        std::fs::write(&golden, &table).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap();
+    if expected.lines().next() != table.lines().next() {
+        not_run(&format!("register counts (found {version})"), GET_PTXAS);
+        return;
+    }
+    assert_eq!(
+        table, expected,
+        "look at the change, then accept it with TQ4_UPDATE_GOLDEN=1"
+    );
+}
+
+/// Name, registers and shared bytes of each entry point; fails on spills and stack.
+fn resources(arch: &str, text: &str) -> Vec<(String, u32, u32)> {
+    let mut rows = Vec::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
+            name = rest.split('\'').next().unwrap().to_owned();
+        } else if line.contains("bytes stack frame") {
+            assert_eq!(
+                line.trim(),
+                "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads",
+                "{arch} {name}"
+            );
+        } else if line.contains("Used ") {
+            let number = |unit: &str| {
+                line.split([',', ':'])
+                    .find_map(|part| part.trim().strip_suffix(unit))
+                    .map_or(0, |n| n.trim_start_matches("Used ").trim().parse().unwrap())
+            };
+            rows.push((name.clone(), number("registers"), number("bytes smem")));
+        }
+    }
+    rows
+}
+
+type Program = *mut c_void;
+type Create = unsafe extern "C" fn(
+    *mut Program,
+    *const c_char,
+    *const c_char,
+    c_int,
+    *const *const c_char,
+    *const *const c_char,
+) -> c_int;
+type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
+type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
+type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
+
+/// What kernels/build_ptx.py does.
+fn compile_ptx(library: &Path, source: &str) -> String {
+    let source = CString::new(source).unwrap();
+    let options = [c"--gpu-architecture=compute_75", c"--fmad=false"].map(|o| o.as_ptr());
+    // SAFETY: the declarations are those of nvrtc.h, every string ends in NUL, and the buffer has the
+    // size that NVRTC gave.
+    unsafe {
+        // NVRTC opens its companion by name: loading that first lets it be found.
+        let builtins: Vec<Library> = std::fs::read_dir(library.parent().unwrap())
+            .unwrap()
+            .filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.to_string_lossy().contains("libnvrtc-builtins.so"))
+            .map(|p| Library::new(p).unwrap())
+            .collect();
+        let nvrtc = Library::new(library).unwrap();
+        let create: Symbol<Create> = nvrtc.get(b"nvrtcCreateProgram").unwrap();
+        let compile: Symbol<Compile> = nvrtc.get(b"nvrtcCompileProgram").unwrap();
+        let size: Symbol<Size> = nvrtc.get(b"nvrtcGetPTXSize").unwrap();
+        let get: Symbol<Get> = nvrtc.get(b"nvrtcGetPTX").unwrap();
+        let mut program = std::ptr::null_mut();
+        let name = c"tq4_dequant.cu".as_ptr();
+        let none = std::ptr::null();
+        assert_eq!(
+            create(&mut program, source.as_ptr(), name, 0, none, none),
+            0
+        );
+        assert_eq!(
+            compile(program, 2, options.as_ptr()),
+            0,
+            "nvrtcCompileProgram"
+        );
+        let mut bytes = 0;
+        assert_eq!(size(program, &mut bytes), 0);
+        let mut ptx = vec![0u8; bytes];
+        assert_eq!(get(program, ptx.as_mut_ptr().cast()), 0);
+        drop(builtins);
+        ptx.retain(|&b| b != 0);
+        String::from_utf8(ptx).unwrap()
+    }
+}

@@ -1,0 +1,197 @@
+//! Every SIMD path of the reference gives the scalar text's values, bit for bit.
+
+use crate::support::{cli, lane, not_run};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use std::sync::Arc;
+use tq4::codebook::Codebook;
+use tq4::reference::{self, Simd};
+use tq4::synthetic::{self, Rng, Scales};
+use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
+
+/// Compares both outputs of the detected path with the scalar one.
+fn check(tensor: &TqTensor) -> Result<(), String> {
+    let simd = Simd::detect();
+    let poison = bf16::from_bits(0xFFA5);
+    let (mut got, mut want) = (
+        vec![f32::NAN; tensor.elements()],
+        vec![f32::NAN; tensor.elements()],
+    );
+    reference::dequantize_into_with(simd, tensor, &mut got);
+    reference::dequantize_into_with(Simd::OFF, tensor, &mut want);
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        if g.to_bits() != w.to_bits() {
+            return Err(format!("f32 element {i}: {g:e}, scalar {w:e}"));
+        }
+    }
+    let mut got = vec![poison; tensor.elements()];
+    reference::dequantize_bf16_into_with(simd, tensor, &mut got);
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        if g.to_bits() != bf16::from_f32(*w).to_bits() {
+            return Err(format!("BF16 element {i}: {g:e}, scalar {w:e}"));
+        }
+    }
+    Ok(())
+}
+
+/// Says that this machine has no SIMD path, in which case there is nothing to compare.
+fn no_simd() -> bool {
+    if Simd::detect() == Simd::OFF {
+        not_run(
+            "SIMD paths of the reference",
+            "this CPU has none that is used",
+        );
+        return true;
+    }
+    false
+}
+
+/// Centroids as a configuration may have them: subnormal, zero of either sign, the largest, few bits.
+fn centroid() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        Just(0.0f32),
+        Just(-0.0f32),
+        Just(65504.0f32),
+        Just(-65504.0f32),
+        (-8i8..8).prop_map(f32::from),
+        (-0x7F_FFFFi32..0x7F_FFFF).prop_map(|i| f32::from_bits(1) * i as f32),
+        -1f32..1.0,
+        -65504f32..65504.0,
+    ]
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    (2u32..=4, prop::sample::select(&GROUP_SIZES[..]))
+        .prop_map(|(bits, n)| Layout::new(bits, n).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn every_path_gives_the_scalar_values(
+        seed: u64,
+        layout in layout(),
+        rows in 1usize..8,
+        groups_per_row in 1usize..8,
+    ) {
+        if no_simd() {
+            return Ok(());
+        }
+        let cols = layout.group_size() * groups_per_row;
+        let mut rng = Rng::new(seed);
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        prop_assert_eq!(check(&t), Ok(()));
+    }
+
+    #[test]
+    fn every_path_gives_the_scalar_values_with_any_codebook(
+        seed: u64,
+        layout in layout(),
+        mut centroids in prop::collection::vec(centroid(), 64),
+        rows in 1usize..6,
+        groups_per_row in 1usize..4,
+    ) {
+        centroids.sort_by(f32::total_cmp);
+        centroids.dedup();
+        centroids.truncate(layout.levels());
+        prop_assume!(centroids.len() == layout.levels());
+        if no_simd() {
+            return Ok(());
+        }
+        let cols = layout.group_size() * groups_per_row;
+        let mut rng = Rng::new(seed);
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        let book = Codebook::new(centroids, None).unwrap();
+        let parts = Parts {
+            packed: t.packed().to_vec(),
+            scales: t.scales().to_vec(),
+            signs: t.signs().to_vec(),
+        };
+        let t = TqTensor::new("t", layout, [rows, cols], parts, Arc::new(book)).unwrap();
+        prop_assert_eq!(check(&t), Ok(()));
+    }
+}
+
+/// Several tasks for the threads, the last with an odd number of groups, and elements enough to meet
+/// every case of the rounding.
+#[test]
+fn every_path_gives_the_scalar_values_in_a_large_tensor() {
+    if no_simd() {
+        return;
+    }
+    for layout in lane::layouts() {
+        let mut rng = Rng::new(5);
+        let cols = layout.group_size() * 17;
+        let rows = (3 * 65536 / cols) | 1;
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        assert_eq!(t.groups() % 2, 1);
+        check(&t).unwrap();
+    }
+}
+
+/// Groups of zeros of either sign: the sign of zero is part of the value.
+#[test]
+fn zeros_keep_their_sign() {
+    if no_simd() {
+        return;
+    }
+    for layout in lane::layouts() {
+        let (rows, cols) = (3, layout.group_size());
+        let parts = Parts {
+            // Code 0 throughout, whose centroid is negative, and scales of +0 and -0.
+            packed: vec![0; rows * layout.packed_len(cols)],
+            scales: vec![f16::ZERO, f16::NEG_ZERO, f16::ZERO],
+            signs: Rng::new(3).signs(cols),
+        };
+        let book = Arc::new(Codebook::lloyd_max(layout.bits(), cols));
+        let t = TqTensor::new("zeros", layout, [rows, cols], parts, book).unwrap();
+        let values = reference::dequantize(&t);
+        assert!(values.iter().any(|v| v.to_bits() == 0x8000_0000));
+        assert!(values.iter().all(|v| *v == 0.0));
+        check(&t).unwrap();
+    }
+}
+
+/// `TQ4_SIMD=off` is the scalar path; the report is the same but for the name of the device.
+#[test]
+fn the_report_does_not_depend_on_the_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    cli::Model::valid().write(&model);
+    let report = |simd: &str| {
+        let out = assert_cmd::Command::cargo_bin("tq4")
+            .unwrap()
+            .args([
+                "validate",
+                "--all",
+                "--lanes",
+                "reference",
+                "--format",
+                "json",
+            ])
+            .arg("--tq-model")
+            .arg(&model)
+            .env("TQ4_SIMD", simd)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", cli::stderr(&out));
+        cli::stdout(&out)
+            .lines()
+            .filter(|l| !l.contains("seconds\":"))
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    let (off, on) = (report("off"), report(""));
+    assert_eq!(off.len(), on.len());
+    for (off, on) in off.iter().zip(&on) {
+        if off.contains("\"device\": \"CPU, ") {
+            let name = Simd::detect()
+                .name()
+                .map_or(String::new(), |n| format!(", {n}"));
+            assert_eq!(on, &off.replace(" threads\"", &format!(" threads{name}\"")));
+        } else {
+            assert_eq!(on, off);
+        }
+    }
+}

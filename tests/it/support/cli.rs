@@ -1,0 +1,159 @@
+//! Running the built `tq4` and making models for it.
+
+use super::{not_run, root};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// Runs `tq4`.
+pub fn tq4(args: &[&str]) -> Output {
+    assert_cmd::Command::cargo_bin("tq4")
+        .expect("the binary is built with the tests")
+        .args(args)
+        .output()
+        .expect("the binary starts")
+}
+
+pub fn stdout(o: &Output) -> String {
+    String::from_utf8_lossy(&o.stdout).into_owned()
+}
+
+pub fn stderr(o: &Output) -> String {
+    String::from_utf8_lossy(&o.stderr).into_owned()
+}
+
+/// The real tensor's folder, which lies beside the repository; `None` with a notice where it is absent.
+pub fn seed_case() -> Option<PathBuf> {
+    let dir = root().join("../shared/seed-case");
+    if dir.join("published-report.json").exists() {
+        return Some(dir);
+    }
+    not_run("seed case", &format!("{} is not here", dir.display()));
+    None
+}
+
+/// A tensor of a model under construction.
+#[derive(Clone)]
+pub struct Raw {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub data: Vec<u8>,
+}
+
+/// A model directory under construction; the default is a valid TQ4 model of two tensors.
+#[derive(Clone)]
+pub struct Model {
+    pub tensors: BTreeMap<String, Raw>,
+    pub config: Option<serde_json::Value>,
+}
+
+pub const ROWS: usize = 6;
+pub const COLS: usize = 256;
+
+impl Model {
+    /// Tensors `a.gate_proj` and `a.up_proj`, 6 x 256, 4 bits, group 128.
+    pub fn valid() -> Self {
+        let centroids: Vec<f64> = (0..16).map(|i| -0.225 + 0.03 * f64::from(i)).collect();
+        let mut model = Self {
+            tensors: BTreeMap::new(),
+            config: Some(serde_json::json!({
+                "quant_type": "turboquant", "bits": 4, "group_size": 128, "rotation": "hadamard",
+                "centroids": centroids,
+            })),
+        };
+        for base in ["a.gate_proj", "a.up_proj"] {
+            model.add(base);
+        }
+        model
+    }
+
+    fn add(&mut self, base: &str) {
+        let packed = (0..ROWS * COLS / 2)
+            .map(|i| (i * 37 + base.len()) as u8)
+            .collect();
+        let scales = (0..ROWS * COLS / 128)
+            .flat_map(|i| f16::from_f32(0.1 + 0.05 * i as f32).to_le_bytes())
+            .collect();
+        let signs = (0..COLS)
+            .map(|i| if i % 3 == 0 { 1i8 } else { -1 } as u8)
+            .collect();
+        self.set(base, "tq_packed", Dtype::U8, &[ROWS, COLS / 2], packed);
+        self.set(base, "tq_scales", Dtype::F16, &[ROWS, COLS / 128], scales);
+        self.set(base, "tq_signs", Dtype::I8, &[COLS], signs);
+    }
+
+    pub fn set(&mut self, base: &str, part: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) {
+        let raw = Raw {
+            dtype,
+            shape: shape.to_vec(),
+            data,
+        };
+        self.tensors.insert(format!("{base}.{part}"), raw);
+    }
+
+    /// The plain weights that this model stands for, slightly off.
+    pub fn source() -> Self {
+        let mut model = Self {
+            tensors: BTreeMap::new(),
+            config: None,
+        };
+        for base in ["a.gate_proj", "a.up_proj"] {
+            let values = (0..ROWS * COLS)
+                .flat_map(|i| bf16::from_f32((i % 17) as f32 * 0.01 - 0.08).to_le_bytes())
+                .collect();
+            model.set(base, "weight", Dtype::BF16, &[ROWS, COLS], values);
+        }
+        model
+    }
+
+    pub fn bytes(&self, of: impl Fn(&str) -> bool) -> Vec<u8> {
+        let views: Vec<(&str, TensorView<'_>)> = self
+            .tensors
+            .iter()
+            .filter(|(n, _)| of(n))
+            .map(|(n, r)| {
+                (
+                    n.as_str(),
+                    TensorView::new(r.dtype, r.shape.clone(), &r.data).unwrap(),
+                )
+            })
+            .collect();
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    /// Writes it unsharded.
+    pub fn write(&self, dir: &Path) {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("model.safetensors"), self.bytes(|_| true)).unwrap();
+        self.write_config(dir);
+    }
+
+    /// Writes it as two shards with an index, so that one weight is spread over both.
+    pub fn write_sharded(&self, dir: &Path) {
+        std::fs::create_dir_all(dir).unwrap();
+        let first = |name: &str| name.ends_with("packed");
+        let names = [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ];
+        std::fs::write(dir.join(names[0]), self.bytes(first)).unwrap();
+        std::fs::write(dir.join(names[1]), self.bytes(|n| !first(n))).unwrap();
+        let map: BTreeMap<&str, &str> = self
+            .tensors
+            .keys()
+            .map(|n| (n.as_str(), names[usize::from(!first(n))]))
+            .collect();
+        let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+        std::fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        self.write_config(dir);
+    }
+
+    fn write_config(&self, dir: &Path) {
+        if let Some(config) = &self.config {
+            std::fs::write(dir.join("turboquant_config.json"), config.to_string()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What it takes for a lane to be right.
+
+use half::{bf16, f16};
+use tq4::codebook::Codebook;
+use tq4::lane::{Lane, Output, decode};
+use tq4::metrics::bf16_steps;
+use tq4::reference;
+use tq4::run::Strip;
+use tq4::synthetic::{self, Rng, Scales};
+use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
+
+/// Every (bits, group size) that a lane implements.
+pub fn layouts() -> impl Iterator<Item = Layout> {
+    (2..=4).flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()))
+}
+
+/// The last-bit rule: f32 within one f32 step of the reference (a multiply by 1/sqrt(n) in place of
+/// the division), BF16 within one step and at least 99.9 % equal (one element where that is less than
+/// one); no NaN.
+pub fn within(out: &Output, strip: &Strip) -> Result<(), String> {
+    let reference = reference::dequantize(strip.tensor().unwrap());
+    let got = match out {
+        Output::Bf16(got) => got,
+        Output::F32(got) => {
+            for (i, (g, r)) in got.iter().zip(&reference).enumerate() {
+                let ulp = (r.abs().next_up() - r.abs()).max(f32::MIN_POSITIVE);
+                // Two roundings against one: the product with a rounded 1/sqrt(n) may be two steps away.
+                if (g - r).abs() > 2.0 * ulp || g.is_nan() {
+                    return Err(format!("f32 element {i}: {g:e}, reference {r:e}"));
+                }
+            }
+            return Ok(());
+        }
+    };
+    let mut unequal = 0;
+    for (i, (g, r)) in got.iter().zip(&reference).enumerate() {
+        let steps = bf16_steps(*g, bf16::from_f32(*r));
+        if steps > 1 {
+            return Err(format!(
+                "BF16 element {i}: {g}, reference {r:e}, {steps} steps away"
+            ));
+        }
+        unequal += usize::from(steps == 1);
+    }
+    if unequal > (got.len() / 1000).max(1) {
+        return Err(format!("{unequal} of {} elements differ", got.len()));
+    }
+    Ok(())
+}
+
+/// Decodes and holds the result to the rule.
+pub fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<(), String> {
+    let (out, timed) = decode(lane, strip).map_err(|e| e.to_string())?;
+    assert!(timed.device.is_none_or(|d| d <= timed.wall), "{timed:?}");
+    within(&out, strip).map_err(|e| {
+        let layout = strip.tensor().unwrap().layout();
+        let (rows, cols) = (strip.rows.len(), strip.cols);
+        format!("{layout:?}, {rows} x {cols}: {e}")
+    })
+}
+
+/// [`check`] of every strip, up to the first that fails.
+pub fn check_all(lane: &mut dyn Lane, strips: &[Strip]) -> Result<(), String> {
+    strips.iter().try_for_each(|strip| check(lane, strip))
+}
+
+/// A synthetic strip.
+pub fn strip(seed: u64, layout: Layout, rows: usize, groups: usize, scales: Scales) -> Strip {
+    let cols = groups * layout.group_size();
+    Strip::of(synthetic::tensor(&mut Rng::new(seed), layout, rows, cols, scales).unwrap())
+}
+
+/// `count` random strips over every layout, with odd row counts and every kind of scale.
+pub fn random_strips(seed: u64, count: usize) -> Vec<Strip> {
+    let mut rng = Rng::new(seed);
+    let layouts: Vec<Layout> = layouts().collect();
+    (0..count)
+        .map(|i| {
+            let (rows, groups) = (1 + rng.below(37), 1 + rng.below(13));
+            let layout = layouts[i % layouts.len()];
+            strip(rng.next_u64(), layout, rows, groups, Scales::Any)
+        })
+        .collect()
+}
+
+/// A row for each scale: zero of both signs, the ends of the subnormals, the ends of the others.
+pub fn edge_scales(layout: Layout) -> Strip {
+    const SCALES: [u16; 7] = [0, 0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7BFF];
+    let mut rng = Rng::new(6);
+    let n = layout.group_size();
+    let mask = if layout.bits() == 3 { 0x77 } else { 0xFF };
+    let packed: Vec<u8> = (0..SCALES.len() * layout.packed_len(n))
+        .map(|_| (rng.next_u64() >> 56) as u8 & mask)
+        .collect();
+    let parts = Parts {
+        packed,
+        scales: SCALES.map(f16::from_bits).to_vec(),
+        signs: rng.signs(n),
+    };
+    let book = Codebook::lloyd_max(layout.bits(), n);
+    Strip::of(TqTensor::new("edge", layout, [SCALES.len(), n], parts, book.into()).unwrap())
+}
+
+/// Outputs that lie halfway between two BF16 values: one group a row, every centroid a small integer
+/// and 1/sqrt(n) a power of two, so that sums have few bits more than BF16.
+pub fn ties() -> Strip {
+    let layout = Layout::new(4, 64).unwrap();
+    let book = Codebook::new((0..16).map(|i| i as f32).collect(), None).unwrap();
+    let mut rng = Rng::new(3);
+    let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
+    let parts = Parts {
+        packed,
+        scales: vec![f16::from_f32(3.0); 64],
+        signs: rng.signs(64),
+    };
+    Strip::of(TqTensor::new("ties", layout, [64, 64], parts, book.into()).unwrap())
+}

@@ -1,0 +1,81 @@
+//! The stand-in for the CUDA driver, which runs the kernel on the CPU; each form is built once.
+
+use super::{cuda, root};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+const FLAGS: [&str; 3] = ["-shared", "-fPIC", "-fvisibility-inlines-hidden"];
+const WHAT: &str = "the CUDA lane on a stand-in driver";
+
+/// The folder of one form.
+fn folder(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("standin")
+        .join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// A folder with the driver's library, made around the kernel at `source`.
+fn build(cxx: &str, source: &Path, dir: PathBuf) -> PathBuf {
+    // cudarc asks for libcuda.so before libcuda.so.1.
+    let library = dir.join("libcuda.so.1");
+    cuda::run(cuda::compile(cxx, source, "libcuda_standin.cpp", &library).args(FLAGS));
+    std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
+    dir
+}
+
+/// The driver with the kernel as it is; `None` with a notice where there is no compiler.
+pub fn right() -> Option<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let cxx = cuda::cxx(WHAT)?;
+    let source = root().join("kernels/tq4_dequant.cu");
+    Some(BUILT.get_or_init(|| build(&cxx, &source, folder("right"))))
+}
+
+/// The driver with a kernel in which a butterfly takes the lower from the upper.
+pub fn wrong() -> Option<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let cxx = cuda::cxx(WHAT)?;
+    Some(BUILT.get_or_init(|| {
+        let text = cuda::source();
+        let from = "x[k + STRIDE] = a - b;";
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        let dir = folder("wrong");
+        let source = dir.join("kernel.cu");
+        std::fs::write(&source, text.replace(from, "x[k + STRIDE] = b - a;")).unwrap();
+        build(&cxx, &source, dir)
+    }))
+}
+
+/// A library of the driver's name that has none of its functions.
+pub fn empty() -> Option<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let cxx = cuda::cxx(WHAT)?;
+    Some(BUILT.get_or_init(|| {
+        let dir = folder("empty");
+        let source = dir.join("nothing.cpp");
+        std::fs::write(&source, "int tq4_nothing;\n").unwrap();
+        let mut command = Command::new(&cxx);
+        command
+            .args(FLAGS)
+            .arg("-o")
+            .arg(dir.join("libcuda.so"))
+            .arg(&source);
+        cuda::run(&mut command);
+        dir
+    }))
+}
+
+/// `tq4` with the driver in this folder.
+pub fn command(driver: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tq4"));
+    command.args(args).env("LD_LIBRARY_PATH", driver);
+    command
+}
+
+/// Runs [`command`] to its end.
+pub fn tq4(driver: &Path, args: &[&str]) -> Output {
+    command(driver, args).output().unwrap()
+}

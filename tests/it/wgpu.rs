@@ -1,0 +1,169 @@
+//! The wgpu lane's own tests, on the adapters of this machine: how a strip is cut, and which adapter
+//! and variant are taken. What every lane does, on SwiftShader as well, is in [`crate::lanes`].
+
+use crate::support::lane::{check, check_all, layouts, random_strips, strip};
+use crate::support::not_run;
+use tq4::Error;
+use tq4::lane::Lane;
+use tq4::lane::wgpu::{AdapterInfo, Options, Select, Wgpu, list};
+use tq4::record::{LaneName, OutputType};
+use tq4::synthetic::Scales;
+use tq4::tensor::Layout;
+
+pub const OUTPUTS: [OutputType; 2] = [OutputType::F32, OutputType::Bf16];
+
+/// Adapters of this machine; says so when there is none.
+pub fn adapters() -> Vec<AdapterInfo> {
+    let all = list();
+    if all.is_empty() {
+        not_run(
+            "wgpu",
+            "no adapter (Debian: mesa-vulkan-drivers libvulkan1)",
+        );
+    }
+    all
+}
+
+/// The variants of the shader that an adapter runs; says so when it is one only.
+pub fn variants(a: &AdapterInfo) -> Vec<bool> {
+    if a.subgroups {
+        return vec![false, true];
+    }
+    not_run("the shader with subgroups", &format!("{} has none", a.name));
+    vec![false]
+}
+
+fn open(index: usize, subgroups: bool, change: impl Fn(&mut Options)) -> Wgpu {
+    let mut options = Options {
+        adapter: Select::Index(index),
+        subgroups: Some(subgroups),
+        ..Default::default()
+    };
+    change(&mut options);
+    Wgpu::open(&options, LaneName::WGPU).unwrap_or_else(|e| panic!("adapter {index}: {e}"))
+}
+
+#[test]
+fn the_variant_with_subgroups_runs_where_there_are_some() {
+    for a in adapters() {
+        let options = Options {
+            adapter: Select::Index(a.index),
+            ..Default::default()
+        };
+        let chosen = Wgpu::open(&options, LaneName::WGPU).unwrap();
+        let of = |subgroups| open(a.index, subgroups, |_| ());
+        assert_eq!(of(false).info().kernel_variant, "workgroup memory");
+        if a.subgroups {
+            assert_eq!(chosen.info(), of(true).info());
+            let variant = chosen.info().kernel_variant.clone();
+            let reach: u32 = variant
+                .strip_prefix("subgroups, reach ")
+                .unwrap_or_else(|| panic!("{variant}"))
+                .parse()
+                .unwrap();
+            assert!(reach.is_power_of_two() && (2..=32).contains(&reach));
+            assert!(reach <= a.subgroup_sizes[1]);
+            assert_ne!(
+                chosen.info().kernel_checksum,
+                of(false).info().kernel_checksum
+            );
+        } else {
+            assert_eq!(chosen.info(), of(false).info());
+        }
+    }
+}
+
+#[test]
+fn small_limits_cut_a_strip_into_chunks_that_match() {
+    // 4096 bytes hold 16 groups of 128 BF16, 8 of f32; 1 x 1 workgroups hold 1024 elements.
+    let strips = random_strips(12, 24);
+    for (bytes, workgroups) in [(4096, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (6000, 3)] {
+        for a in adapters() {
+            for (subgroups, output) in variants(&a)
+                .into_iter()
+                .flat_map(|s| OUTPUTS.map(|o| (s, o)))
+            {
+                let mut lane = open(a.index, subgroups, |o| {
+                    o.output = output;
+                    o.max_chunk_bytes = Some(bytes);
+                    o.max_workgroups = Some(workgroups);
+                });
+                check_all(&mut lane, &strips)
+                    .unwrap_or_else(|e| panic!("{:?}, {bytes}, {workgroups}: {e}", lane.info()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_strip_beyond_the_binding_limit_and_65535_groups_goes_through() {
+    // 36 Mi elements: 1.1 million groups, 144 MiB of f32; llvmpipe binds 128 MiB at most.
+    let strip = strip(2, Layout::new(4, 32).unwrap(), 9001, 128, Scales::Usual);
+    // One variant: how a strip is cut does not depend on it.
+    for a in adapters() {
+        for output in OUTPUTS {
+            let mut lane = open(a.index, a.subgroups, |o| o.output = output);
+            check(&mut lane, &strip).unwrap_or_else(|e| panic!("{}: {e}", a.name));
+        }
+    }
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_an_error_not_a_panic() {
+    let Some(a) = adapters().into_iter().next() else {
+        return;
+    };
+    let options = Options {
+        adapter: Select::Index(a.index),
+        shader: Some("this is no shader".into()),
+        ..Default::default()
+    };
+    assert!(matches!(
+        Wgpu::open(&options, LaneName::WGPU),
+        Err(Error::Backend(_))
+    ));
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
+    let all = adapters();
+    let Some(a) = all.first() else { return };
+    for select in [Select::Index(99), Select::Name("no such adapter".into())] {
+        let options = Options {
+            adapter: select,
+            ..Default::default()
+        };
+        let Err(e @ Error::Input(_)) = Wgpu::open(&options, LaneName::WGPU) else {
+            panic!("an adapter was found that is not there");
+        };
+        assert!(e.to_string().contains(&a.name), "{e}");
+    }
+    let name = a.name[..4].to_uppercase();
+    assert!(
+        Wgpu::open(
+            &Options {
+                adapter: Select::Name(name),
+                ..Default::default()
+            },
+            LaneName::WGPU,
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn the_noop_backend_computes_nothing_and_fails() {
+    let mut lane = Wgpu::open(
+        &Options {
+            noop: true,
+            ..Default::default()
+        },
+        LaneName::WGPU,
+    )
+    .unwrap();
+    assert_eq!(lane.info().kernel_variant, "workgroup memory");
+    for layout in layouts() {
+        let strip = strip(4, layout, 3, 2, Scales::Usual);
+        assert!(check(&mut lane, &strip).is_err());
+    }
+}

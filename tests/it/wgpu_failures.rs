@@ -1,0 +1,107 @@
+//! A wgpu device that fails: the lane says so, works again where it can, and nothing panics or hangs.
+
+use crate::support::lane::{check, strip};
+use crate::support::not_run;
+use tq4::Error;
+use tq4::lane::wgpu::{Failure, Options, Wgpu, list};
+use tq4::lane::{self, Lane};
+use tq4::record::LaneName;
+use tq4::run::Strip;
+use tq4::synthetic::Scales;
+use tq4::tensor::Layout;
+
+/// Buffers of a strip: parameters, codes, scales, signs, the result and what the host reads.
+const BUFFERS: u32 = 6;
+
+fn some(rows: usize) -> Strip {
+    strip(1, Layout::new(4, 128).unwrap(), rows, 4, Scales::Usual)
+}
+
+fn there() -> bool {
+    let any = !list().is_empty();
+    if !any {
+        not_run(
+            "failures of wgpu",
+            "no adapter (Debian: mesa-vulkan-drivers libvulkan1)",
+        );
+    }
+    any
+}
+
+fn open(fail: Failure) -> Result<Wgpu, Error> {
+    // The variant without a probe: its buffers are those of the strip alone.
+    let options = Options {
+        subgroups: Some(false),
+        fail: Some(fail),
+        ..Default::default()
+    };
+    Wgpu::open(&options, LaneName::WGPU)
+}
+
+fn decode(lane: &mut Wgpu, strip: &Strip) -> Result<(), Error> {
+    lane::decode(lane, strip).map(|_| ())
+}
+
+#[track_caller]
+fn breaks(result: Result<(), Error>) {
+    let e = result.unwrap_err();
+    assert!(matches!(e, Error::Backend(_)), "{e}");
+    assert_eq!(e.to_string().lines().count(), 3, "{e}");
+}
+
+#[test]
+fn an_allocation_that_fails_is_an_error_and_the_next_load_works() {
+    if !there() {
+        return;
+    }
+    for n in 1..=BUFFERS {
+        let mut lane = open(Failure::Allocation(n)).unwrap();
+        breaks(decode(&mut lane, &some(9)));
+        check(&mut lane, &some(9)).unwrap_or_else(|e| panic!("after allocation {n}: {e}"));
+    }
+    for n in [BUFFERS + 1, BUFFERS + 2] {
+        let mut lane = open(Failure::Allocation(n)).unwrap();
+        decode(&mut lane, &some(9)).unwrap();
+        breaks(lane.copy(4096).map(|_| ()));
+        lane.copy(4096).unwrap();
+        check(&mut lane, &some(9)).unwrap_or_else(|e| panic!("after allocation {n}: {e}"));
+    }
+}
+
+/// The allocation that fails is the first after those of one strip.
+#[test]
+fn buffers_that_are_large_enough_are_used_again() {
+    if !there() {
+        return;
+    }
+    let mut lane = open(Failure::Allocation(BUFFERS + 1)).unwrap();
+    for rows in [9, 9, 3, 9] {
+        check(&mut lane, &some(rows)).unwrap();
+    }
+    breaks(decode(&mut lane, &some(10)));
+    check(&mut lane, &some(10)).unwrap();
+}
+
+#[test]
+fn a_lost_device_is_an_error_each_time() {
+    if !there() {
+        return;
+    }
+    for n in 1..=2 {
+        let mut lane = open(Failure::DeviceLost(n)).unwrap();
+        for _ in 1..n {
+            decode(&mut lane, &some(9)).unwrap();
+        }
+        for _ in 0..2 {
+            breaks(decode(&mut lane, &some(9)));
+        }
+    }
+}
+
+#[test]
+fn a_device_below_the_default_limits_is_an_error() {
+    if !there() {
+        return;
+    }
+    breaks(open(Failure::LowLimits).and_then(|mut lane| decode(&mut lane, &some(9))));
+}
