@@ -12,7 +12,7 @@ use tq4::journal::read_report;
 use tq4::lane::recording::{Identity, RecordingFile};
 use tq4::lane::{Slot, cpu::Cpu, recorded::Recorded};
 use tq4::record::{LaneName, OutputType, ReportPair, Run, to_json};
-use tq4::report::{Style, table};
+use tq4::report::{Page, Style, table};
 use tq4::run::{self, Job, Options, Records, Target};
 
 #[derive(clap::Args)]
@@ -226,7 +226,10 @@ fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> 
     let names: Vec<LaneName> = files.iter().map(|f| f.name.clone()).collect();
     let recorded = files.into_iter().map(|f| Recorded::new(f.name, f.file));
     slots.extend(recorded.map(|lane| Slot::Recorded(Box::new(lane))));
-    let mut records = Records::default();
+    let mut records = Records {
+        pictures: Page::PICTURES,
+        ..Records::default()
+    };
     let bar = Progress::new();
     let ran = run::run(&job, &mut slots, &mut [&mut records], &mut |e| bar.on(e));
     drop(bar);

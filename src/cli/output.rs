@@ -158,7 +158,15 @@ pub struct Extras<'a> {
 
 /// Runs the job, or what an earlier run left of it, on the lanes of its header.
 pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Result<Outcome> {
-    let mut records = Records::default();
+    let mut records = Records {
+        // Printed, every tensor's picture is wanted; a page draws the worst.
+        pictures: if extras.verbose {
+            usize::MAX
+        } else {
+            Page::PICTURES
+        },
+        ..Records::default()
+    };
     let mut finished = false;
     let mut journal = None;
     let lines = output.report.as_deref().filter(|_| output.lines());
@@ -232,6 +240,8 @@ fn open_slots(job: &Job<'_>, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
         config.lanes = record::LaneKind::ALL.to_vec();
     }
     config.lanes.retain(|kind| !replaced(*kind));
+    // The reference always runs, and an empty list would ask for every lane.
+    config.lanes.push(record::LaneKind::Reference);
     let mut slots = lane::open(&config)?;
     slots.retain(|s| s.name().kind().is_none_or(|kind| !replaced(kind)));
     slots.extend(recordings);

@@ -18,6 +18,7 @@ pub use crate::name::{LaneKind, LaneName};
 pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, cuda_verdict, published};
 pub use lane::{LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
+pub(crate) use summary::worse;
 pub use summary::{
     LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise,
 };

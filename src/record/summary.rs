@@ -239,7 +239,7 @@ pub fn lanes_once(tensors: &[TensorRecord]) -> Vec<LaneRecord> {
 
 /// How bad a tensor is, and by which comparison: bad input, a lane that broke, failed gates, the rest;
 /// then the largest rmse ratio against the reference, then against the source.
-fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
+pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
     let class = |t: &TensorRecord| {
         if t.error.is_some() {
             3

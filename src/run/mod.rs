@@ -18,7 +18,7 @@ pub use recorder::{Recorder, file_name};
 
 use crate::error::Result;
 use crate::lane::Decoded;
-use crate::record::{PlainRecord, TensorRecord};
+use crate::record::{PlainRecord, TensorRecord, worse};
 
 /// What a run tells while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +63,36 @@ pub trait Sink {
     }
 }
 
-/// Keeps every record.
-#[derive(Debug, Default)]
+/// Keeps every record, and the pictures of the worst.
+#[derive(Debug)]
 pub struct Records {
+    /// Pictures that are kept at most, to bound memory; all by default.
+    pub pictures: usize,
     /// The TQ4 tensors, in the order of the run.
     pub tensors: Vec<TensorRecord>,
     /// The tensors that are not quantised.
     pub plain: Vec<PlainRecord>,
 }
 
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            pictures: usize::MAX,
+            tensors: Vec::new(),
+            plain: Vec::new(),
+        }
+    }
+}
+
 impl Sink for Records {
     fn tensor(&mut self, _: &Target, record: &TensorRecord) -> Result<()> {
         self.tensors.push(record.clone());
+        let drawn = self.tensors.iter_mut().filter(|t| t.picture.is_some());
+        let mut drawn: Vec<&mut TensorRecord> = drawn.collect();
+        drawn.sort_by(|a, b| worse(a, b));
+        for t in drawn.into_iter().skip(self.pictures) {
+            t.picture = None;
+        }
         Ok(())
     }
 

@@ -1,57 +1,19 @@
 //! Pictures and the page of any output at all: zeros, NaN, infinities, one group.
 
+use crate::support::fake::{Fake, beside_reference};
 use half::bf16;
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use std::time::Instant;
 use tq4::checkpoint::{Checkpoint, Config, TqModel, write_tq_model};
 use tq4::fault::{Fault, emulate};
-use tq4::lane::{Lane, Slot, Timed, cpu::Cpu};
+use tq4::lane::{Slot, cpu::Cpu};
 use tq4::picture::Picture;
-use tq4::record::{LaneInfo, LaneName, OutputType, Rows, Run, StripSize};
+use tq4::record::{OutputType, Rows, Run, StripSize};
 use tq4::report::{Exporter, Markdown, Page, Table};
 use tq4::run::{Job, Options, Records, run};
-use tq4::strip::Strip;
 use tq4::synthetic::{self, Rng, Scales};
-use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
-
-/// A lane that returns what it is told to.
-struct Told(LaneInfo, Vec<bf16>);
-
-impl Lane for Told {
-    fn info(&self) -> &LaneInfo {
-        &self.0
-    }
-
-    fn load(&mut self, strip: &Strip) -> tq4::Result<()> {
-        assert_eq!(strip.elements(), self.1.len());
-        Ok(())
-    }
-
-    fn run(&mut self) -> tq4::Result<Timed> {
-        Ok(Timed::by_wall(Instant::now()))
-    }
-
-    fn read(&mut self, out: &mut [u8]) -> tq4::Result<()> {
-        out.copy_from_slice(bytemuck::cast_slice(&self.1));
-        Ok(())
-    }
-}
-
-fn told(output: Vec<bf16>) -> Slot {
-    let info = LaneInfo {
-        name: LaneName::Cuda,
-        device: "told".into(),
-        driver: String::new(),
-        api: "CPU".into(),
-        software: true,
-        kernel_variant: String::new(),
-        kernel_checksum: String::new(),
-        output: OutputType::Bf16,
-    };
-    Slot::Live(Box::new(Told(info, output)))
-}
+use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 
 /// The run over the rows from `first` of a tensor, in which a lane returns `output`; the weights of a
 /// source are of all rows.
@@ -84,7 +46,9 @@ fn judge(tensor: &TqTensor, first: usize, output: Vec<bf16>, source: Option<&[f3
     let job = Job::new(&model, source.as_ref(), &[base], &options).unwrap();
     let mut slots = [
         Slot::Live(Box::new(Cpu::new(OutputType::F32))),
-        told(output),
+        Slot::Live(Box::new(Fake::new("cuda", 1).wrong(move |_, out| {
+            out.copy_from_slice(&output);
+        }))),
     ];
     let mut records = Records::default();
     run(&job, &mut slots, &mut [&mut records], &mut |_| ()).unwrap();
@@ -294,4 +258,46 @@ fn every_fault_is_found_by_its_name() {
         }
         assert_eq!(Fault::named("no such fault", &t), None);
     }
+}
+
+#[test]
+fn a_run_keeps_the_pictures_of_the_worst_tensors_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(4, 128).unwrap();
+    let mut rng = Rng::new(3);
+    let mut tensors = Vec::new();
+    for i in 0..5 {
+        let t = synthetic::tensor(&mut rng, layout, 4, 256, Scales::Usual).unwrap();
+        let parts = Parts {
+            packed: t.packed().to_vec(),
+            scales: t.scales().to_vec(),
+            signs: t.signs().to_vec(),
+        };
+        let name = format!("t{i}");
+        let codebook = t.codebook().clone();
+        tensors.push(TqTensor::new(name, layout, [4, 256], parts, codebook).unwrap());
+    }
+    let codebook = tensors[0].codebook().clone();
+    write_tq_model(dir.path(), &Config { layout, codebook }, &tensors).unwrap();
+    let model = TqModel::open(dir.path()).unwrap();
+    let bases: Vec<String> = model.bases().map(str::to_owned).collect();
+    let options = Options {
+        pictures: true,
+        ..Options::default()
+    };
+    let job = Job::new(&model, None, &bases, &options).unwrap();
+    let wrong = Fake::new("cuda", 1).wrong(|call, out| {
+        if ["t1", "t3"].contains(&call.tensor().base()) {
+            out.fill(bf16::ONE);
+        }
+    });
+    let mut slots = beside_reference([wrong]);
+    let mut records = Records {
+        pictures: 2,
+        ..Records::default()
+    };
+    run(&job, &mut slots, &mut [&mut records], &mut |_| ()).unwrap();
+    let drawn = records.tensors.iter().filter(|t| t.picture.is_some());
+    let names: Vec<&str> = drawn.map(|t| t.tensor_base.as_str()).collect();
+    assert_eq!(names, ["t1", "t3"]);
 }

@@ -153,3 +153,35 @@ fn worst_elements_have_every_column_where_a_recording_fits_one_tensor_only() {
         assert_eq!((row[5].is_empty(), row[6].is_empty()), (!of_mine, of_mine));
     }
 }
+
+#[test]
+fn a_stand_in_asks_for_no_other_lane() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let given = format!(
+        "cuda={}",
+        recorded(&model, "cuda", |_, v| bf16::from_f32(v))
+    );
+    let out = tq4(&[
+        "validate",
+        "--tensor-base",
+        "a.gate_proj",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--lanes",
+        "cuda",
+        "--recording",
+        &given,
+        "--format",
+        "json",
+    ]);
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let lanes = report["tensors"][0]["lanes"].as_array().unwrap();
+    let status = |name: &str| {
+        let lane = lanes.iter().find(|l| l["name"] == name).unwrap();
+        lane["status"].clone()
+    };
+    assert_eq!(status("cuda"), "recorded", "{}", stderr(&out));
+    assert_eq!(status("wgpu"), "skipped");
+}

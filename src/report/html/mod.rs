@@ -20,8 +20,6 @@ use overview::Overview;
 use std::io::Write;
 use tensor::TensorView;
 
-/// Tensors whose pictures a page holds: the worst. It bounds the page's size.
-const PICTURES: usize = 8;
 /// Bytes of drawings after which no further tensor is drawn: many lanes make large pictures.
 const PICTURE_BYTES: usize = 1_500_000;
 /// Tensors whose figures a page holds: the worst. The others are in the overview.
@@ -58,6 +56,11 @@ impl Shell {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Page;
 
+impl Page {
+    /// Tensors whose pictures a page holds: the worst. It bounds the page's size.
+    pub const PICTURES: usize = 8;
+}
+
 #[derive(Template)]
 #[template(path = "tensors.html")]
 struct TensorsPage {
@@ -85,7 +88,7 @@ impl Exporter for Page {
         let mut tensors = Vec::new();
         for (i, t) in order.iter().take(sections).enumerate() {
             let picture = t.picture.as_deref();
-            let picture = picture.filter(|_| drawn < PICTURES && bytes < PICTURE_BYTES);
+            let picture = picture.filter(|_| drawn < Self::PICTURES && bytes < PICTURE_BYTES);
             drawn += usize::from(picture.is_some());
             tensors.push(TensorView::new(i, t, picture, &mut masks));
             bytes += tensors[i].drawn();
