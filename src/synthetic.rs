@@ -6,7 +6,7 @@ use crate::tensor::{Layout, Parts, TqTensor};
 use half::f16;
 use std::sync::Arc;
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): small, and the same everywhere for ever, which the
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): small, and the same everywhere forever, which the
 /// seeds in reports rely on.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);

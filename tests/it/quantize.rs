@@ -4,8 +4,10 @@ use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
 use crate::support::source;
 use half::bf16;
 use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::path::Path;
 use tq4::checkpoint::{Checkpoint, TqModel};
 use tq4::convert::SignSeed;
@@ -166,6 +168,32 @@ fn files_are_those_of_the_published_encoder() {
         }
     }
     assert!(wrong.is_empty(), "other digests: {}", wrong.join(", "));
+}
+
+/// An f32 weight has values between the BF16 ones, some of them right at a boundary of the codebook.
+#[test]
+fn an_f32_weight_is_packed_as_the_published_encoder_packs_it() {
+    let Some(mut python) = source::python("tests/support/encoder.py on an f32 weight") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (src, out) = (dir.path().join("src"), dir.path().join("out"));
+    std::fs::create_dir(&src).unwrap();
+    let values = tq4::synthetic::weight(&mut tq4::synthetic::Rng::new(9), 96, 1024);
+    let bytes = bytemuck::cast_slice(&values);
+    let view = TensorView::new(Dtype::F32, vec![96, 1024], bytes).unwrap();
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let file = safetensors::serialize([("l.up_proj.weight", view)], Some(metadata)).unwrap();
+    std::fs::write(src.join("model.safetensors"), file).unwrap();
+    let run = quantize(&src, &out, &["--sign-seed", "python-hash"]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/encoder.py");
+    let run = python
+        .env("PYTHONHASHSEED", "0")
+        .args([&script, &src, &out])
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&run), "1 weights equal\n", "{}", stderr(&run));
 }
 
 #[test]

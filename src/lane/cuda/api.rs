@@ -37,7 +37,7 @@ macro_rules! functions {
             /// The symbol that is missing is the error.
             fn load() -> Result<Self, &'static str> {
                 // SAFETY: `is_culib_present` was asked before, so the library is there. The types are
-                // those of cuda.h for these symbols, which the driver keeps for ever.
+                // those of cuda.h for these symbols, which the driver keeps forever.
                 unsafe {
                     let library = sys::culib();
                     Ok(Self {
@@ -137,7 +137,7 @@ impl Api {
     pub(super) fn describe(&self, call: &str, code: c_int) -> String {
         let text = |function: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
             let mut text: *const c_char = std::ptr::null();
-            // SAFETY: the driver writes a pointer to a string that lives for ever, or null.
+            // SAFETY: the driver writes a pointer to a string that lives forever, or null.
             unsafe {
                 if function(code, &mut text) == 0 && !text.is_null() {
                     CStr::from_ptr(text).to_string_lossy().into_owned()

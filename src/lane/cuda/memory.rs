@@ -133,7 +133,7 @@ impl Event {
         }
     }
 
-    /// Milliseconds from `self` to `end`; both have come to pass.
+    /// Milliseconds from `self` to `end`; both have been reached.
     pub(super) fn milliseconds_until(&self, end: &Self) -> Result<f32> {
         let mut ms = 0.0;
         // SAFETY: `ms` outlives the call, which writes it.
