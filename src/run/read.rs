@@ -126,7 +126,8 @@ pub fn same_weights(job: &Job<'_>, records: &[TensorRecord]) -> Result<()> {
         };
         let (mut sum, mut now) = (TensorSum::default(), None);
         for rows in strips(job, target) {
-            if let Some(tensor) = read(job, target, rows)?.tensor {
+            if let Some(model) = job.model {
+                let tensor = model.rows(&target.base, rows)?;
                 sum.add(&tensor);
                 now = Some(sum.finish(&tensor));
             }
