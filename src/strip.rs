@@ -57,6 +57,7 @@ impl Strip {
 pub struct TensorSum {
     packed: Sha256,
     scales: Sha256,
+    source: Sha256,
     rows: usize,
 }
 
@@ -67,6 +68,16 @@ impl TensorSum {
         self.scales
             .update(bytemuck::cast_slice::<_, u8>(rows.scales()));
         self.rows += rows.rows();
+    }
+
+    /// Takes the source's weights of the next rows.
+    pub fn add_source(&mut self, values: &[f32]) {
+        self.source.update(bytemuck::cast_slice::<_, u8>(values));
+    }
+
+    /// The checksum over the source's weights of all rows so far.
+    pub fn finish_source(&self) -> String {
+        hex(self.source.clone())
     }
 
     /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.
@@ -83,7 +94,12 @@ impl TensorSum {
         all.update(self.packed.clone().finalize());
         all.update(self.scales.clone().finalize());
         all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));
-        let digest = all.finalize();
-        digest[..16].iter().map(|b| format!("{b:02x}")).collect()
+        hex(all)
     }
+}
+
+/// First 32 hex digits.
+fn hex(hash: Sha256) -> String {
+    let digest = hash.finalize();
+    digest[..16].iter().map(|b| format!("{b:02x}")).collect()
 }

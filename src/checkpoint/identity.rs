@@ -6,22 +6,26 @@ use crate::record::ModelIdentity;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// Bytes of a tensor that are read whole; of a longer one [`SAMPLES`] pieces of [`PIECE`] bytes, evenly
-/// spread, the first and the last among them.
-const WHOLE: usize = SAMPLES * PIECE;
+/// Pieces of a tensor that are read where it is not read whole, evenly spread, the first and the last
+/// among them.
 const SAMPLES: usize = 16;
-const PIECE: usize = 4096;
+/// Bytes read of all tensors together, and least and most of one.
+const BUDGET: usize = 1 << 30;
+const LEAST: usize = 1 << 16;
+const MOST: usize = 1 << 20;
 
 impl Checkpoint {
-    /// The identity, from names, dtypes, shapes and contents, whatever the shards. It reads at most
-    /// 64 KiB of each tensor: what differs elsewhere alone is found by the checksum in each tensor's
-    /// record, which takes every byte.
+    /// The identity, from names, dtypes, shapes and contents, whatever the shards. It reads at most 1 MiB
+    /// of each tensor, 64 KiB where there are many: what differs elsewhere alone is found by the checksum
+    /// in each tensor's record, which takes every byte.
     ///
     /// # Errors
     /// When a shard cannot be read.
     pub fn identity(&self) -> Result<ModelIdentity> {
         let mut hash = Sha256::new();
-        let mut bytes = vec![0; WHOLE];
+        let whole = (BUDGET / self.names().count().max(1)).clamp(LEAST, MOST);
+        let piece = whole / SAMPLES;
+        let mut bytes = vec![0; whole];
         for name in self.names() {
             let shard = self
                 .shard_of(name)
@@ -29,16 +33,16 @@ impl Checkpoint {
             let info = shard.info(name).expect("the shard holds it");
             hash.update(format!("{name:?} {:?} {:?}\n", info.dtype, info.shape));
             let length = info.bytes as usize;
-            if length <= WHOLE {
+            if length <= whole {
                 shard.read_into(name, 0, &mut bytes[..length])?;
                 hash.update(&bytes[..length]);
                 continue;
             }
             for i in 0..SAMPLES {
-                let at = (length - PIECE) / (SAMPLES - 1) * i;
-                let at = if i + 1 == SAMPLES { length - PIECE } else { at };
-                shard.read_into(name, at, &mut bytes[..PIECE])?;
-                hash.update(&bytes[..PIECE]);
+                let at = (length - piece) / (SAMPLES - 1) * i;
+                let at = if i + 1 == SAMPLES { length - piece } else { at };
+                shard.read_into(name, at, &mut bytes[..piece])?;
+                hash.update(&bytes[..piece]);
             }
         }
         let mut fingerprint = hex(&hash.finalize());

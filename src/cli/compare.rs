@@ -287,8 +287,14 @@ fn pair_text(pair: &ReportPair, style: Style) -> String {
         }
     }
     let [same, all] = pair.bit_identical();
+    let plain: String = pair.plain_differ.iter().fold(String::new(), |text, name| {
+        text + &format!(
+            "not quantised, and not the same in both: {}\n",
+            printable(name)
+        )
+    });
     format!(
-        "{t}\n\nsame input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
+        "{t}\n\n{plain}same input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
         pair.tensors.len(),
         if pair.verdicts_differ() { "NO" } else { "yes" },
     )

@@ -180,7 +180,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
                 records.tensors = contents.tensors;
                 records.plain = contents.plain;
                 records.tensors.retain(|t| done.contains(&t.tensor_base));
-                same_weights(&job, &records.tensors)?;
+                same_weights(&job, &records.tensors, &records.plain)?;
                 job.header = contents.header;
                 job.without(&done, &plain);
                 tell(&format!(

@@ -366,6 +366,7 @@ pub(crate) fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> T
         elements: (rows.len() * cols) as u64,
         bytes: 0,
         checksum: None,
+        source_checksum: None,
         error: None,
         picture: None,
     }

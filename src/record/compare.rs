@@ -44,6 +44,8 @@ pub struct TensorPair {
 pub struct ReportPair {
     /// The tensors of both.
     pub tensors: Vec<TensorPair>,
+    /// Tensors that are not quantised and that the reports do not say the same of.
+    pub plain_differ: Vec<String>,
 }
 
 impl ReportPair {
@@ -63,12 +65,15 @@ impl ReportPair {
         pairs
             .map(|(a, b)| tensor(a, b))
             .collect::<Result<_, _>>()
-            .map(|tensors| Self { tensors })
+            .map(|tensors| Self {
+                tensors,
+                plain_differ: plain_differ(a, b),
+            })
     }
 
     /// Lanes that came to another outcome in one report than in the other.
     pub fn verdicts_differ(&self) -> bool {
-        self.lanes().any(|l| l.verdicts_differ())
+        !self.plain_differ.is_empty() || self.lanes().any(|l| l.verdicts_differ())
     }
 
     /// Lanes whose outputs both reports have, and how many of them are the same bits.
@@ -82,6 +87,15 @@ impl ReportPair {
     }
 }
 
+fn plain_differ(a: &Run, b: &Run) -> Vec<String> {
+    let both = a.plain.iter().chain(&b.plain);
+    let one_only = both.filter(|p| !(a.plain.contains(p) && b.plain.contains(p)));
+    let mut names: Vec<String> = one_only.map(|p| p.name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 fn tensor(a: &TensorRecord, b: &TensorRecord) -> Result<TensorPair, String> {
     let base = &a.tensor_base;
     let rows = |t: &TensorRecord| {
@@ -89,13 +103,19 @@ fn tensor(a: &TensorRecord, b: &TensorRecord) -> Result<TensorPair, String> {
         format!("rows {}..{end} of {} columns", t.row_start, t.shape[1])
     };
     let layout = |t: &TensorRecord| format!("{:?} bits, group {:?}", t.bits, t.group_size);
+    let checksum = |c: &Option<String>| c.clone().unwrap_or_else(|| "none".into());
     for (what, a, b) in [
         ("rows", rows(a), rows(b)),
         ("layout", layout(a), layout(b)),
         (
             "checksum of codes, scales and signs",
-            format!("{:?}", a.checksum),
-            format!("{:?}", b.checksum),
+            checksum(&a.checksum),
+            checksum(&b.checksum),
+        ),
+        (
+            "checksum of the source's weights",
+            checksum(&a.source_checksum),
+            checksum(&b.source_checksum),
         ),
     ] {
         if a != b {

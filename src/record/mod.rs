@@ -176,7 +176,7 @@ pub struct ModelIdentity {
     /// Directory name. Not part of the identity: a copy may lie elsewhere.
     pub name: String,
     /// First 32 hex digits of the SHA-256 over name, dtype, shape and contents of every tensor; of a
-    /// tensor over 64 KiB a sample of its contents is taken.
+    /// large tensor a sample of its contents is taken.
     pub fingerprint: String,
 }
 

@@ -158,6 +158,9 @@ pub struct TensorRecord {
     /// First 32 hex digits of the SHA-256 over layout, codes, scales and signs of these rows; null
     /// when they could not be read to the end.
     pub checksum: Option<String>,
+    /// The same over the source's weights of these rows, as f32; null without a source.
+    #[serde(default)]
+    pub source_checksum: Option<String>,
     /// Why the tensor could not be validated; null when it could.
     pub error: Option<TensorError>,
     /// What is drawn of it; not part of the JSON.
@@ -213,6 +216,10 @@ pub struct PlainRecord {
     pub differing_bytes: Option<u64>,
     /// Offset of the first byte that differs.
     pub first_difference: Option<u64>,
+    /// First 32 hex digits of a SHA-256 over the contents, the TQ4 model's and the source's; null when
+    /// they were not read.
+    #[serde(default)]
+    pub checksum: Option<String>,
     /// Why it is not equal, in words.
     pub reason: Option<String>,
 }

@@ -63,20 +63,20 @@ fn decode_all(
             Item::Strip {
                 target,
                 first,
-                checksum,
+                checksums,
                 strip,
             } => {
                 if first {
                     failed.fill(false);
                 }
                 let mut decoded = Decoded::new(strip, slots, &mut failed);
-                if let Some(checksum) = &checksum {
+                if let Some(checksum) = &checksums[0] {
                     refuse_other_input(job, target, &mut decoded, slots, checksum);
                 }
                 Item::Strip {
                     target,
                     first,
-                    checksum,
+                    checksums,
                     strip: decoded,
                 }
             }
@@ -132,7 +132,7 @@ fn judge_all(
             Item::Strip {
                 target,
                 first,
-                checksum,
+                checksums,
                 strip,
             } => {
                 let target = &job.targets[target];
@@ -153,7 +153,10 @@ fn judge_all(
                     continue;
                 }
                 done = 0;
-                (target, judge.finish(checksum))
+                let [checksum, source_checksum] = checksums;
+                let mut record = judge.finish(checksum);
+                record.source_checksum = source_checksum;
+                (target, record)
             }
         };
         // What a changed file gave is not kept.

@@ -4,6 +4,7 @@ use crate::checkpoint::{Checkpoint, Shard, TensorInfo};
 use crate::error::Result;
 use crate::record::{PlainRecord, PlainStatus};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 /// Bytes that a thread compares at a time.
 const PIECE: usize = 1 << 20;
@@ -24,6 +25,7 @@ pub(super) fn compare(tq: &Checkpoint, source: &Checkpoint, name: &str) -> Resul
         bytes: 0,
         differing_bytes: None,
         first_difference: None,
+        checksum: None,
         reason: None,
     };
     let mut of = |(_, info): (&Shard, &TensorInfo)| {
@@ -69,25 +71,30 @@ fn contents(
         return Ok(());
     }
     let len = record.bytes as usize;
-    let (differing, first) = (0..len.div_ceil(PIECE))
+    let pieces: Vec<(u64, Option<usize>, Sha256)> = (0..len.div_ceil(PIECE))
         .into_par_iter()
         .map(|i| {
             let piece = i * PIECE..len.min((i + 1) * PIECE);
             let a: Vec<u8> = a.0.read(&record.name, piece.clone())?;
             let b: Vec<u8> = b.0.read(&record.name, piece.clone())?;
+            let hash = Sha256::new_with_prefix(&a).chain_update(&b);
             if a == b {
-                return Ok((0, None));
+                return Ok((0, None, hash));
             }
             let differs = |(a, b): (&u8, &u8)| a != b;
             let count = a.iter().zip(&b).filter(|p| differs(*p)).count() as u64;
             let first = a.iter().zip(&b).position(differs);
-            Ok((count, first.map(|at| piece.start + at)))
+            Ok((count, first.map(|at| piece.start + at), hash))
         })
-        .try_reduce(
-            || (0, None),
-            // In whatever order: the first difference is the least offset.
-            |a, b| Ok((a.0 + b.0, a.1.into_iter().chain(b.1).min())),
-        )?;
+        .collect::<Result<_>>()?;
+    let differing = pieces.iter().map(|(count, ..)| count).sum();
+    let first = pieces.iter().find_map(|(_, first, _)| *first);
+    let mut all = Sha256::new();
+    for (.., hash) in pieces {
+        all.update(hash.finalize());
+    }
+    let digest = all.finalize();
+    record.checksum = Some(digest[..16].iter().map(|b| format!("{b:02x}")).collect());
     record.differing_bytes = Some(differing);
     record.first_difference = first.map(|at| at as u64);
     if let Some(first) = first {

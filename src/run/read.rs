@@ -3,7 +3,7 @@
 use super::job::{Job, Target};
 use crate::error::{Error, Result};
 use crate::metrics::BLOCK;
-use crate::record::{StripSize, TensorRecord};
+use crate::record::{PlainRecord, StripSize, TensorRecord};
 use crate::strip::{Strip, TensorSum};
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
@@ -18,8 +18,8 @@ pub(super) enum Item<T> {
         target: usize,
         /// Whether it is the tensor's first.
         first: bool,
-        /// Of all rows, with the last strip.
-        checksum: Option<String>,
+        /// Of all rows and of their source, with the last strip.
+        checksums: [Option<String>; 2],
         strip: T,
     },
     Bad {
@@ -61,14 +61,11 @@ pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
             let (first, last) = (rows.start == target.rows.start, rows.end == target.rows.end);
             let item = match read(job, target, rows) {
                 Ok(strip) => {
-                    if let Some(tensor) = &strip.tensor {
-                        sum.add(tensor);
-                    }
-                    let checksum = strip.tensor.as_ref().filter(|_| last);
+                    let checksums = add(&mut sum, &strip);
                     Item::Strip {
                         target: index,
                         first,
-                        checksum: checksum.map(|tensor| sum.finish(tensor)),
+                        checksums: if last { checksums } else { [None, None] },
                         strip,
                     }
                 }
@@ -114,37 +111,58 @@ fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
     })
 }
 
-/// Checks that the weights behind `records` are those in the models now, by reading every byte of them.
+/// Checks that what is behind the records is what is in the models now, by reading every byte of it.
 ///
 /// # Errors
 /// When one is not, or cannot be read.
-pub fn same_weights(job: &Job<'_>, records: &[TensorRecord]) -> Result<()> {
+pub fn same_weights(job: &Job<'_>, records: &[TensorRecord], plain: &[PlainRecord]) -> Result<()> {
     let of = |target: &&Target| records.iter().find(|r| r.tensor_base == target.base);
     for (target, record) in job.targets.iter().filter_map(|t| Some((t, of(&t)?))) {
-        let Some(then) = &record.checksum else {
+        // A tensor that was bad input has none.
+        let then = [&record.checksum, &record.source_checksum];
+        if record.error.is_some() {
             continue;
-        };
-        let (mut sum, mut now) = (TensorSum::default(), None);
-        for rows in strips(job, target) {
-            if let Some(model) = job.model {
-                let tensor = model.rows(&target.base, rows)?;
-                sum.add(&tensor);
-                now = Some(sum.finish(&tensor));
-            }
         }
-        if now.as_ref() != Some(then) {
-            return Err(Error::input(
-                format!(
-                    "the report is of other weights: the checksum of {} is {then} there, {} here",
-                    target.base,
-                    now.as_deref().unwrap_or("none")
-                ),
-                &target.base,
-                "give the same model, or name another report",
-            ));
+        let (mut sum, mut now) = (TensorSum::default(), [None, None]);
+        for rows in strips(job, target) {
+            now = add(&mut sum, &read(job, target, rows)?);
+        }
+        if [&now[0], &now[1]] != then {
+            return Err(other(&target.base));
+        }
+    }
+    if let (Some(model), Some(source)) = (job.model, job.source) {
+        for then in plain {
+            if super::plain::compare(model.checkpoint(), source, &then.name)? != *then {
+                return Err(other(&then.name));
+            }
         }
     }
     Ok(())
+}
+
+fn other(name: &str) -> Error {
+    Error::input(
+        format!(
+            "the report is of other weights: the checksum of {name} is another there than here"
+        ),
+        name,
+        "give the same models, or name another report",
+    )
+}
+
+/// Takes a strip in; the checksums of all rows so far.
+fn add(sum: &mut TensorSum, strip: &Strip) -> [Option<String>; 2] {
+    if let Some(tensor) = &strip.tensor {
+        sum.add(tensor);
+    }
+    if let Some(source) = &strip.source {
+        sum.add_source(source);
+    }
+    [
+        strip.tensor.as_ref().map(|tensor| sum.finish(tensor)),
+        strip.source.as_ref().map(|_| sum.finish_source()),
+    ]
 }
 
 #[cfg(test)]
