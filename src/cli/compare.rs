@@ -103,7 +103,9 @@ fn open(args: &Args, given: &[(Option<&str>, &Path)]) -> Result<Vec<Named>> {
         };
         let taken = |n: &str| {
             let named = |f: &Named| f.name.to_string() == n;
-            n == "reference" || args.lane.as_deref() == Some(n) || files.iter().any(named)
+            ["reference", "source"].contains(&n)
+                || args.lane.as_deref() == Some(n)
+                || files.iter().any(named)
         };
         if taken(&name) {
             name += "-recorded";
@@ -235,6 +237,7 @@ fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> 
     drop(bar);
     ran?;
     let run = Run::new(job.header, records.tensors, records.plain);
+    args.output.write_lines(&run)?;
     args.output.finish(&run, false, &names)
 }
 

@@ -81,6 +81,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
             values,
         });
     }
+    if Checkpoint::open(&args.dir).is_ok() {
+        return Err(Error::input(
+            "a model is there",
+            args.dir.display().to_string(),
+            "name another directory with --dir",
+        ));
+    }
     only_a_demo(&source_dir)?;
     only_a_demo(&tq_dir)?;
     write_plain_model(&source_dir, &plain)?;
@@ -92,6 +99,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             tq_dir.display()
         ))?;
     }
+    check_outputs(&outputs, &[&source_dir, &tq_dir])?;
     let model = TqModel::open(&tq_dir)?;
     let source = Checkpoint::open(&source_dir)?;
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();

@@ -3,9 +3,9 @@
 use super::output::OutputArgs;
 use super::{Outcome, check_outputs};
 use std::path::{Path, PathBuf};
-use tq4::checkpoint::write_atomically;
 use tq4::error::Result;
 use tq4::journal::merge;
+use tq4::record::LaneName;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -24,13 +24,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     ];
     check_outputs(&outputs, &inputs)?;
     let run = merge(&args.reports)?;
-    if let Some(path) = args
-        .output
-        .report
-        .as_deref()
-        .filter(|_| args.output.lines())
-    {
-        write_atomically(path, run.to_lines().as_bytes())?;
-    }
-    args.output.finish(&run, false, &[])
+    args.output.write_lines(&run)?;
+    let recordings = run
+        .model
+        .recordings
+        .iter()
+        .filter_map(|r| r.rsplit_once('='));
+    let recordings: Vec<LaneName> = recordings.map(|(name, _)| name.into()).collect();
+    args.output.finish(&run, false, &recordings)
 }

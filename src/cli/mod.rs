@@ -112,11 +112,11 @@ fn run(command: Command) -> Result<Outcome, Error> {
     }
 }
 
-/// Writes to stdout. A reader that closed the pipe has seen enough: that ends the program quietly.
+/// Writes to stdout. A reader that closed the pipe has seen enough: no error, and the exit code tells the rest.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::input(
             format!("cannot write to stdout: {e}"),
             "stdout",
@@ -141,6 +141,15 @@ fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Resu
             ));
         }
         keep_apart(path, inputs)?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        // The directory of recordings is made.
+        if *option != "--record" && parent.is_some_and(|p| !p.is_dir()) {
+            return Err(Error::input(
+                "the directory does not exist",
+                path.display().to_string(),
+                "make it first",
+            ));
+        }
     }
     Ok(())
 }

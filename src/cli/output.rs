@@ -8,7 +8,7 @@ use tq4::error::{Result, printable};
 use tq4::journal::Journal;
 use tq4::lane::{self, Decoded, LaneOutput, Slot};
 use tq4::metrics::Values;
-use tq4::record::{self, LaneName, Record, Run, Status, TensorRecord, missing_lanes};
+use tq4::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
 use tq4::report::{Exporter, Json, Markdown, Page, Table, TopErrors};
 use tq4::run::Recorder;
 use tq4::run::{self, Job, Records, Sink, Target, same_weights};
@@ -34,6 +34,14 @@ impl OutputArgs {
         report.is_some_and(|p| p.extension().is_some_and(|e| e == "jsonl"))
     }
 
+    /// Writes a report of lines that no journal wrote.
+    pub fn write_lines(&self, run: &Run) -> Result<()> {
+        match self.report.as_deref().filter(|_| self.lines()) {
+            Some(path) => write_atomically(path, run.to_lines().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the files, prints, and says how it ended.
     pub fn finish(&self, run: &Run, pictures: bool, recordings: &[LaneName]) -> Result<Outcome> {
         let export = |exporter: &dyn Exporter| -> Result<Vec<u8>> {
@@ -56,7 +64,8 @@ impl OutputArgs {
             })?,
         };
         print(&String::from_utf8_lossy(&text))?;
-        if unused(recordings, run) {
+        // A part of the tensors need not hold the one that a recording is of.
+        if run.model.partition == Partition::WHOLE && unused(recordings, run) {
             return Ok(Outcome::LaneBroke);
         }
         Ok(outcome(run))
@@ -207,11 +216,11 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
         .top_errors
         .map(|_| WorstElements::new(&slots, job.source.is_some()));
     let mut sinks: Vec<&mut dyn Sink> = Vec::new();
-    // The journal first: what it holds is kept even if another sink fails.
-    sinks.extend(journal.as_mut().map(|j| j as &mut dyn Sink));
     sinks.push(&mut records);
     sinks.extend(recorder.as_mut().map(|r| r as &mut dyn Sink));
     sinks.extend(worst.as_mut().map(|w| w as &mut dyn Sink));
+    // The journal last: what it calls done is done in every other file.
+    sinks.extend(journal.as_mut().map(|j| j as &mut dyn Sink));
     let bar = Progress::new();
     let ran = run::run(&job, &mut slots, &mut sinks, &mut |e| bar.on(e));
     drop(bar);

@@ -5,7 +5,7 @@ use super::output::{Extras, OutputArgs, execute, select};
 use super::{Outcome, check_outputs};
 use std::path::{Path, PathBuf};
 use tq4::Error;
-use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::checkpoint::{Checkpoint, Sum, TqModel, same_place};
 use tq4::error::Result;
 use tq4::lane::{Slot, recorded::Recorded};
 use tq4::record::{LaneName, Partition, Rows, StripSize};
@@ -62,11 +62,10 @@ pub struct Args {
 
 impl Args {
     fn options(&self) -> Result<Options> {
-        let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
         let partition = self.partition.as_deref().map(str::parse).transpose();
         Ok(Options {
             lanes: self.lanes.config()?,
-            recordings: recordings.map(|(name, _)| name.into()).collect(),
+            recordings: Vec::new(),
             rows: Rows {
                 start: self.row_start,
                 count: self.row_count,
@@ -92,6 +91,16 @@ impl Args {
             ("--top-errors", &self.top_errors),
             ("--record", &recorded),
         ];
+        if let Some(dir) = &self.record {
+            let within = |path: &&&Path| path.parent().is_some_and(|p| same_place(p, dir));
+            if let Some(path) = inputs.iter().find(within) {
+                return Err(Error::input(
+                    format!("{} is read from there", path.display()),
+                    "--record",
+                    "name another directory",
+                ));
+            }
+        }
         check_outputs(&outputs, &inputs)
     }
 
@@ -130,7 +139,7 @@ fn named<T>(option: &str, parsed: Result<T>) -> Result<T> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let options = args.options()?;
+    let mut options = args.options()?;
     if args.resume && !args.output.lines() {
         return Err(Error::input(
             "no JSONL report to resume",
@@ -138,15 +147,27 @@ pub fn run(args: &Args) -> Result<Outcome> {
             "give --report NAME.jsonl",
         ));
     }
-    if args.resume && args.top_errors.is_some() {
+    let besides = [
+        ("--top-errors", args.top_errors.is_some()),
+        ("--record", args.record.is_some()),
+    ];
+    if let (true, Some((option, _))) = (args.resume, besides.iter().find(|(_, given)| *given)) {
         return Err(Error::input(
-            "the worst elements would be those of the tensors that are left",
-            "--top-errors",
-            "leave out --resume, or --top-errors",
+            "it would hold only the tensors that are left",
+            *option,
+            "leave it out, or start a new report",
         ));
     }
     args.check_outputs()?;
     let recordings = args.recordings()?;
+    for given in &args.recording {
+        if let Some((name, path)) = given.split_once('=') {
+            let sum = Sum::of(path.as_ref())?;
+            options
+                .recordings
+                .push(format!("{name}={}", &sum.sha256[..32]));
+        }
+    }
     let model = TqModel::open(&args.tq_model)?;
     let source = args
         .source_model

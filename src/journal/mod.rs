@@ -6,7 +6,9 @@ mod merge;
 pub use merge::merge;
 
 use crate::error::{Error, Result};
-use crate::record::{Header, Model, Partition, PlainRecord, Record, Run, Summary, TensorRecord};
+use crate::record::{
+    Header, Model, Partition, PlainRecord, Record, Run, Summary, TensorRecord, missing_lanes,
+};
 use crate::run::{Sink, Target};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -84,8 +86,10 @@ impl Contents {
                 }
                 (None, _) => return Err(bad("no header found".into())),
                 (Some(c), Record::Tensor(t)) if c.summary.is_none() => {
-                    let again =
-                        |old: &TensorRecord| old.tensor_base == t.tensor_base && old.broke();
+                    let header = &c.header;
+                    let again = |old: &TensorRecord| {
+                        old.tensor_base == t.tensor_base && to_do_again(header, old)
+                    };
                     if let Some(i) = c.tensors.iter().position(again) {
                         c.tensors.remove(i);
                     } else {
@@ -106,9 +110,13 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Names of the TQ4 tensors that are done. One on which a lane broke is not.
+    /// Names of the TQ4 tensors that are done. One on which a lane broke, which could not be read, or on
+    /// which a required lane did not run is not: another machine, or another day, may bring it.
     pub fn done(&self) -> BTreeSet<String> {
-        let done = self.tensors.iter().filter(|t| !t.broke());
+        let done = self
+            .tensors
+            .iter()
+            .filter(|t| !to_do_again(&self.header, t));
         done.map(|t| t.tensor_base.clone()).collect()
     }
 
@@ -116,6 +124,12 @@ impl Contents {
     pub fn plain_done(&self) -> BTreeSet<String> {
         self.plain.iter().map(|p| p.name.clone()).collect()
     }
+}
+
+fn to_do_again(header: &Header, t: &TensorRecord) -> bool {
+    t.broke()
+        || t.error.is_some()
+        || !missing_lanes(&header.model, std::slice::from_ref(t)).is_empty()
 }
 
 /// Reads a report in either form: one object, or lines.
@@ -169,11 +183,7 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
     };
     let recordings = |m: &Model| match m.recordings.as_slice() {
         [] => "none".to_owned(),
-        some => some
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(","),
+        some => some.join(","),
     };
     let count = |m: &Model| format!("{} and {} others", m.tensors.len(), m.plain.len());
     let fields: [(&str, String, String); 11] = [
@@ -277,7 +287,10 @@ impl Journal {
             .open(path)
             .map_err(io)?;
         lock(&file, path)?;
-        let Some(mut contents) = Contents::read(path)? else {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(io)?;
+        let Some(mut contents) = Contents::parse(&text, path)? else {
+            file.rewind().map_err(io)?;
             file.set_len(0).map_err(io)?;
             return Ok((Self::start(path, file, header)?, None));
         };
@@ -288,7 +301,7 @@ impl Journal {
                 "give the same models and options, or name another report",
             ));
         }
-        if contents.tensors.iter().any(TensorRecord::broke) {
+        if contents.tensors.iter().any(|t| to_do_again(header, t)) {
             contents.summary = None;
         }
         if contents.summary.is_none() {

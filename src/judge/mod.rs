@@ -161,7 +161,7 @@ impl Judge {
             }
         }
         if let Some(picture) = &mut self.picture {
-            picture.keep(unequal_in_all + u64::from(self.seen == 0), decoded);
+            picture.keep(unequal_in_all, decoded);
         }
         if let Some((i, control)) = &mut self.control
             && let (Some(values), Some(Output::F32(reference)), Some(tensor)) = (
@@ -234,7 +234,7 @@ impl Judge {
 
 impl WorstStrip {
     fn keep(&mut self, unequal: u64, strip: &Arc<Decoded>) {
-        if unequal > self.unequal {
+        if unequal > self.unequal || self.strip.is_none() {
             self.unequal = unequal;
             self.strip = Some(Arc::clone(strip));
         }

@@ -64,6 +64,7 @@ impl Lane for Recorded {
 
     fn load(&mut self, strip: &Strip) -> Result<()> {
         self.output = None;
+        self.loaded = None;
         let place = || self.file.path().display().to_string();
         if let Some(entry) = self.file.identity().entry(&strip.base)
             && entry.shape[1] != strip.cols

@@ -43,16 +43,6 @@ impl Accumulator {
         }
     }
 
-    /// Name of the compared lane.
-    pub fn lhs(&self) -> &LaneName {
-        &self.lhs
-    }
-
-    /// Name of the lane it is held to.
-    pub fn rhs(&self) -> &LaneName {
-        &self.rhs
-    }
-
     /// Adds the next elements.
     ///
     /// # Panics

@@ -197,9 +197,9 @@ pub struct Model {
     pub lanes: LaneConfig,
     /// Rows of every tensor.
     pub rows: Rows,
-    /// Names of the recordings that take part.
+    /// The recordings that take part, each as `NAME=HASH`: first 32 hex digits of the file's SHA-256.
     #[serde(default)]
-    pub recordings: Vec<LaneName>,
+    pub recordings: Vec<String>,
     /// How many rows go through the lanes at a time.
     pub strip: StripSize,
     /// The part of `tensors` and `plain` that this report is about.

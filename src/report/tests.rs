@@ -87,6 +87,7 @@ fn failed() -> TensorRecord {
         elements: 4,
         bytes: 20,
         checksum: Some("0123".repeat(8)),
+        source_checksum: Some("00".into()),
         error: None,
         picture: None,
     }
@@ -137,6 +138,7 @@ fn run() -> Run {
         bytes: 4,
         differing_bytes: Some(1),
         first_difference: Some(3),
+        checksum: None,
         reason: reason.map(String::from),
     };
     let model = |name: &str| {
@@ -158,7 +160,7 @@ fn run() -> Run {
             group_size: Some(128),
             centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
             lanes: LaneConfig::default(),
-            recordings: vec![LaneName::from("mine")],
+            recordings: vec!["mine=00".into()],
             rows: Rows {
                 start: 8,
                 count: Some(2),

@@ -4,7 +4,7 @@ use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::{Error, Result};
 use crate::judge::blank;
 use crate::record::{
-    CodebookComparison, FORMAT, Header, LaneConfig, LaneName, Model, Partition, Rows, StripSize,
+    CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
     TensorRecord, Tool,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -15,8 +15,8 @@ use std::ops::Range;
 pub struct Options {
     /// Lanes and their options, for the report.
     pub lanes: LaneConfig,
-    /// Names of the recordings that take part, for the report.
-    pub recordings: Vec<LaneName>,
+    /// The recordings that take part, each as `NAME=HASH`, for the report.
+    pub recordings: Vec<String>,
     /// Rows of every tensor.
     pub rows: Rows,
     /// How many rows go through the lanes at a time.
@@ -195,6 +195,7 @@ impl<'a> Job<'a> {
             t.bytes = per_row * rows.len() as u64 + t.shape[1] as u64;
             t.rows = rows.clone();
         }
+        self.whole = whole(&self.targets, self.header.model.strip);
         Ok(())
     }
 

@@ -91,6 +91,10 @@ fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
         .model
         .map(|model| model.rows(&target.base, rows.clone()));
     let tensor = tensor.transpose().map_err(|e| {
+        // The system's error is not about the tensor.
+        if matches!(e, Error::Io { .. }) {
+            return e;
+        }
         let p = e.problem();
         let place = match rows.start {
             0 => p.place.clone(),

@@ -145,10 +145,10 @@ fn other_weights_and_other_options_are_not_merged() {
     }
     // The same names and shapes, one byte in the middle of one tensor.
     let name = "layers.3.proj.tq_packed";
-    let byte = big::overwrite(case.dir.path(), name, 12_000, &[0])[0];
-    big::overwrite(case.dir.path(), name, 12_000, &[byte ^ 0x10]);
+    let byte = big::overwrite(&case.path("tq4"), name, 12_000, &[0])[0];
+    big::overwrite(&case.path("tq4"), name, 12_000, &[byte ^ 0x10]);
     refused(part("bytes.jsonl", "2/2", &[]), "model: ");
-    big::overwrite(case.dir.path(), name, 12_000, &[byte]);
+    big::overwrite(&case.path("tq4"), name, 12_000, &[byte]);
     let second = part("second.jsonl", "2/2", &[]);
     let out = merge(&[first.clone(), second], &[]);
     assert!(out.status.success(), "{}", stderr(&out));

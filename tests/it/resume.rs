@@ -5,8 +5,9 @@ use crate::support::cli::{stderr, stdout, tq4};
 use crate::support::sweep::{Case, read, timeless};
 use crate::support::{big, standin, tmpfs::Tmpfs};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tq4::journal::{Contents, Journal};
+use tq4::record::Verdict;
 use tq4::synthetic::Rng;
 
 /// Bytes of a file; 0 when it is not there.
@@ -111,7 +112,8 @@ fn a_report_is_never_overwritten_nor_mixed_with_another_run() {
 }
 
 /// A run with one byte of a tensor changed is refused, and gone on with when it is back.
-fn refuses_another_byte(case: &Case, name: &str, at: usize, what: &str) {
+fn refuses_another_byte(case: &Case, model: &str, name: &str, at: usize, what: &str) {
+    let model = case.path(model);
     let report = case.path("bytes.jsonl");
     let _ = std::fs::remove_file(&report);
     assert!(case.run(&report, &[]).status.success());
@@ -119,14 +121,14 @@ fn refuses_another_byte(case: &Case, name: &str, at: usize, what: &str) {
     let whole = read(&report);
     let cut = &whole[..whole.trim_end().rfind('\n').unwrap() + 1];
     std::fs::write(&report, cut).unwrap();
-    let byte = big::overwrite(case.dir.path(), name, at, &[0])[0];
-    big::overwrite(case.dir.path(), name, at, &[byte ^ 0x10]);
+    let byte = big::overwrite(&model, name, at, &[0])[0];
+    big::overwrite(&model, name, at, &[byte ^ 0x10]);
     let out = case.run(&report, &["--resume"]);
     assert_eq!(out.status.code(), Some(2), "{name} at {at}");
     assert!(stderr(&out).contains(what), "{}", stderr(&out));
     assert_eq!(stdout(&out), "");
     assert_eq!(read(&report), cut);
-    big::overwrite(case.dir.path(), name, at, &[byte]);
+    big::overwrite(&model, name, at, &[byte]);
     let out = case.run(&report, &["--resume"]);
     assert!(out.status.success(), "{}", stderr(&out));
     assert_eq!(timeless(&read(&report)), timeless(&whole));
@@ -134,18 +136,56 @@ fn refuses_another_byte(case: &Case, name: &str, at: usize, what: &str) {
 
 #[test]
 fn a_model_of_the_same_names_and_shapes_with_another_byte_is_another_model() {
-    let tensors = [("large", 1024), ("small", 8)].map(|(base, rows)| big::Tensor {
+    let tensors = [("large", 4096), ("small", 8)].map(|(base, rows)| big::Tensor {
         base: base.into(),
         rows,
         cols: 1024,
     });
     let case = Case::of(tempfile::tempdir().unwrap(), &tensors);
     let model = "another run: model: ";
-    refuses_another_byte(&case, "small.tq_packed", 2048, model);
-    refuses_another_byte(&case, "small.tq_scales", 40, model);
-    // Over 64 KiB the model's identity is of a sample; the tensor's checksum is of every byte.
+    refuses_another_byte(&case, "tq4", "small.tq_packed", 2048, model);
+    refuses_another_byte(&case, "tq4", "small.tq_scales", 40, model);
+    // Over 1 MiB the model's identity is of a sample; the tensor's checksums are of every byte.
     let tensor = "the report is of other weights: the checksum of large is ";
-    refuses_another_byte(&case, "large.tq_packed", 256 << 10, tensor);
+    refuses_another_byte(&case, "tq4", "large.tq_packed", 100_000, tensor);
+    refuses_another_byte(&case, "source", "large.weight", 300_000, tensor);
+}
+
+#[test]
+fn a_tensor_on_which_a_required_lane_did_not_run_is_not_done() {
+    let Some(driver) = standin::right() else {
+        return;
+    };
+    let case = Case::new();
+    let report = case.path("r.jsonl");
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let (tq, file) = (text(case.path("tq4")), text(report.clone()));
+    let args = [
+        "validate",
+        "--all",
+        "--lanes",
+        "cuda",
+        "--require",
+        "cuda",
+        "--tq-model",
+        &tq,
+        "--report",
+        &file,
+        "--resume",
+    ];
+    // A node without a driver, then one with it.
+    assert_eq!(tq4(&args).status.code(), Some(3));
+    let again = standin::tq4(driver, &args);
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+    let contents = Contents::read(&report).unwrap().unwrap();
+    assert_eq!(contents.tensors.len(), 24);
+    assert!(
+        contents
+            .tensors
+            .iter()
+            .all(|t| t.decision == Verdict::Passed)
+    );
+    assert!(stderr(&standin::tq4(driver, &args)).contains("24 tensors are done, 0 are left"));
 }
 
 #[test]

@@ -78,7 +78,12 @@ fn a_bad_row_in_a_later_strip_is_told_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     big::write_models(dir.path(), &tensors());
     let row = 3650 * 1152 / 2;
-    big::overwrite(dir.path(), "t0.tq_packed", row, &[0xFF; 1152 / 2]);
+    big::overwrite(
+        &dir.path().join("tq4"),
+        "t0.tq_packed",
+        row,
+        &[0xFF; 1152 / 2],
+    );
     let mut lanes = beside_reference([Fake::new("wgpu", 1)]);
     let run = run(dir.path(), &mut lanes, StripSize::Auto);
     let error = run.tensors[0].error.as_ref().unwrap();

@@ -185,3 +185,30 @@ fn a_stand_in_asks_for_no_other_lane() {
     assert_eq!(status("cuda"), "recorded", "{}", stderr(&out));
     assert_eq!(status("wgpu"), "skipped");
 }
+
+#[test]
+fn a_reader_that_leaves_early_changes_no_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let given = format!(
+        "mine={}",
+        recorded(&model, "mine", |_, v| bf16::from_f32(-v))
+    );
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tq4"))
+        .args([
+            "validate",
+            "--all",
+            "--lanes",
+            "reference",
+            "--recording",
+            &given,
+        ])
+        .arg("--tq-model")
+        .arg(&model)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

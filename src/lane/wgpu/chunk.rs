@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Elements per workgroup of the shader.
 pub(super) const ELEMENTS_PER_WORKGROUP: usize = 1024;
 
-/// A chunk is never larger: it bounds device memory, and the adapter loses nothing by it.
+/// A chunk is never larger: it bounds the staging of a read, and the adapter loses nothing by it.
 const ENOUGH: u64 = 256 << 20;
 
 /// What one dispatch may use.

@@ -115,7 +115,7 @@ pub fn write_models(dir: &Path, tensors: &[Tensor]) {
 
 /// Writes over some bytes of a tensor of the TQ4 model in `dir/tq4`; returns what was there.
 pub fn overwrite(dir: &Path, name: &str, at: usize, new: &[u8]) -> Vec<u8> {
-    let path = dir.join("tq4/model.safetensors");
+    let path = dir.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let parsed: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
