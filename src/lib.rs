@@ -50,6 +50,7 @@ pub mod error;
 pub mod fault;
 #[doc(hidden)]
 pub mod fwht;
+mod hash;
 #[doc(hidden)]
 pub mod journal;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! Strips: whole rows of one tensor, the unit that flows through the program.
 
 use crate::error::{Error, Result};
+use crate::hash::short;
 use crate::tensor::TqTensor;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -77,7 +78,7 @@ impl TensorSum {
 
     /// The checksum over the source's weights of all rows so far.
     pub fn finish_source(&self) -> String {
-        hex(self.source.clone())
+        short(self.source.clone())
     }
 
     /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.
@@ -94,12 +95,6 @@ impl TensorSum {
         all.update(self.packed.clone().finalize());
         all.update(self.scales.clone().finalize());
         all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));
-        hex(all)
+        short(all)
     }
-}
-
-/// First 32 hex digits.
-fn hex(hash: Sha256) -> String {
-    let digest = hash.finalize();
-    digest[..16].iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -1,7 +1,8 @@
 //! Which checkpoint this is, by its contents.
 
-use super::{Checkpoint, hex};
+use super::Checkpoint;
 use crate::error::Result;
+use crate::hash::short;
 use crate::record::ModelIdentity;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -45,11 +46,9 @@ impl Checkpoint {
                 hash.update(&bytes[..piece]);
             }
         }
-        let mut fingerprint = hex(&hash.finalize());
-        fingerprint.truncate(32);
         Ok(ModelIdentity {
             name: dir_name(self.dir()),
-            fingerprint,
+            fingerprint: short(hash),
         })
     }
 }

@@ -18,7 +18,7 @@ pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
 pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter, Sum};
-pub(crate) use stream::{hex, remove_if_there, sync_directory, temporary};
+pub(crate) use stream::{remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
 pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
 

@@ -4,6 +4,7 @@
 use super::Dtype;
 use super::write::regular;
 use crate::error::{Error, Result};
+use crate::hash::hex;
 use safetensors::tensor::{Metadata, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -54,11 +55,6 @@ impl Sum {
             sha256: hex(&hash.finalize()),
         })
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A safetensors file under construction, in a temporary file beside its final path.

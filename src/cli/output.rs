@@ -110,7 +110,7 @@ fn tell_broken(run: &Run) {
         .filter_map(|t| t.error.as_ref())
         .collect();
     if let Some(e) = bad.first() {
-        let e = tq4::Error::input(&e.what, &e.place, &e.help);
+        let e = e.to_error();
         tell(&format!("error: {e}"));
     }
     all(bad.len(), "tensors that are bad input");

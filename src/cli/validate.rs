@@ -160,12 +160,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     args.check_outputs()?;
     let recordings = args.recordings()?;
-    for given in &args.recording {
-        if let Some((name, path)) = given.split_once('=') {
-            let sum = Sum::of(path.as_ref())?;
-            options
-                .recordings
-                .push(format!("{name}={}", &sum.sha256[..32]));
+    for slot in &recordings {
+        if let Slot::Recorded(lane) = slot {
+            let sum = Sum::of(lane.file().path())?;
+            let given = format!("{}={}", slot.name(), &sum.sha256[..32]);
+            options.recordings.push(given);
         }
     }
     let model = TqModel::open(&args.tq_model)?;

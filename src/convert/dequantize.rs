@@ -250,7 +250,7 @@ impl Sink for Weights<'_> {
 
     fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
         if let Some(e) = &record.error {
-            return Err(Error::input(&e.what, &e.place, &e.help));
+            return Err(e.to_error());
         }
         let lane = &record.lanes[self.lane].name;
         let mut bit_equal = record.elements;

@@ -8,6 +8,7 @@ pub mod gate;
 
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::hash::short;
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, Lane, LaneOutput, Output, decode};
 use crate::metrics::{Accumulator, Values};
@@ -191,8 +192,7 @@ impl Judge {
     pub fn finish(mut self, checksum: Option<String>) -> TensorRecord {
         for (lane, hash) in self.record.lanes.iter_mut().zip(self.hashes) {
             if matches!(lane.status, Status::Ran | Status::Recorded) {
-                let digest = hash.finalize();
-                lane.output_hash = Some(digest[..16].iter().map(|b| format!("{b:02x}")).collect());
+                lane.output_hash = Some(short(hash));
             }
         }
         let mut record = self.record;

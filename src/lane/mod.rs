@@ -236,8 +236,7 @@ impl Slot {
 /// First 16 hex digits of the SHA-256 of a kernel's text, or of an output.
 pub fn checksum(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(bytes);
-    digest[..8].iter().map(|b| format!("{b:02x}")).collect()
+    crate::hash::hex(&Sha256::digest(bytes)[..8])
 }
 
 /// A failure inside a lane, with its name.

@@ -2,7 +2,7 @@
 
 use super::{Decision, LaneRecord, Verdict};
 use crate::codebook::Codebook;
-use crate::error::Problem;
+use crate::error::{Error, Problem};
 use crate::fault::Diagnosis;
 use crate::metrics::Metrics;
 use crate::picture::Picture;
@@ -87,6 +87,13 @@ impl From<&Problem> for TensorError {
             place: p.place.clone(),
             help: p.help.clone(),
         }
+    }
+}
+
+impl TensorError {
+    /// The error as it was.
+    pub fn to_error(&self) -> Error {
+        Error::input(&self.what, &self.place, &self.help)
     }
 }
 

@@ -89,6 +89,9 @@ impl Sink for Records {
         self.tensors.push(record.clone());
         let drawn = self.tensors.iter_mut().filter(|t| t.picture.is_some());
         let mut drawn: Vec<&mut TensorRecord> = drawn.collect();
+        if drawn.len() <= self.pictures {
+            return Ok(());
+        }
         drawn.sort_by(|a, b| worse(a, b));
         for t in drawn.into_iter().skip(self.pictures) {
             t.picture = None;

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Shard, TensorInfo};
 use crate::error::Result;
+use crate::hash::short;
 use crate::record::{PlainRecord, PlainStatus};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -93,8 +94,7 @@ fn contents(
     for (.., hash) in pieces {
         all.update(hash.finalize());
     }
-    let digest = all.finalize();
-    record.checksum = Some(digest[..16].iter().map(|b| format!("{b:02x}")).collect());
+    record.checksum = Some(short(all));
     record.differing_bytes = Some(differing);
     record.first_difference = first.map(|at| at as u64);
     if let Some(first) = first {

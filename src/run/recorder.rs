@@ -154,7 +154,7 @@ impl Sink for Recorder {
 
     fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
         if let (Some(e), Place::File(_)) = (&record.error, &self.place) {
-            return Err(crate::Error::input(&e.what, &e.place, &e.help));
+            return Err(e.to_error());
         }
         for open in self.open.values_mut() {
             let tensors = &mut open.header.identity.tensors;

@@ -1,12 +1,9 @@
 //! The page, the Markdown and the JSON of one run hold the same figures.
 
-use crate::support::cli::{self, COLS, Model, ROWS};
+use crate::support::cli::{self, Model};
 use crate::support::{page, pages};
-use half::bf16;
 use serde_json::Value;
 use std::path::Path;
-use tq4::checkpoint::TqModel;
-use tq4::fault::{Fault, emulate};
 use tq4::journal::Contents;
 use tq4::judge::gate::decide;
 use tq4::record::{LaneName, Run};
@@ -21,26 +18,15 @@ struct Forms {
 
 /// A model, its source and a recording with the sign bug, one element of it NaN.
 fn arguments(dir: &Path) -> Vec<String> {
-    let (model, source, dump) = (dir.join("model"), dir.join("source"), dir.join("dump.json"));
+    let (model, source) = (dir.join("model"), dir.join("source"));
     Model::valid().write(&model);
     Model::source().write(&source);
-    let open = TqModel::open(&model).unwrap();
-    let tensor = open.rows("a.gate_proj", 0..ROWS).unwrap();
-    let fault = Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
-    let mut output = vec![bf16::ZERO; tensor.elements()];
-    emulate(&tensor, &[fault], 0, &mut output);
-    let values: Vec<f32> = output.iter().map(|v| v.to_f32()).collect();
-    let json = serde_json::json!({
-        "tensor_base": "a.gate_proj", "row_start": 0, "shape": [ROWS, COLS], "values": values,
-    });
-    std::fs::write(&dump, json.to_string()).unwrap();
-    let mut nan = values;
-    nan[77] = f32::NAN;
-    let nan_dump = dir.join("nan.json");
-    let json = serde_json::json!({
-        "tensor_base": "a.gate_proj", "row_start": 0, "shape": [ROWS, COLS], "values": nan,
-    });
-    std::fs::write(&nan_dump, json.to_string()).unwrap();
+    let bug = |file: &str, nan| {
+        let path = dir.join(file);
+        pages::write_bug(&model, "a.gate_proj", &path, nan);
+        path.display().to_string()
+    };
+    let (wrong, nan) = (bug("dump.json", None), bug("nan.json", Some(77)));
     [
         "validate",
         "--tq-model",
@@ -52,9 +38,9 @@ fn arguments(dir: &Path) -> Vec<String> {
         "--lanes",
         "reference",
         "--recording",
-        &format!("cuda={}", dump.display()),
+        &format!("cuda={wrong}"),
         "--recording",
-        &format!("<b>mine</b>={}", nan_dump.display()),
+        &format!("<b>mine</b>={nan}"),
     ]
     .map(String::from)
     .into()

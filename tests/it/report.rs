@@ -1,6 +1,7 @@
 //! The report is the same whatever the number of threads.
 
 use crate::support::cli::{self, COLS, Model, ROWS};
+use crate::support::recording;
 use half::bf16;
 use std::path::Path;
 use tq4::checkpoint::TqModel;
@@ -8,19 +9,16 @@ use tq4::reference;
 
 /// A model, its source and a recording that truncates in place of rounding.
 fn case(dir: &Path) -> Vec<String> {
-    let (model, source, dump) = (dir.join("model"), dir.join("source"), dir.join("dump.json"));
+    let (model, source) = (dir.join("model"), dir.join("source"));
     Model::valid().write(&model);
     Model::source().write(&source);
     let open = TqModel::open(&model).unwrap();
     let tensor = open.rows("a.gate_proj", 0..ROWS).unwrap();
-    let values: Vec<f32> = reference::dequantize(&tensor)
+    let values: Vec<bf16> = reference::dequantize(&tensor)
         .iter()
-        .map(|v| bf16::from_bits((v.to_bits() >> 16) as u16).to_f32())
+        .map(|v| bf16::from_bits((v.to_bits() >> 16) as u16))
         .collect();
-    let json = serde_json::json!({
-        "tensor_base": "a.gate_proj", "row_start": 0, "shape": [ROWS, COLS], "values": values,
-    });
-    std::fs::write(&dump, json.to_string()).unwrap();
+    let dump = recording::dump(&dir.join("dump.json"), "a.gate_proj", [ROWS, COLS], &values);
     [
         "validate",
         "--tq-model",
@@ -32,7 +30,7 @@ fn case(dir: &Path) -> Vec<String> {
         "--lanes",
         "reference",
         "--recording",
-        &format!("cuda={}", dump.display()),
+        &format!("cuda={dump}"),
     ]
     .map(String::from)
     .into()

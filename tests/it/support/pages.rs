@@ -1,6 +1,6 @@
 //! One page of each kind, written by the commands themselves.
 
-use super::cli;
+use super::{cli, recording};
 use std::path::Path;
 use tq4::record::bench::{Bench, Checked, Measure, Ratio};
 use tq4::record::to_json;
@@ -54,9 +54,9 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
         0,
     );
     let (dump, right) = (path("bug.json"), path("right.safetensors"));
-    write_bug(Path::new(&tq), Path::new(&dump), None);
+    write_bug(Path::new(&tq), BASE, Path::new(&dump), None);
     let nan = path("nan.json");
-    write_bug(Path::new(&tq), Path::new(&nan), Some(70));
+    write_bug(Path::new(&tq), BASE, Path::new(&nan), Some(70));
     run(
         &[
             "validate",
@@ -123,22 +123,17 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
 }
 
 /// A recording with the sign bug, and NaN in place of one element.
-fn write_bug(model: &Path, to: &Path, nan: Option<usize>) {
+pub fn write_bug(model: &Path, base: &str, to: &Path, nan: Option<usize>) {
     let model = tq4::checkpoint::TqModel::open(model).unwrap();
-    let rows = model.info(BASE).unwrap().shape[0];
-    let tensor = model.rows(BASE, 0..rows).unwrap();
+    let rows = model.info(base).unwrap().shape[0];
+    let tensor = model.rows(base, 0..rows).unwrap();
     let fault = tq4::fault::Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
     let mut out = vec![half::bf16::ZERO; tensor.elements()];
     tq4::fault::emulate(&tensor, &[fault], 0, &mut out);
-    let values: Vec<Option<f32>> = out
-        .iter()
-        .enumerate()
-        .map(|(i, v)| (Some(i) != nan).then_some(v.to_f32()))
-        .collect();
-    let json = serde_json::json!({
-        "tensor_base": BASE, "row_start": 0, "shape": [rows, tensor.cols()], "values": values,
-    });
-    std::fs::write(to, json.to_string()).unwrap();
+    if let Some(at) = nan {
+        out[at] = half::bf16::NAN;
+    }
+    recording::dump(to, base, [rows, tensor.cols()], &out);
 }
 
 /// Three sizes on the reference, timed; the second lane, a wrong one and the baseline are made from it.
