@@ -5,7 +5,7 @@
 
 use half::bf16;
 use std::path::Path;
-use tq4::{TqModel, dequantize, judge_values};
+use tq4::{Output, TqModel, dequantize, judge_values};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enumerate()
         .map(|(i, v)| bf16::from_f32(if turned(i) { -v } else { v }))
         .collect();
-    let record = judge_values("mine", tensor, values)?;
+    let record = judge_values("mine", tensor, Output::Bf16(values))?;
     for d in record.decisions.iter().filter(|d| d.lane == "mine".into()) {
         println!("{}: {}", d.published(), d.reason);
     }

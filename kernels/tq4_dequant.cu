@@ -52,11 +52,23 @@ __device__ __forceinline__ u32 round_bf16(float value) {
     return bits + 0x7FFFu + ((bits >> 16) & 1u);
 }
 
-template <int N> struct Group;
-template <> struct Group<32> { static constexpr float INV_SQRT_N = 0.17677669529663687f; };
-template <> struct Group<64> { static constexpr float INV_SQRT_N = 0.125f; };
-template <> struct Group<128> { static constexpr float INV_SQRT_N = 0.08838834764831845f; };
-template <> struct Group<256> { static constexpr float INV_SQRT_N = 0.0625f; };
+// 1/sqrt(N) as the sum of two f32 values. HIGH alone is exact where the root is a power of two.
+template <int N> struct InverseRoot;
+template <> struct InverseRoot<32> {
+    static constexpr float HIGH = 0.17677669f, LOW = 3.0254044e-09f;
+};
+template <> struct InverseRoot<64> { static constexpr float HIGH = 0.125f, LOW = 0.0f; };
+template <> struct InverseRoot<128> {
+    static constexpr float HIGH = 0.088388346f, LOW = 1.5127022e-09f;
+};
+template <> struct InverseRoot<256> { static constexpr float HIGH = 0.0625f, LOW = 0.0f; };
+
+// x / sqrt(N), rounded once, for every f32 of at least 2^-100 and for zeros: the error of HIGH is made good
+// before the only rounding that matters.
+template <int N> __device__ __forceinline__ float divide_by_root(float x) {
+    if constexpr (InverseRoot<N>::LOW == 0.0f) return x * InverseRoot<N>::HIGH;
+    return __fmaf_rn(x, InverseRoot<N>::HIGH, x * InverseRoot<N>::LOW);
+}
 
 // Lower gets a + b, upper a - b: lower minus upper.
 template <int STRIDE> __device__ __forceinline__ void butterflies(float (&x)[32]) {
@@ -149,7 +161,7 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
         }
     }
 
-    // Division as a multiplication, the sign as a flip of the sign bit; then the rounding.
+    // The division, the sign as a flip of the sign bit; then the rounding.
     const u32 first = thread & ~3u;
     const u32 within = (lane & 3u) * PIECE;
     u32 column = first % row_blocks;
@@ -163,7 +175,7 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
             u32 y[PIECE];
 #pragma unroll
             for (int e = 0; e < PIECE; ++e) {
-                const float value = x[h * 4 * PIECE + i * PIECE + e] * Group<N>::INV_SQRT_N;
+                const float value = divide_by_root<N>(x[h * 4 * PIECE + i * PIECE + e]);
                 const u32 sign = sign_words[e / 4] << (24 - e % 4 * 8) & SIGN;
                 y[e] = __float_as_uint(value) ^ sign;
             }

@@ -4,6 +4,8 @@
 //! `(1 - x^2)^((d - 3) / 2)` on [-1, 1], up to a constant (TurboQuant, arXiv:2504.19874).
 
 use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Iterations that the published loader runs. The sequence has not converged by then (the outermost
 /// centroid still moves by 4e-6 an iteration), so the count is part of the format.
@@ -105,18 +107,25 @@ impl Codebook {
     }
 
     /// The codebook that the published loader recomputes: centroids and boundaries kept in f32 between
-    /// iterations; next to [`Codebook::encoder`]'s, to about 3e-6.
+    /// iterations; next to [`Codebook::encoder`]'s: within one f32 step for most layouts, 6 for 3 bits, 35 for 4 bits in
+    /// 256 dimensions.
     ///
     /// # Panics
     /// As [`Codebook::encoder`].
     pub fn lloyd_max(bits: u32, dim: usize) -> Self {
-        let (centroids, _) = iterate(bits, dim, 1e-300, |x| f64::from(x as f32));
-        let centroids: Vec<f32> = centroids.into_iter().map(|x| x as f32).collect();
-        let boundaries = midpoints(&centroids);
-        Self {
-            centroids,
-            boundaries,
-        }
+        // It takes milliseconds, and every tensor asks for one of a few.
+        static KNOWN: Mutex<BTreeMap<(u32, usize), Codebook>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.entry((bits, dim)).or_insert_with(|| {
+            let (centroids, _) = iterate(bits, dim, 1e-300, |x| f64::from(x as f32));
+            let centroids: Vec<f32> = centroids.into_iter().map(|x| x as f32).collect();
+            let boundaries = midpoints(&centroids);
+            Self {
+                centroids,
+                boundaries,
+            }
+        });
+        found.clone()
     }
 
     /// The centroids, ascending; `2^bits` of them.
@@ -133,6 +142,34 @@ impl Codebook {
     pub fn encode(&self, value: f32) -> u8 {
         let interior = &self.boundaries[1..self.centroids.len()];
         interior.iter().filter(|&&b| b < value).count() as u8
+    }
+
+    /// The squared error expected of a unit vector of `dim` elements that is coded by the interior
+    /// boundaries: `dim * E[(x - c(x))^2]`, x with the density `(1 - x^2)^((dim - 3) / 2)` on [-1, 1].
+    ///
+    /// # Panics
+    /// When `dim` is under 3.
+    pub fn distortion(&self, dim: usize) -> f64 {
+        /// Parts of a cell: the density is narrow in many dimensions, and a foreign cell may be wide.
+        const PARTS: u32 = 2;
+        assert!(dim >= 3);
+        let exponent = (dim as f64 - 3.0) / 2.0;
+        let rule = gauss_legendre(NODES);
+        let interior = self.boundaries[1..self.centroids.len()].iter();
+        let edges = interior.map(|b| f64::from(*b).clamp(-1.0, 1.0));
+        let (mut low, mut mass, mut error) = (-1.0, 0.0, 0.0);
+        for (centroid, high) in self.centroids.iter().zip(edges.chain([1.0])) {
+            let (c, width) = (f64::from(*centroid), (high - low) / f64::from(PARTS));
+            for part in 0..PARTS {
+                let start = low + f64::from(part) * width;
+                for (x, density) in samples(start, start + width, exponent, &rule) {
+                    mass += density;
+                    error += density * (x - c) * (x - c);
+                }
+            }
+            low = high;
+        }
+        dim as f64 * error / mass
     }
 }
 
@@ -184,6 +221,15 @@ fn cell(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> (f64, f64) {
         moment += density * x;
     }
     (half * mass, half * moment)
+}
+
+/// Nodes of the rule over [a, b], each with its weight times the density `(1 - x^2)^exponent`.
+fn samples(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
+    let (half, centre) = ((b - a) / 2.0, (a + b) / 2.0);
+    rule.iter().map(move |(node, weight)| {
+        let x = half * node + centre;
+        (x, half * weight * (1.0 - x * x).max(0.0).powf(exponent))
+    })
 }
 
 /// Nodes and weights of the Gauss-Legendre rule on [-1, 1], by Newton's method on the Legendre
@@ -278,6 +324,28 @@ mod tests {
                     Codebook::new(c, Some(book.boundaries().to_vec())).unwrap();
                 }
             }
+        }
+    }
+
+    /// Lloyd-Max for a normal variable has the distortions 0.1175, 0.03454 and 0.009497 (Max, 1960); the
+    /// sphere's marginal tends to it from below.
+    #[test]
+    fn the_distortion_is_that_of_a_normal_variable_in_many_dimensions() {
+        for (bits, normal) in [(2, 0.1175), (3, 0.03454), (4, 0.009497)] {
+            let of = |dim| Codebook::encoder(bits, dim).distortion(dim);
+            let all: Vec<f64> = [32, 64, 128, 256].map(of).into();
+            assert!(all.is_sorted(), "{all:?}");
+            assert!(all[0] > 0.92 * normal && all[3] < normal, "{all:?}");
+            assert!((all[3] / normal - 1.0).abs() < 0.01, "{all:?}");
+        }
+    }
+
+    /// One cell of any width is the density's second moment, 1 / dim an element.
+    #[test]
+    fn the_distortion_of_wide_cells_is_exact() {
+        for dim in [32, 64, 128, 256] {
+            let zero = Codebook::new(vec![0.0, 3.0], Some(vec![-1.0, 2.0, 4.0])).unwrap();
+            assert!((zero.distortion(dim) - 1.0).abs() < 1e-9, "{dim}");
         }
     }
 

@@ -34,6 +34,8 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod allowed;
+mod arithmetic;
 #[doc(hidden)]
 pub mod bench;
 #[doc(hidden)]

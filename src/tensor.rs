@@ -300,6 +300,16 @@ impl TqTensor {
         (byte >> (col * bits % 8)) & ((1 << bits) - 1)
     }
 
+    /// The same codes, scales and signs with another codebook.
+    ///
+    /// # Errors
+    /// When it has another number of centroids.
+    pub fn with_codebook(mut self, codebook: Arc<Codebook>) -> Result<Self> {
+        self.codebook = codebook;
+        self.check()?;
+        Ok(self)
+    }
+
     /// A copy of some rows.
     ///
     /// # Errors

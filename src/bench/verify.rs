@@ -1,10 +1,10 @@
 //! Whether a lane's output is right. A wrong one gets no speed.
 
 use crate::error::Result;
-use crate::judge::{Judge, blank};
+use crate::judge::{Judge, Options, blank};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed, checksum, decode};
-use crate::record::{LaneRecord, OutputType, Status, TensorRecord, Verdict};
+use crate::record::{LaneRecord, OutputType, Status, TensorRecord};
 use crate::strip::Strip;
 use half::bf16;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn check(lane: &mut dyn Lane, strip: &Strip, out: &mut [bf16]) -> Res
     let metrics = record.metrics.iter().find(|m| m.lhs == *name);
     let equal = metrics.map_or(record.elements, |m| m.bit_equal);
     let wrong = match decision {
-        Some(d) => (d.verdict != Verdict::Passed).then(|| d.reason.clone()),
+        Some(d) => (d.verdict.passed() != Some(true)).then(|| d.reason.clone()),
         None => (equal != record.elements).then(|| "its rounded values are others".into()),
     };
     Ok(Checked {
@@ -72,7 +72,7 @@ fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {
         LaneRecord::of(lane.info(), Status::Ran),
     ];
     let record = blank(&strip.base, &strip.rows, strip.cols);
-    let mut judge = Judge::new(record, lanes, false, false);
+    let mut judge = Judge::new(record, lanes, Options::default());
     let rows = (BLOCK / strip.cols).max(1);
     let timed = Timed {
         device: None,
@@ -80,7 +80,10 @@ fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {
     };
     for first in (0..strip.rows.len()).step_by(rows) {
         let last = strip.rows.len().min(first + rows);
-        let block = Strip::of(strip.tensor()?.slice_rows(first..last)?);
+        let block = Strip {
+            rows: strip.rows.start + first..strip.rows.start + last,
+            ..Strip::of(strip.tensor()?.slice_rows(first..last)?)
+        };
         let (expected, _) = decode(&mut reference, &block)?;
         let got = out[first * strip.cols..last * strip.cols].to_vec();
         judge.push(&Arc::new(Decoded {

@@ -1,8 +1,8 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
-use super::lanes::LaneArgs;
+use super::lanes::{LaneArgs, tell_unmet};
 use super::progress::Progress;
-use super::{Format, Outcome, check_outputs, print, tell};
+use super::{Format, Outcome, check_outputs, print};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tq4::Error;
@@ -12,7 +12,7 @@ use tq4::checkpoint::{TqModel, write_atomically};
 use tq4::error::Result;
 use tq4::lane::{self, Slot, cpu::Cpu};
 use tq4::record::bench::{Bench, Host, SCHEMA};
-use tq4::record::{LaneKind, OutputType, Status, Tool, to_json};
+use tq4::record::{LaneConfig, OutputType, Status, Tool, to_json, unmet};
 use tq4::report::{Style, bench_csv, bench_page, bench_text};
 use tq4::run::Event;
 use tq4::tensor::{Layout, TqTensor};
@@ -171,7 +171,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Format::Table => bench_text(&record, Style::Terminal),
         Format::Markdown => bench_text(&record, Style::Markdown),
     })?;
-    Ok(outcome(&config.require, &record))
+    Ok(outcome(&config, &record))
 }
 
 fn seconds(given: f64) -> Result<Duration> {
@@ -302,7 +302,7 @@ fn write(args: &Args, record: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn outcome(required: &[LaneKind], record: &Bench) -> Outcome {
+fn outcome(config: &LaneConfig, record: &Bench) -> Outcome {
     let [wrong, broke] = record.failures();
     if broke || record.lanes.iter().any(|l| l.status == Status::Failed) {
         return Outcome::LaneBroke;
@@ -310,14 +310,8 @@ fn outcome(required: &[LaneKind], record: &Bench) -> Outcome {
     if wrong {
         return Outcome::GatesFailed;
     }
-    let timed = |kind: &LaneKind| {
-        let mut lanes = record.lanes.iter();
-        lanes.any(|l| l.status == Status::Ran && l.name.kind() == Some(*kind))
-    };
-    let missing: Vec<&LaneKind> = required.iter().filter(|kind| !timed(kind)).collect();
-    for lane in &missing {
-        tell(&format!("error: lane {lane} is required and did not run"));
-    }
+    let missing = unmet(config, &[], &[&record.lanes]);
+    tell_unmet(&missing);
     if missing.is_empty() {
         Outcome::Passed
     } else {

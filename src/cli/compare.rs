@@ -3,6 +3,7 @@
 use super::lanes::DeviceArgs;
 use super::output::OutputArgs;
 use super::progress::Progress;
+use super::validate::named;
 use super::{Format, Outcome, check_outputs, print, tell};
 use std::path::{Path, PathBuf};
 use tq4::Error;
@@ -29,8 +30,22 @@ pub struct Args {
     /// Directory of the TQ4 model that was recorded: adds the reference, and a diagnosis on a failure
     #[arg(long, value_name = "DIR")]
     tq_model: Option<PathBuf>,
+    /// How far the recordings may be off, as in `tq4 validate`
+    #[arg(long, value_name = "rmse=R|atol=A,rtol=R")]
+    tolerance: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+impl Args {
+    fn options(&self) -> Result<Options> {
+        let tolerance = self.tolerance.as_deref().map(str::parse).transpose();
+        Ok(Options {
+            tolerance: named("--tolerance", tolerance)?,
+            pictures: self.output.html.is_some(),
+            ..Options::default()
+        })
+    }
 }
 
 /// A recording with the name that it has here.
@@ -175,10 +190,7 @@ fn other_model(name: &LaneName, a: &Identity, b: &Identity) -> Option<String> {
 fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome> {
     let entries = files[0].file.identity().tensors.clone();
     let bases: Vec<String> = entries.iter().map(|e| e.tensor_base.clone()).collect();
-    let mut options = Options {
-        pictures: args.output.html.is_some(),
-        ..Options::default()
-    };
+    let mut options = args.options()?;
     let mut slots = vec![Slot::Live(Box::new(Cpu::new(OutputType::F32)))];
     if let Some(name) = &args.lane {
         let Some((slot, config)) = args.device.open_one(name)? else {
@@ -220,7 +232,7 @@ fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
         rows: e.rows(),
         bytes: 0,
     });
-    let job = Job::of_recordings(targets.collect(), &Options::default());
+    let job = Job::of_recordings(targets.collect(), &args.options()?);
     judge(args, job, Vec::new(), files)
 }
 
@@ -259,7 +271,7 @@ fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
     }
     if pair.bit_identical()[1] == 0 {
         tell("error: nothing was compared: no lane has an output in both reports");
-        return Ok(Outcome::RequiredLaneMissing);
+        return Ok(Outcome::NothingCompared);
     }
     Ok(match pair.verdicts_differ() {
         true => Outcome::GatesFailed,

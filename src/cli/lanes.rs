@@ -2,9 +2,9 @@
 
 use super::tell;
 use tq4::Error;
-use tq4::error::Result;
+use tq4::error::{Result, printable};
 use tq4::lane::{self, Slot};
-use tq4::record::{LaneConfig, LaneKind, ShaderVariant, Status};
+use tq4::record::{LaneConfig, LaneKind, ShaderVariant, Status, Unmet};
 
 /// Which device a lane runs on.
 #[derive(clap::Args)]
@@ -23,13 +23,17 @@ pub struct DeviceArgs {
 /// Which lanes to run.
 #[derive(clap::Args)]
 pub struct LaneArgs {
-    /// Lanes to run, with commas between: reference, cuda, wgpu; all when left out. The reference always
-    /// runs
+    /// Lanes to run, with commas between: reference, cuda, wgpu; all there are when left out. The
+    /// reference always runs. A lane that is named must run, as by --require, unless a --recording stands
+    /// in for it
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     lanes: Vec<String>,
     /// Lanes that must run, with commas between: exit code 3 when one is not available
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     require: Vec<String>,
+    /// Take a software adapter (llvmpipe, SwiftShader, an emulated device) for a lane that must run
+    #[arg(long)]
+    allow_software: bool,
     #[command(flatten)]
     device: DeviceArgs,
     /// Variant of the wgpu shader: with subgroups, through workgroup memory, or both, as two lanes; with
@@ -55,6 +59,7 @@ impl LaneArgs {
         Ok(LaneConfig {
             lanes: kinds(&self.lanes, "--lanes")?,
             require: kinds(&self.require, "--require")?,
+            allow_software: self.allow_software,
             shader_variant: match self.shader_variant {
                 None => ShaderVariant::Auto,
                 Some(Variant::Subgroup) => ShaderVariant::Subgroup,
@@ -63,6 +68,25 @@ impl LaneArgs {
             },
             ..self.device.config()
         })
+    }
+}
+
+/// Tells of the required lanes that did not run as they must.
+pub fn tell_unmet(unmet: &[Unmet]) {
+    for Unmet {
+        lane,
+        software,
+        several,
+    } in unmet
+    {
+        let on = if *several { " on every tensor" } else { "" };
+        tell(&match software {
+            Some(device) => format!(
+                "error: lane {lane} is required and ran only on a software adapter ({}); give --allow-software to accept it",
+                printable(device)
+            ),
+            None => format!("error: lane {lane} is required and did not run{on}"),
+        });
     }
 }
 
@@ -97,6 +121,8 @@ impl DeviceArgs {
         }
         let config = LaneConfig {
             lanes: vec![kind],
+            // One lane by name: it runs on the device that there is, or the command ends here.
+            allow_software: true,
             ..self.config()
         };
         let mut slots = lane::open(&config)?;

@@ -25,8 +25,10 @@ use tq4::checkpoint::{keep_apart, same_place};
 
 /// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 ///
-/// Exit codes: 0 all that ran passed; 1 a lane failed its gates; 2 bad usage, bad input or a broken
-/// backend; 3 a lane named in --require was not available.
+/// Exit codes: 0 something was compared and all of it passed; 1 a lane failed, or the checkpoint is
+/// damaged or the source another model's; 2 bad usage, bad input or a broken backend; 3 a lane named in
+/// --lanes or --require did not run, or on a software adapter without --allow-software, or nothing was
+/// compared.
 #[derive(Parser)]
 #[command(name = "tq4", version, max_term_width = 100)]
 struct Args {
@@ -76,6 +78,7 @@ enum Outcome {
     GatesFailed,
     LaneBroke,
     RequiredLaneMissing,
+    NothingCompared,
 }
 
 /// Parses the arguments, runs the command and turns its end into an exit code.
@@ -86,7 +89,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
         Ok(Outcome::GatesFailed) => ExitCode::from(1),
         Ok(Outcome::LaneBroke) => ExitCode::from(2),
-        Ok(Outcome::RequiredLaneMissing) => ExitCode::from(3),
+        Ok(Outcome::RequiredLaneMissing | Outcome::NothingCompared) => ExitCode::from(3),
         Err(e) => {
             // stderr may be closed as well; there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {e}");

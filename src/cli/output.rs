@@ -1,5 +1,6 @@
 //! Where the report of a run goes: files that were asked for, stdout, and the exit code.
 
+use super::lanes::tell_unmet;
 use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
 use std::path::{Path, PathBuf};
@@ -82,17 +83,15 @@ fn outcome(run: &Run) -> Outcome {
             Outcome::LaneBroke
         }
         record::Outcome::RequiredLaneMissing => {
-            for lane in missing_lanes(&run.model, &run.tensors) {
-                let on = if run.tensors.len() > 1 {
-                    " on every tensor"
-                } else {
-                    ""
-                };
-                tell(&format!(
-                    "error: lane {lane} is required and did not run{on}"
-                ));
-            }
+            tell_unmet(&missing_lanes(&run.model, &run.tensors));
             Outcome::RequiredLaneMissing
+        }
+        record::Outcome::NothingCompared => {
+            tell(
+                "error: nothing was compared: no lane ran beside the reference, and no source was given; \
+                 give --source-model, a --recording, or a lane that `tq4 devices` lists",
+            );
+            Outcome::NothingCompared
         }
     }
 }

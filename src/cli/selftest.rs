@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tq4::error::Result;
 use tq4::report::{Style, table};
 use tq4::run::Event;
-use tq4::selftest::{self, Row};
+use tq4::selftest::{self, Correct, Row};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -86,10 +86,28 @@ fn text(result: &selftest::Selftest) -> String {
             result.untested.join(", ")
         )
     };
+    let head = ["arithmetic", "outputs", "false alarms", "named"];
+    let mut correct = table(Style::Terminal, &head);
+    for c in &result.correct {
+        correct.add_row([
+            c.arithmetic.name().to_owned(),
+            c.outputs.to_string(),
+            c.false_alarms.to_string(),
+            format!(
+                "{}/{}{}",
+                c.named,
+                c.outputs,
+                if c.passed() { "" } else { " FAIL" }
+            ),
+        ]);
+    }
+    let sum = |of: fn(&Correct) -> usize| -> usize { result.correct.iter().map(of).sum() };
     format!(
-        "{t}{same}{untested}\nselftest: {}: {caught} of {all} caught, {named} of {all} named, {} false alarms on {} correct outputs\n",
+        "{t}{same}{untested}\n\n{correct}\nselftest: {}: {caught} of {all} faults caught, {named} of {all} named; {} \
+         false alarms on {} correct outputs, {} of them named\n",
         if result.passed() { "pass" } else { "FAIL" },
-        result.false_alarms,
-        result.correct
+        sum(|c| c.false_alarms),
+        sum(|c| c.outputs),
+        sum(|c| c.named),
     )
 }

@@ -41,6 +41,10 @@ pub struct Args {
     /// A saved output to compare; named `cuda` or `wgpu` it stands in for that lane
     #[arg(long, value_name = "NAME=FILE")]
     recording: Vec<String>,
+    /// How far kernels may be off that are lossy by intent (int8 codebooks, f16 accumulation): rmse=R over
+    /// the rms of the reference, atol=A,rtol=R for each element, or all three
+    #[arg(long, value_name = "rmse=R|atol=A,rtol=R")]
+    tolerance: Option<String>,
     /// Save every kernel lane's output in this directory
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
@@ -66,6 +70,10 @@ impl Args {
         Ok(Options {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
+            tolerance: named(
+                "--tolerance",
+                self.tolerance.as_deref().map(str::parse).transpose(),
+            )?,
             rows: Rows {
                 start: self.row_start,
                 count: self.row_count,
@@ -79,11 +87,10 @@ impl Args {
     /// Refuses to write over what is read, or two files into one.
     fn check_outputs(&self) -> Result<()> {
         let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
-        let inputs: Vec<&Path> = [Some(self.tq_model.as_path()), self.source_model.as_deref()]
-            .into_iter()
-            .flatten()
-            .chain(recordings.map(|(_, path)| Path::new(path)))
-            .collect();
+        let recordings: Vec<&Path> = recordings.map(|(_, path)| Path::new(path)).collect();
+        let mut inputs = vec![self.tq_model.as_path()];
+        inputs.extend(self.source_model.as_deref());
+        inputs.extend(&recordings);
         let recorded = self.record.as_ref().map(|dir| dir.join("recording"));
         let outputs = [
             ("--report", &self.output.report),
@@ -92,8 +99,14 @@ impl Args {
             ("--record", &recorded),
         ];
         if let Some(dir) = &self.record {
-            let within = |path: &&&Path| path.parent().is_some_and(|p| same_place(p, dir));
-            if let Some(path) = inputs.iter().find(within) {
+            let within = |path: &&&Path| {
+                let parent = path.parent().map(|p| match p.as_os_str().is_empty() {
+                    true => Path::new("."),
+                    false => p,
+                });
+                parent.is_some_and(|p| same_place(p, dir))
+            };
+            if let Some(path) = recordings.iter().find(within) {
                 return Err(Error::input(
                     format!("{} is read from there", path.display()),
                     "--record",
@@ -134,7 +147,7 @@ impl Args {
 }
 
 /// An option's value, or the error with the option's name.
-fn named<T>(option: &str, parsed: Result<T>) -> Result<T> {
+pub fn named<T>(option: &str, parsed: Result<T>) -> Result<T> {
     parsed.map_err(|e| Error::input(&e.problem().what, option, &e.problem().help))
 }
 

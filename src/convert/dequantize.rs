@@ -6,7 +6,7 @@ use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
 use crate::error::{Error, Result};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, LaneOutput, Slot};
-use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord, Verdict};
+use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord};
 use crate::run::{self, Event, Job, Sink, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -256,7 +256,7 @@ impl Sink for Weights<'_> {
         let mut bit_equal = record.elements;
         if *lane != LaneName::Reference {
             let decision = record.decision_of(lane).expect("every lane has one");
-            if decision.verdict != Verdict::Passed {
+            if decision.verdict.passed() != Some(true) {
                 self.failed = Some(Outcome::GatesFailed {
                     tensor_base: target.base.clone(),
                     decision: Box::new(decision.clone()),

@@ -1,8 +1,12 @@
 //! What a diagnosis says.
 
-use super::survey::{Signature, Survey};
+use super::Fault;
+use super::family::Family;
+use super::matching::Match;
+use super::output::Got;
+use super::scope::Only;
+use super::survey::{Signature, Survey, reference};
 use crate::tensor::TqTensor;
-use half::bf16;
 use serde::{Deserialize, Serialize};
 
 /// A fault by name.
@@ -46,7 +50,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    pub(super) fn new(tensor: &TqTensor, at: usize, expected: bf16, got: bf16) -> Self {
+    pub(super) fn new(tensor: &TqTensor, at: usize, expected: f32, got: f32) -> Self {
         let (row, col) = (at / tensor.cols(), at % tensor.cols());
         let code = tensor.code(row, col);
         let group = row * tensor.groups_per_row() + col / tensor.layout().group_size();
@@ -57,21 +61,62 @@ impl Worst {
             centroid: tensor.codebook().centroids()[code as usize],
             scale: tensor.scales()[group].to_f32(),
             sign: tensor.signs()[col],
-            expected: expected.to_f32(),
-            got: Some(got.to_f32()).filter(|v| v.is_finite()),
+            expected,
+            got: Some(got).filter(|v| v.is_finite()),
         }
     }
 }
 
-/// Where an output differs from the rounded reference: by more than one BF16 step, which every GPU lane
-/// may be off in a rare element, or, where nothing is so far off, at all.
+/// One group, expected and got side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Row within the compared rows.
+    pub row: usize,
+    /// Group of the row.
+    pub group: usize,
+    /// The rounded reference.
+    pub expected: Vec<f32>,
+    /// What the lane returned; null where it is NaN or infinite.
+    pub got: Vec<Option<f32>>,
+}
+
+impl Group {
+    /// The group of an element.
+    pub(super) fn of(tensor: &TqTensor, got: &Got<'_>, at: usize) -> Self {
+        let (cols, n) = (tensor.cols(), tensor.layout().group_size());
+        let (row, group) = (at / cols, at % cols / n);
+        let columns = group * n..(group + 1) * n;
+        let expected = &reference(tensor, row, 1)[columns.clone()];
+        let got_at = |col: usize| Some(got.get(row * cols + col)).filter(|v| v.is_finite());
+        Self {
+            row,
+            group,
+            expected: expected.iter().map(|v| got.round(*v)).collect(),
+            got: columns.map(got_at).collect(),
+        }
+    }
+
+    /// The elements, those furthest off first: index, expected, got.
+    pub fn worst_first(&self) -> Vec<(usize, f32, Option<f32>)> {
+        let both = self.expected.iter().zip(&self.got).enumerate();
+        let mut all: Vec<_> = both.map(|(i, (e, g))| (i, *e, *g)).collect();
+        let off =
+            |(_, e, g): &(usize, f32, Option<f32>)| g.map_or(f32::INFINITY, |g| (g - e).abs());
+        all.sort_by(|a, b| off(b).total_cmp(&off(a)));
+        all
+    }
+}
+
+/// Where an output is wrong: outside what a correct kernel may return, or, where nothing is, different from
+/// the rounded reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// Elements in all.
     pub elements: u64,
-    /// BF16 steps that do not count as a difference here: 1 or 0.
-    pub tolerance: u32,
-    /// Elements that differ.
+    /// Whether every element is one that a correct kernel may return: what differs from the rounded reference
+    /// counts as wrong then.
+    pub allowed: bool,
+    /// Wrong elements.
     pub wrong: u64,
     /// Rows with one.
     pub wrong_rows: u64,
@@ -83,6 +128,8 @@ pub struct Place {
     pub first_group: usize,
     /// Positions within a group, `[first, last]` of each run, at which any group is wrong.
     pub positions: Vec<[usize; 2]>,
+    /// Where alone anything is wrong.
+    pub only: Vec<Only>,
     /// The element that is furthest off.
     pub worst: Worst,
 }
@@ -92,7 +139,7 @@ impl Place {
         survey: &Survey,
         (first_row, first_group): (usize, usize),
         worst: Worst,
-        elements: usize,
+        tensor: &TqTensor,
     ) -> Self {
         let mut positions: Vec<[usize; 2]> = Vec::new();
         for i in (0..survey.positions.len()).filter(|i| survey.positions[*i]) {
@@ -102,14 +149,15 @@ impl Place {
             }
         }
         Self {
-            elements: elements as u64,
-            tolerance: survey.tolerance,
+            elements: tensor.elements() as u64,
+            allowed: survey.inside,
             wrong: survey.wrong,
             wrong_rows: survey.wrong_per_row.iter().filter(|w| **w > 0).count() as u64,
             wrong_groups: survey.wrong_groups,
             first_row,
             first_group,
             positions,
+            only: Only::of(tensor, survey),
             worst,
         }
     }
@@ -149,19 +197,42 @@ pub struct Diagnosis {
     pub explained: bool,
     /// One fault, or two together; empty when none explains it.
     pub faults: Vec<Named>,
-    /// Faults that are the same function on this tensor.
-    pub equivalent: Vec<String>,
-    /// Elements that the faults reproduce bit for bit; the others are within one BF16 step.
+    /// Faults that are the same function on this tensor; two together have both names.
+    pub equivalent: Vec<Named>,
+    /// Elements that the faults reproduce bit for bit; the others are off by what f32 arithmetic in another
+    /// order may be.
     pub reproduced: u64,
+    /// Wrong elements that the faults account for.
+    pub distinguishing: u64,
     /// When nothing explains the output: the fault that reproduces most of it, if that is nearly all.
     pub closest: Option<Closest>,
+    /// When nothing explains the output: the kind of error, if it is one that is known.
+    pub family: Option<Family>,
     /// One line with the evidence.
     pub evidence: String,
     /// What the output as a whole has in common with the reference.
     pub signature: Signature,
+    /// The group of the element that is furthest off.
+    pub group: Group,
     /// Where the error is.
     #[serde(flatten)]
     pub place: Place,
+}
+
+/// With fewer wrong elements than this, other causes are as likely.
+const ENOUGH: u64 = 64;
+
+impl Named {
+    pub(super) fn of(faults: &[Fault]) -> Self {
+        let join = |part: fn(Fault) -> String, with: &str| {
+            let parts: Vec<String> = faults.iter().map(|f| part(*f)).collect();
+            parts.join(with)
+        };
+        Self {
+            name: join(Fault::name, " + "),
+            advice: join(Fault::advice, "; "),
+        }
+    }
 }
 
 impl Diagnosis {
@@ -170,38 +241,60 @@ impl Diagnosis {
         format!("diagnosis of {}: {}", self.lane, self.evidence)
     }
 
+    /// Every name by which the output is explained, the plainest first; none when it is not.
+    pub fn names(&self) -> Vec<String> {
+        let faults: Vec<&str> = self.faults.iter().map(|f| f.name.as_str()).collect();
+        let first = self.explained.then(|| faults.join(" + "));
+        let others = self.equivalent.iter().map(|f| f.name.clone());
+        first.into_iter().chain(others).collect()
+    }
+
     pub(super) fn explained_by(
-        faults: &[Named],
-        equivalent: &[String],
-        reproduced: u64,
-        elements: u64,
+        fault: &Named,
+        equivalent: &[Named],
+        found: &Match,
+        place: &Place,
     ) -> String {
-        let join = |part: fn(&Named) -> &str, with: &str| {
-            faults.iter().map(part).collect::<Vec<_>>().join(with)
-        };
-        let same = if equivalent.is_empty() {
-            String::new()
+        let Named { name, advice } = fault;
+        let bits = format!("{} of {} elements bit for bit", found.exact, found.elements);
+        let mut text = if found.accounted < ENOUGH {
+            format!(
+                "consistent with {name}, which explains {bits}, but only {} are wrong; {advice}",
+                place.wrong
+            )
         } else {
-            format!(" (on this tensor the same as {})", equivalent.join(", "))
+            format!("{name}: explains {bits}; {advice}")
         };
-        format!(
-            "{}: explains {reproduced} of {elements} elements bit for bit{same}; {}",
-            join(|f| &f.name, " + "),
-            join(|f| &f.advice, "; ")
-        )
+        // An advice that was given once is not given again.
+        let mut given = vec![advice];
+        for (i, Named { name, advice }) in equivalent.iter().enumerate() {
+            text += if i == 0 {
+                "; on this tensor the same as "
+            } else {
+                ", "
+            };
+            text += name;
+            if !given.contains(&advice) {
+                text += &format!(" ({advice})");
+                given.push(advice);
+            }
+        }
+        text
     }
 
     pub(super) fn unexplained(
         place: &Place,
         signature: &Signature,
+        family: Option<&Family>,
         closest: Option<&Closest>,
         tensor: &TqTensor,
     ) -> String {
         let w = &place.worst;
-        let by = if place.tolerance > 0 {
-            " by more than one BF16 step"
+        let family = family.map_or_else(String::new, |f| f.words() + "; ");
+        let wrong = if place.allowed {
+            "are what a correct kernel may return and differ from the reference"
         } else {
-            ""
+            "are none that a correct kernel may return"
         };
         let got = w.got.map_or("NaN or infinity".into(), |v| v.to_string());
         let other_rows = if signature.rows_of_other_rows > 0 {
@@ -218,8 +311,13 @@ impl Diagnosis {
                 c.fault.name, c.reproduced, place.elements, c.fault.advice
             )
         });
+        let only: String = place
+            .only
+            .iter()
+            .map(|o| format!(", only {}", o.words()))
+            .collect();
         format!(
-            "unexplained: {} of {} elements differ{by}, in {} of {} rows and {} of {} groups, {}; the first in row {}, \
+            "unexplained: {family}{} of {} elements {wrong}, in {} of {} rows and {} of {} groups, {}{only}; the first in row {}, \
              group {}; the worst at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
              got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}{closest}",
             place.wrong,

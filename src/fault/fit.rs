@@ -1,61 +1,68 @@
 //! Faults with a number in them, fitted to the output.
 
 use super::Fault;
+use super::output::{Got, nan, plain_zero, unwritten};
 use super::pipeline::Pipeline;
-use super::survey::{Survey, correct};
+use super::survey::{Survey, reference};
 use crate::tensor::TqTensor;
-use half::bf16;
 
 /// Every fitted fault that the output suggests; emulation confirms or refutes it.
-pub(super) fn fit(tensor: &TqTensor, got: &[bf16], survey: &Survey, rows: &[usize]) -> Vec<Fault> {
-    let mut names = Vec::new();
-    names.extend(sign_mask(tensor, got, rows));
-    names.extend(moved_rows(survey));
-    names.extend(tail(tensor, got, "unwritten", |v| v.is_nan()));
-    names.extend(tail(tensor, got, "zero", |v| *v == bf16::ZERO));
+pub(super) fn fit(tensor: &TqTensor, got: &Got<'_>, survey: &Survey, rows: &[usize]) -> Vec<Fault> {
+    let mut names = moved_rows(survey);
+    for (holds, empty) in [
+        ("unwritten", unwritten as fn(f32) -> bool),
+        ("nan", nan),
+        ("zero", plain_zero),
+    ] {
+        names.extend(tails(tensor, got, holds, empty));
+    }
     let fault = |name: &String| Fault::named(name, tensor).expect("a row of the catalogue");
-    names.iter().map(fault).collect()
+    let signs = sign_mask(tensor, got, rows);
+    signs.into_iter().chain(names.iter().map(fault)).collect()
 }
 
 /// The stages whose upper lane has the other sign: flipping stage s flips every element with bit s set
 /// in its index and nothing else, so the elements at 1, 2, 4, ... tell each stage by itself.
-fn sign_mask(tensor: &TqTensor, got: &[bf16], rows: &[usize]) -> Option<String> {
-    let (cols, n) = (tensor.cols(), tensor.layout().group_size());
+fn sign_mask(tensor: &TqTensor, got: &Got<'_>, rows: &[usize]) -> Option<Fault> {
+    let n = tensor.layout().group_size();
     let mut votes = vec![0i64; n.trailing_zeros() as usize];
     for row in rows {
-        let expected = correct(tensor, *row, 1);
-        let got = &got[row * cols..(row + 1) * cols];
+        let expected = reference(tensor, *row, 1);
+        let got = got.row(*row);
         for (g, e) in got.chunks_exact(n).zip(expected.chunks_exact(n)) {
             for (s, votes) in votes.iter_mut().enumerate() {
-                let (g, e) = (g[1 << s].to_f32(), e[1 << s].to_f32());
+                let (g, e) = (g[1 << s], e[1 << s]);
                 if g != 0.0 && e != 0.0 {
                     *votes += if (g < 0.0) == (e < 0.0) { -1 } else { 1 };
                 }
             }
         }
     }
-    let strides = (0..votes.len()).filter(|s| votes[*s] > 0).map(|s| 1 << s);
-    let mask: usize = strides.clone().sum();
-    let strides: Vec<String> = strides.map(|s: usize| s.to_string()).collect();
+    let mask: usize = (0..votes.len())
+        .filter(|s| votes[*s] > 0)
+        .map(|s| 1 << s)
+        .sum();
     let has_a_name = Fault::catalogue(tensor)
         .iter()
         .any(|f| Pipeline::with(tensor, &[*f]).sign_mask == mask);
-    (mask != 0 && !has_a_name)
-        .then(|| format!("fwht_upper_lane_sign_strides_{}", strides.join("_")))
+    if has_a_name {
+        return None;
+    }
+    Fault::signs_of_strides(tensor, mask)
 }
 
 /// Rows that hold other rows: all of them by one distance, or the later ones from the top again.
 fn moved_rows(survey: &Survey) -> Vec<String> {
     let rows = survey.row_signs.len();
     let mut distances = std::collections::BTreeMap::new();
-    let mut stale = None;
+    let mut again = None;
     for (row, from) in survey.row_map().enumerate() {
         let Some(from) = from else { continue };
         *distances
             .entry((from + rows - row) % rows)
             .or_insert(0usize) += 1;
-        if from == 0 && stale.is_none() {
-            stale = Some(format!("stale_output_from_row_{row}"));
+        if from == 0 && again.is_none() {
+            again = Some(row);
         }
     }
     let shifted = distances
@@ -70,29 +77,55 @@ fn moved_rows(survey: &Survey) -> Vec<String> {
                 format!("rows_shifted_by_{distance}")
             }
         });
-    stale.into_iter().chain(shifted).collect()
+    let again = again.into_iter().flat_map(|row| {
+        [
+            format!("row_index_modulo_{row}"),
+            format!("stale_output_from_row_{row}"),
+        ]
+    });
+    again.chain(shifted).collect()
 }
 
-/// How much at the end, of the tensor and of each row, holds nothing but NaN or nothing but zeros.
-fn tail(tensor: &TqTensor, got: &[bf16], holds: &str, empty: fn(&bf16) -> bool) -> Vec<String> {
-    let (rows, cols, n) = (tensor.rows(), tensor.cols(), tensor.layout().group_size());
-    let trailing = |values: &[bf16]| values.iter().rev().take_while(|v| empty(v)).count();
-    let at_end = trailing(got);
+/// How much at the end, of the tensor, of each row and of each group, holds nothing but `holds`.
+fn tails(tensor: &TqTensor, got: &Got<'_>, holds: &str, empty: fn(f32) -> bool) -> Vec<String> {
+    let (cols, n) = (tensor.cols(), tensor.layout().group_size());
+    let trailing = |first: usize, len: usize| {
+        let ends = (first..first + len).rev();
+        ends.take_while(|at| empty(got.get(*at))).count()
+    };
+    let least = |part: usize| {
+        let mut least = part;
+        for first in (0..got.len()).step_by(part) {
+            least = least.min(trailing(first, part));
+            if least == 0 {
+                break;
+            }
+        }
+        least
+    };
     let mut names = Vec::new();
-    let groups = at_end / n;
-    if groups > 0 && at_end < got.len() {
-        names.push(if groups.is_multiple_of(cols / n) {
-            format!("tail_rows_{holds}_{}", groups * n / cols)
-        } else {
-            format!("tail_groups_{holds}_{groups}")
-        });
-    }
-    let in_each_row = (0..rows)
-        .map(|r| trailing(&got[r * cols..(r + 1) * cols]))
-        .min()
-        .unwrap_or(0);
-    if in_each_row >= n && in_each_row < cols {
-        names.push(format!("row_tail_groups_{holds}_{}", in_each_row / n));
-    }
+    let mut name = |of: &str, units: &[(&str, usize)], count: usize, all: usize| {
+        if count == 0 || count == all {
+            return;
+        }
+        for (unit, size) in units {
+            if count >= *size {
+                names.push(format!("{of}tail_{unit}_{holds}_{}", count / size));
+                // A smaller unit tells more only where the larger leaves something over.
+                if count.is_multiple_of(*size) {
+                    break;
+                }
+            }
+        }
+    };
+    let (rows, groups, elements) = (("rows", cols), ("groups", n), ("elements", 1));
+    name(
+        "",
+        &[rows, groups, elements],
+        trailing(0, got.len()),
+        got.len(),
+    );
+    name("row_", &[groups, elements], least(cols), cols);
+    name("group_", &[elements], least(n), n);
     names
 }

@@ -1,41 +1,95 @@
 //! One decoder with a knob for every fault, so that two faults compose.
 
 use super::Fault;
+use super::rounding::Rounding;
+use crate::allowed::Bound;
 use crate::tensor::TqTensor;
-use half::{bf16, f16};
+use half::f16;
+use rayon::prelude::*;
+
+/// Of what the last elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Tensor,
+    Row,
+    Group,
+}
+
+/// Elements at an end that hold a constant.
+pub(super) struct Tail {
+    pub(super) of: Of,
+    pub(super) elements: usize,
+    pub(super) value: f32,
+}
+
+/// Where the scale of a group is read: from row, group, and the shape `[rows, groups in a row]`.
+pub(super) type ScalePlace = fn(usize, usize, [usize; 2]) -> usize;
+
+/// Rounding of intermediate values.
+pub(super) type Inner = fn(f32) -> f32;
+
+/// One element of a faulty output, before the last rounding.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Element {
+    pub(super) value: f32,
+    /// How far any evaluation in f32 is from this one; negative where `value` is a filling, bit for bit.
+    pub(super) bound: f32,
+}
+
+impl Element {
+    fn filling(value: f32) -> Self {
+        Self { value, bound: -1.0 }
+    }
+
+    /// Whether it is not computed.
+    pub(super) fn fills(self) -> bool {
+        self.bound < 0.0
+    }
+}
 
 /// The decoder with the knobs set.
 pub(super) struct Pipeline<'a> {
     pub(super) tensor: &'a TqTensor,
     pub(super) n: usize,
     pub(super) centroids: Vec<f32>,
-    pub(super) zeros: bool,
+    // Stands everywhere.
+    pub(super) filling: Option<f32>,
     pub(super) transposed: bool,
     // From this row on, the row so much further on is read.
     pub(super) row_moves: Vec<(usize, isize)>,
-    // Elements at the end of the tensor, and of each row, that are not written, and what stands there.
-    pub(super) unwritten: Vec<(usize, usize, bf16)>,
-    // Elements of one transform.
+    pub(super) row_modulo: usize,
+    pub(super) tails: Vec<Tail>,
+    // Elements of one transform, and how often it is done.
     pub(super) size: usize,
-    // Strides, one bit each: where the upper lane has the other sign, and what does not happen.
+    pub(super) passes: usize,
+    // Strides, one bit each: where the upper lane has the other sign, what does not happen, what does twice.
     pub(super) sign_mask: usize,
     pub(super) dropped: usize,
+    pub(super) repeated: usize,
     // From the number of elements to what the transform is divided by.
     pub(super) norm: fn(f64) -> f64,
+    // Rounding of what goes into the transform, and of each sum in it.
+    pub(super) inputs: Option<Inner>,
+    pub(super) sums: Option<Inner>,
     // How far from its own place each index is read.
     pub(super) sign_shift: isize,
     pub(super) code_shift: isize,
     pub(super) scale_shift: isize,
-    // Flips bits of an index within a byte: the order in which its codes are read.
+    // Flips bits of a code's index.
     pub(super) code_order: usize,
     pub(super) code_bits_swapped: bool,
     pub(super) split_halves: bool,
     pub(super) signs_before: bool,
     pub(super) signs_after: bool,
-    pub(super) scales_transposed: bool,
+    pub(super) sign_modulo: usize,
+    pub(super) read_sign: fn(i8) -> f32,
+    pub(super) negated: bool,
+    pub(super) scale_place: ScalePlace,
     pub(super) read_scale: fn(f16) -> f32,
     pub(super) norm_corrected: bool,
-    pub(super) round: fn(f32) -> bf16,
+    // Flips bits of an output's index.
+    pub(super) output_order: usize,
+    pub(super) rounding: Rounding,
 }
 
 /// `at` moved by `step` in a ring of `len`.
@@ -50,14 +104,19 @@ impl<'a> Pipeline<'a> {
             tensor,
             n,
             centroids: tensor.codebook().centroids().to_vec(),
-            zeros: false,
+            filling: None,
             transposed: false,
             row_moves: Vec::new(),
-            unwritten: Vec::new(),
+            row_modulo: usize::MAX,
+            tails: Vec::new(),
             size: n,
+            passes: 1,
             sign_mask: 0,
             dropped: 0,
+            repeated: 0,
             norm: f64::sqrt,
+            inputs: None,
+            sums: None,
             sign_shift: 0,
             code_shift: 0,
             scale_shift: 0,
@@ -66,10 +125,14 @@ impl<'a> Pipeline<'a> {
             split_halves: false,
             signs_before: false,
             signs_after: true,
-            scales_transposed: false,
+            sign_modulo: usize::MAX,
+            read_sign: f32::from,
+            negated: false,
+            scale_place: |row, group, [_, per_row]| row * per_row + group,
             read_scale: f16::to_f32,
             norm_corrected: false,
-            round: bf16::from_f32,
+            output_order: 0,
+            rounding: Rounding::Nearest,
         };
         faults.iter().for_each(|f| f.set(&mut p));
         p
@@ -79,98 +142,195 @@ impl<'a> Pipeline<'a> {
         8 / self.tensor.layout().stored_bits() as usize
     }
 
-    /// What the faulty kernel returns for `row`.
-    pub(super) fn row(&self, row: usize, scratch: &mut Vec<f32>, out: &mut [bf16]) {
-        let t = self.tensor;
-        if self.zeros {
-            return out.fill(bf16::ZERO);
+    /// Elements that are decoded together: whole groups and whole transforms.
+    pub(super) fn span(&self) -> usize {
+        self.size.max(self.n)
+    }
+
+    /// What the faulty kernel returns for the rows from `first` on, as many as `out` holds.
+    pub(super) fn rows(&self, first: usize, out: &mut [Element]) {
+        let (cols, span) = (self.tensor.cols(), self.span());
+        if self.transposed && self.filling.is_none() {
+            self.columns(first * cols, out);
         }
-        let span = self.span();
-        if self.transposed {
-            for (col, o) in out.iter_mut().enumerate() {
-                let at = row * t.cols() + col;
-                let (row, col) = (at % t.rows(), at / t.rows());
-                self.group(row, col / span * span, scratch);
-                *o = self.rounded(scratch[col % span]);
+        let decode = |(i, out): (usize, &mut [Element])| {
+            let (row, start) = (first + i * span / cols, i * span % cols);
+            if !self.transposed {
+                self.span_at(row, start, out);
             }
-        } else {
-            let from = self.row_read(row);
-            for (g, out) in out.chunks_mut(span).enumerate() {
-                self.group(from, g * span, scratch);
-                for (o, v) in out.iter_mut().zip(scratch.iter()) {
-                    *o = self.rounded(*v);
+            self.fill(row, start, out);
+        };
+        out.par_chunks_mut(span).enumerate().for_each(decode);
+    }
+
+    /// What the faulty kernel returns for one span of a row.
+    pub(super) fn part(&self, row: usize, start: usize, out: &mut [Element]) {
+        if !self.transposed {
+            self.span_at(row, start, out);
+        } else if self.filling.is_none() {
+            self.columns(row * self.tensor.cols() + start, out);
+        }
+        self.fill(row, start, out);
+    }
+
+    fn span_at(&self, row: usize, start: usize, out: &mut [Element]) {
+        if self.filling.is_none() {
+            self.group(self.row_read(row), start, out);
+            if self.output_order != 0 {
+                for i in 0..out.len() {
+                    let other = i ^ self.output_order;
+                    if i < other {
+                        out.swap(i, other);
+                    }
                 }
             }
         }
-        for (of_tensor, of_row, value) in &self.unwritten {
-            let written = t.elements().saturating_sub(of_tensor + row * t.cols());
-            let written = written.min(t.cols().saturating_sub(*of_row));
-            out[written..].fill(*value);
+    }
+
+    /// A column-major output, from element `first` of it on: each column's span is decoded once.
+    fn columns(&self, first: usize, out: &mut [Element]) {
+        let (rows, span) = (self.tensor.rows(), self.span());
+        let last = first + out.len() - 1;
+        let mut decoded = vec![Element::default(); span];
+        for start in (first / rows / span..=last / rows / span).map(|s| s * span) {
+            for row in 0..rows {
+                let at = |col: usize| (col * rows + row).checked_sub(first);
+                let inside = |col: usize| at(col).is_some_and(|at| at < out.len());
+                // A strip holds a run of columns: nothing between its ends is left out.
+                if !(start..start + span).any(inside) {
+                    continue;
+                }
+                self.group(row, start, &mut decoded);
+                for (col, element) in (start..).zip(&decoded) {
+                    if let Some(o) = at(col).and_then(|at| out.get_mut(at)) {
+                        *o = *element;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts in what is not computed.
+    fn fill(&self, row: usize, start: usize, out: &mut [Element]) {
+        if let Some(value) = self.filling {
+            out.fill(Element::filling(value));
+        }
+        let t = self.tensor;
+        for tail in &self.tails {
+            let last = |end: usize| (end.saturating_sub(tail.elements)).saturating_sub(start);
+            let value = Element::filling(tail.value);
+            match tail.of {
+                Of::Tensor => {
+                    let written = last(t.elements().saturating_sub(row * t.cols()));
+                    out[written.min(self.span())..].fill(value);
+                }
+                Of::Row => out[last(t.cols()).min(self.span())..].fill(value),
+                Of::Group => {
+                    for group in out.chunks_mut(self.n) {
+                        group[self.n.saturating_sub(tail.elements)..].fill(value);
+                    }
+                }
+            }
         }
     }
 
     /// The row whose output stands in `row`.
     fn row_read(&self, row: usize) -> usize {
-        self.row_moves.iter().fold(row, |row, (first, step)| {
+        let row = self.row_moves.iter().fold(row, |row, (first, step)| {
             if row < *first {
                 row
             } else {
                 moved(row, *step, self.tensor.rows())
             }
-        })
+        });
+        row % self.row_modulo
     }
 
-    /// Elements that are decoded together: whole groups and whole transforms.
-    fn span(&self) -> usize {
-        self.size.max(self.n)
-    }
-
-    /// The values of one span, before rounding.
-    fn group(&self, row: usize, start: usize, x: &mut Vec<f32>) {
-        let columns = start..start + self.span();
-        let centroid = |col| self.centroids[self.code(row, col) as usize];
-        x.clear();
-        for first in columns.clone().step_by(self.n) {
+    /// The values of one span.
+    fn group(&self, row: usize, start: usize, out: &mut [Element]) {
+        let span = self.span();
+        let mut x = [0f32; 512];
+        let x = &mut x[..span];
+        for (i, x) in x.chunks_exact_mut(self.n).enumerate() {
+            let first = start + i * self.n;
             let scale = self.scale(row, first / self.n);
-            x.extend((first..first + self.n).map(|col| centroid(col) * scale));
-        }
-        let signs: Vec<f32> = columns.clone().map(|col| self.sign(col)).collect();
-        if self.signs_before {
-            x.iter_mut().zip(&signs).for_each(|(x, s)| *x *= s);
+            for (x, col) in x.iter_mut().zip(first..) {
+                *x = self.centroids[self.code(row, col) as usize] * scale;
+            }
         }
         if self.norm_corrected {
+            let centroid = |col| self.centroids[self.code(row, col) as usize];
+            let columns = start..start + span;
             let norm: f32 = columns.map(|col| centroid(col).powi(2)).sum::<f32>().sqrt();
             x.iter_mut().for_each(|x| *x /= norm);
         }
-        for block in x.chunks_exact_mut(self.size) {
-            let mut stride = 1;
-            while stride < self.size {
-                if self.dropped & stride == 0 {
-                    let upper_minus_lower = self.sign_mask & stride != 0;
-                    for pair in block.chunks_exact_mut(2 * stride) {
-                        let (lower, upper) = pair.split_at_mut(stride);
-                        for (l, u) in lower.iter_mut().zip(upper) {
-                            let (a, b) = (*l, *u);
-                            *l = a + b;
-                            *u = if upper_minus_lower { b - a } else { a - b };
-                        }
-                    }
-                }
-                stride *= 2;
+        if self.signs_before {
+            for (x, col) in x.iter_mut().zip(start..) {
+                *x *= self.sign(col);
             }
         }
+        if let Some(round) = self.inputs {
+            x.iter_mut().for_each(|x| *x = round(*x));
+        }
         let divisor = (self.norm)(self.size as f64);
-        for (x, s) in x.iter_mut().zip(&signs) {
-            *x = (f64::from(*x) / divisor) as f32;
-            if self.signs_after {
-                *x *= s;
+        for (b, x) in x.chunks_exact_mut(self.size).enumerate() {
+            let mut bound = 0.0;
+            for _ in 0..self.passes {
+                let magnitudes: f64 = x.iter().map(|x| f64::from(x.abs())).sum();
+                bound = bound * self.size as f64 / divisor + self.bound(magnitudes, divisor);
+                self.transform(x);
+                for x in x.iter_mut() {
+                    *x = (f64::from(*x) / divisor) as f32;
+                }
             }
+            let at = b * self.size;
+            for ((o, x), col) in out[at..].iter_mut().zip(x).zip(start + at..) {
+                let sign = if self.signs_after {
+                    self.sign(col)
+                } else {
+                    1.0
+                };
+                let value = *x * if self.negated { -sign } else { sign };
+                *o = Element {
+                    value,
+                    bound: bound as f32,
+                };
+            }
+        }
+    }
+
+    /// How far two evaluations of a transform in f32 are apart: each is within one bound of the exact one.
+    fn bound(&self, magnitudes: f64, divisor: f64) -> f64 {
+        let size = self.size as f64;
+        // A stage that happens twice doubles what a sum is made of; a norm is a sum of its own.
+        let twice = f64::from(1 + self.repeated.count_ones());
+        let norm = if self.norm_corrected {
+            1.0 + self.n as f64 / 16.0
+        } else {
+            1.0
+        };
+        2.0 * Bound::new(self.size).of(magnitudes * twice * norm * size.sqrt() / divisor)
+    }
+
+    fn transform(&self, block: &mut [f32]) {
+        let mut stride = 1;
+        while stride < self.size {
+            if self.dropped & stride == 0 {
+                let times = if self.repeated & stride == 0 { 1 } else { 2 };
+                for _ in 0..times {
+                    butterflies(block, stride, self.sign_mask & stride != 0);
+                    if let Some(round) = self.sums {
+                        block.iter_mut().for_each(|x| *x = round(*x));
+                    }
+                }
+            }
+            stride *= 2;
         }
     }
 
     fn sign(&self, col: usize) -> f32 {
         let col = moved(col, self.sign_shift, self.tensor.cols());
-        self.tensor.signs()[col].into()
+        (self.read_sign)(self.tensor.signs()[col % self.sign_modulo])
     }
 
     fn code(&self, row: usize, col: usize) -> u8 {
@@ -196,19 +356,19 @@ impl<'a> Pipeline<'a> {
 
     fn scale(&self, row: usize, group: usize) -> f32 {
         let t = self.tensor;
-        let at = if self.scales_transposed {
-            group * t.rows() + row
-        } else {
-            row * t.groups_per_row() + group
-        };
+        let at = (self.scale_place)(row, group, [t.rows(), t.groups_per_row()]);
         (self.read_scale)(t.scales()[moved(at, self.scale_shift, t.groups())])
     }
+}
 
-    fn rounded(&self, value: f32) -> bf16 {
-        if value.is_nan() {
-            bf16::NAN
-        } else {
-            (self.round)(value)
+/// One stage.
+fn butterflies(block: &mut [f32], stride: usize, upper_minus_lower: bool) {
+    for pair in block.chunks_exact_mut(2 * stride) {
+        let (lower, upper) = pair.split_at_mut(stride);
+        for (l, u) in lower.iter_mut().zip(upper) {
+            let (a, b) = (*l, *u);
+            *l = a + b;
+            *u = if upper_minus_lower { b - a } else { a - b };
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One pass over a wrong output: where it differs from the reference, and its signatures.
 
-use crate::metrics::bf16_steps;
+use super::output::Got;
+use super::sets::Sets;
+use crate::record::OutputType;
 use crate::reference;
 use crate::tensor::{GROUP_SIZES, TqTensor};
-use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ pub struct Signature {
     /// Norm of the output over that of the reference, over the same elements.
     #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub norm_ratio: f64,
-    /// Share of the elements that equal the reference, or its negative, within one BF16 step.
+    /// Share of the elements that equal the reference, or its negative, within one step of their type.
     pub magnitudes_equal: f64,
     /// Share of the elements whose sign is the other one.
     pub signs_flipped: f64,
@@ -30,9 +31,10 @@ pub struct Signature {
     pub rows_of_other_rows: u64,
 }
 
-/// Where the output differs from the reference by more than `tolerance` BF16 steps.
+/// Where the output is wrong.
 pub(super) struct Survey {
-    pub(super) tolerance: u32,
+    /// Whether nothing is outside its allowed set, so that what differs from the rounded reference counts.
+    pub(super) inside: bool,
     pub(super) wrong: u64,
     pub(super) wrong_per_row: Vec<u32>,
     pub(super) wrong_groups: u64,
@@ -40,9 +42,14 @@ pub(super) struct Survey {
     pub(super) worst: usize,
     /// First row with a wrong element, and its first group with one.
     pub(super) first: Option<(usize, usize)>,
-    /// Hash of each row's signs: the reference's, then the output's. Signs survive the last-bit rule.
+    /// Hash of each row's signs: the reference's, then the output's. Signs survive rounding.
     pub(super) row_signs: Vec<[u64; 2]>,
+    /// Elements that are -0.
+    pub(super) negative_zeros: u64,
     pub(super) signature: Signature,
+    /// One bit an element, each row in whole words.
+    bits: Vec<u64>,
+    cols: usize,
 }
 
 /// Rows in strips of bounded size: `(first, count)`.
@@ -53,24 +60,32 @@ pub(super) fn strips(tensor: &TqTensor) -> impl Iterator<Item = (usize, usize)> 
         .map(move |first| (first, step.min(rows - first)))
 }
 
-/// The rounded reference of some rows.
-pub(super) fn correct(tensor: &TqTensor, first: usize, count: usize) -> Vec<bf16> {
+/// The reference of some rows, before rounding.
+pub(super) fn reference(tensor: &TqTensor, first: usize, count: usize) -> Vec<f32> {
     let rows = tensor
         .slice_rows(first..first + count)
         .expect("rows of this tensor");
-    let mut out = vec![bf16::ZERO; rows.elements()];
-    reference::dequantize_bf16_into(&rows, &mut out);
-    out
+    reference::dequantize(&rows)
 }
 
 /// FNV-1a over the signs of a row; a zero counts as positive.
-fn sign_hash(row: &[bf16]) -> u64 {
+pub(super) fn sign_hash(row: &[f32]) -> u64 {
     row.chunks(64).fold(0xcbf2_9ce4_8422_2325, |hash, chunk| {
-        let signs = chunk.iter().fold(0u64, |bits, v| {
-            bits << 1 | u64::from(v.is_sign_negative() && *v != bf16::ZERO)
-        });
+        let signs = chunk
+            .iter()
+            .fold(0u64, |bits, v| bits << 1 | u64::from(*v < 0.0));
         (hash ^ signs).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// One step of a type, relative to a value.
+pub(super) fn step(of: OutputType) -> f32 {
+    match of {
+        OutputType::Bf16 => 1.0 / 128.0,
+        OutputType::F16 => 1.0 / 1024.0,
+        // Of what an f32 kernel is off in its last bits.
+        OutputType::F32 => 1.0 / 1_048_576.0,
+    }
 }
 
 /// What one row gives to the survey.
@@ -84,15 +99,26 @@ struct Row {
     expected_square: f64,
     magnitudes: u64,
     flipped: u64,
+    negative_zeros: u64,
     signs: [u64; 2],
     positions: [bool; MAX_GROUP],
+    bits: Vec<u64>,
 }
 
 impl Row {
-    fn of(expected: &[bf16], got: &[bf16], n: usize, tolerance: u32) -> Self {
+    fn of(
+        row: usize,
+        reference: &[f32],
+        got: &Got<'_>,
+        sets: &Sets<'_>,
+        n: usize,
+        inside: bool,
+    ) -> Self {
+        let values = got.row(row);
+        let expected: Vec<f32> = reference.iter().map(|r| got.round(*r)).collect();
         let mut s = Self {
             worst: (0, f32::NEG_INFINITY),
-            signs: [sign_hash(expected), sign_hash(got)],
+            signs: [sign_hash(&expected), sign_hash(&values)],
             positions: [false; MAX_GROUP],
             wrong: 0,
             wrong_groups: 0,
@@ -102,28 +128,43 @@ impl Row {
             expected_square: 0.0,
             magnitudes: 0,
             flipped: 0,
+            negative_zeros: 0,
+            bits: vec![0; values.len().div_ceil(64)],
         };
-        for (group, (e, g)) in expected.chunks(n).zip(got.chunks(n)).enumerate() {
+        let step = step(got.of());
+        let mut wrong = [false; MAX_GROUP];
+        let groups = expected.chunks(n).zip(values.chunks(n));
+        for (group, (e, g)) in groups.enumerate() {
             let before = s.wrong;
+            let first = group * n;
+            if inside {
+                wrong
+                    .iter_mut()
+                    .zip(g.iter().zip(e))
+                    .for_each(|(w, (g, e))| *w = g != e);
+            } else {
+                sets.outside((row, group), &reference[first..first + n], g, &mut wrong);
+            }
             for (i, (e, g)) in e.iter().zip(g).enumerate() {
-                let steps = bf16_steps(*g, *e);
-                s.magnitudes += u64::from(steps <= 1 || bf16_steps(-*g, *e) <= 1);
-                let (e, g) = (f64::from(e.to_f32()), f64::from(g.to_f32()));
-                if e.is_finite() && g.is_finite() {
+                s.magnitudes += u64::from((g.abs() - e.abs()).abs() <= step * e.abs());
+                s.negative_zeros += u64::from(g.to_bits() == 1 << 31);
+                let diff = (g - e).abs();
+                let (e, g) = (f64::from(*e), f64::from(*g));
+                if g.is_finite() {
                     s.dot += e * g;
                     s.got_square += g * g;
                     s.expected_square += e * e;
                     s.flipped += u64::from(e * g < 0.0);
                 }
-                if steps <= tolerance {
+                if !wrong[i] {
                     continue;
                 }
                 s.wrong += 1;
                 s.positions[i] = true;
-                let diff = (g - e).abs() as f32;
+                s.bits[(first + i) / 64] |= 1 << ((first + i) % 64);
                 let diff = if diff.is_nan() { f32::INFINITY } else { diff };
                 if diff > s.worst.1 {
-                    s.worst = (group * n + i, diff);
+                    s.worst = (first + i, diff);
                 }
             }
             if s.wrong > before {
@@ -136,20 +177,21 @@ impl Row {
 }
 
 impl Survey {
-    /// What is wrong beyond the last-bit rule of a GPU lane, or else within it.
-    pub(super) fn new(tensor: &TqTensor, got: &[bf16]) -> Self {
-        let beyond = Self::of(tensor, got, 1);
-        if beyond.wrong > 0 {
-            beyond
+    /// What is outside its allowed set; where nothing is, what differs from the rounded reference.
+    pub(super) fn new(tensor: &TqTensor, got: &Got<'_>) -> Self {
+        let outside = Self::of(tensor, got, false);
+        if outside.wrong > 0 {
+            outside
         } else {
-            Self::of(tensor, got, 0)
+            Self::of(tensor, got, true)
         }
     }
 
-    fn of(tensor: &TqTensor, got: &[bf16], tolerance: u32) -> Self {
+    fn of(tensor: &TqTensor, got: &Got<'_>, inside: bool) -> Self {
         let (cols, n) = (tensor.cols(), tensor.layout().group_size());
+        let sets = Sets::new(tensor, got.of());
         let mut s = Self {
-            tolerance,
+            inside,
             wrong: 0,
             wrong_per_row: Vec::with_capacity(tensor.rows()),
             wrong_groups: 0,
@@ -157,6 +199,7 @@ impl Survey {
             worst: 0,
             first: None,
             row_signs: Vec::with_capacity(tensor.rows()),
+            negative_zeros: 0,
             signature: Signature {
                 cosine: 0.0,
                 norm_ratio: 0.0,
@@ -164,18 +207,18 @@ impl Survey {
                 signs_flipped: 0.0,
                 rows_of_other_rows: 0,
             },
+            bits: Vec::with_capacity(tensor.rows() * cols.div_ceil(64)),
+            cols,
         };
         let mut worst = f32::NEG_INFINITY;
         let (mut dot, mut got_square, mut expected_square) = (0.0, 0.0, 0.0);
         let (mut magnitudes, mut flipped) = (0, 0);
         for (first, count) in strips(tensor) {
-            let expected = correct(tensor, first, count);
-            let got = &got[first * cols..(first + count) * cols];
             // Collected, then added in order: the same sums whatever the number of threads.
-            let rows: Vec<Row> = expected
+            let rows: Vec<Row> = reference(tensor, first, count)
                 .par_chunks(cols)
-                .zip(got.par_chunks(cols))
-                .map(|(e, g)| Row::of(e, g, n, tolerance))
+                .enumerate()
+                .map(|(i, r)| Row::of(first + i, r, got, &sets, n, inside))
                 .collect();
             for row in rows {
                 if row.worst.1 > worst {
@@ -189,6 +232,8 @@ impl Survey {
                 s.wrong_per_row.push(row.wrong);
                 s.wrong_groups += row.wrong_groups;
                 s.row_signs.push(row.signs);
+                s.negative_zeros += row.negative_zeros;
+                s.bits.extend(row.bits);
                 for (all, one) in s.positions.iter_mut().zip(row.positions) {
                     *all |= one;
                 }
@@ -209,6 +254,17 @@ impl Survey {
             rows_of_other_rows: s.row_map().flatten().count() as u64,
         };
         s
+    }
+
+    /// Whether an element is wrong.
+    pub(super) fn wrong_at(&self, row: usize, col: usize) -> bool {
+        let word = self.bits[row * self.cols.div_ceil(64) + col / 64];
+        word >> (col % 64) & 1 == 1
+    }
+
+    /// Whether anything in a group of `n` is wrong.
+    pub(super) fn wrong_group(&self, row: usize, group: usize, n: usize) -> bool {
+        (group * n..(group + 1) * n).any(|col| self.wrong_at(row, col))
     }
 
     /// For each row, the other row whose output it holds, as far as its signs tell.

@@ -1,70 +1,245 @@
-//! Gates: the rules that a kernel lane must meet against the reference, and the decision they make.
+//! Gates: the rules that a lane must meet against the reference, and the decision they make.
 
 use crate::metrics::Metrics;
-use crate::record::{Decision, Gate, GateName, LaneName, Relation, Verdict};
+use crate::record::{
+    Decision, Exactness, Gate, GateName, LaneKind, LaneName, OutputType, Relation, Tolerance,
+    Verdict,
+};
 
-/// Largest `rmse / rhs_rms`: the published gate. It passes a kernel that truncates to BF16 (0.0033).
+/// Largest `rmse / rhs_rms` of BF16 output: the published gate. It passes a kernel that truncates to BF16
+/// (0.0033), which the allowed sets do not.
 pub const MAX_RMSE_RATIO: f64 = 0.005;
-/// Largest distance from the rounded reference, in BF16 steps.
-pub const MAX_STEPS: u32 = 1;
-/// Smallest share of elements that equal the rounded reference; one element may always differ, since
-/// the last-bit rule of a GPU lane can strike in a tensor of any size.
-pub const MIN_EQUAL: f64 = 0.999;
 
-/// The gates for a comparison of a kernel lane with the reference.
-pub fn gates(m: &Metrics) -> Vec<Gate> {
-    use GateName::{BitEqual, MaxOneStep, NoNan, RmseRatio};
-    use Relation::{AtLeast, AtMost};
-    let share = |n: u64| n as f64 / m.elements as f64;
-    let min_equal = MIN_EQUAL.min(share(m.elements - 1));
-    vec![
-        Gate::new(NoNan, m.nan as f64, AtMost, 0.0),
-        Gate::new(RmseRatio, m.rmse_over_rhs_rms, AtMost, MAX_RMSE_RATIO),
-        Gate::new(MaxOneStep, m.max_ulp.into(), AtMost, MAX_STEPS.into()),
-        Gate::new(BitEqual, share(m.bit_equal), AtLeast, min_equal),
-    ]
+fn at_most(name: GateName, value: f64, limit: f64) -> Gate {
+    Gate::new(name, value, Relation::AtMost, limit)
 }
 
-/// Decides for a lane from its comparison with the reference, or with another recording where no
-/// reference takes part.
-pub fn decide(lane: LaneName, m: &Metrics) -> Decision {
-    let gates = gates(m);
-    let failed: Vec<String> = gates
-        .iter()
-        .filter(|g| !g.passed)
-        .map(|g| {
+/// The gates of a lane held to the reference.
+fn gates(m: &Metrics, e: &Exactness) -> Vec<Gate> {
+    let mut gates = vec![
+        at_most(GateName::NoNan, e.not_finite as f64, 0.0),
+        at_most(GateName::Allowed, e.outside as f64, 0.0),
+    ];
+    if e.output == OutputType::Bf16 {
+        gates.push(at_most(
+            GateName::RmseRatio,
+            m.rmse_over_rhs_rms,
+            MAX_RMSE_RATIO,
+        ));
+    }
+    let as_the_fault = if e.ties_away { e.unequal } else { 0 };
+    gates.push(at_most(GateName::NotAFault, as_the_fault as f64, 0.0));
+    gates
+}
+
+/// The gates of a lane that is lossy by intent.
+fn tolerance_gates(m: &Metrics, e: &Exactness, t: &Tolerance) -> Vec<Gate> {
+    let mut gates = vec![at_most(GateName::NoNan, e.not_finite as f64, 0.0)];
+    if let Some(limit) = t.rmse {
+        gates.push(at_most(GateName::ToleranceRmse, m.rmse_over_rhs_rms, limit));
+    }
+    if t.by_element() {
+        gates.push(at_most(
+            GateName::ToleranceElements,
+            e.beyond_tolerance as f64,
+            0.0,
+        ));
+    }
+    gates
+}
+
+fn met(gates: &[Gate]) -> bool {
+    gates.iter().all(|g| g.passed)
+}
+
+/// Decides for a lane from its comparison with the reference. `launched` says that this program ran its own
+/// kernel, whose arithmetic is known.
+pub fn decide(
+    lane: LaneName,
+    m: &Metrics,
+    e: Exactness,
+    tolerance: Option<&Tolerance>,
+    launched: bool,
+) -> Decision {
+    let strict = gates(m, &e);
+    let (verdict, gates, reason) = if met(&strict) {
+        let moved = if launched { moved(&lane, &e) } else { 0 };
+        let verdict = if e.unequal == 0 {
+            Verdict::Identical
+        } else {
+            Verdict::Allowed
+        };
+        (verdict, strict, correct(&e, moved))
+    } else {
+        let loose = tolerance.map(|t| (tolerance_gates(m, &e, t), t));
+        match loose {
+            Some((loose, t)) if met(&loose) => {
+                let reason = format!("within the tolerance {t}: {}", failures(&strict, &e));
+                (Verdict::WithinTolerance, loose, reason)
+            }
+            Some((loose, t)) => {
+                let reason = format!("beyond the tolerance {t}: {}", failures(&loose, &e));
+                (Verdict::Differs, loose, reason)
+            }
+            None => {
+                let reason = failures(&strict, &e);
+                (Verdict::Differs, strict, reason)
+            }
+        }
+    };
+    Decision {
+        lane,
+        rhs: LaneName::Reference,
+        verdict,
+        reason,
+        gates,
+        exactness: Some(e),
+    }
+}
+
+/// Elements that the program of one of this project's own kernels does not give: the CUDA kernel's is the
+/// reference's, and WGSL may only divide by multiplying.
+fn moved(lane: &LaneName, e: &Exactness) -> u64 {
+    match lane.kind() {
+        Some(LaneKind::Cuda) => e.unequal,
+        Some(LaneKind::Wgpu) => e.unlike_multiply,
+        Some(LaneKind::Reference) | None => 0,
+    }
+}
+
+/// What the elements are held to.
+fn reference(e: &Exactness) -> &'static str {
+    match e.output {
+        OutputType::F32 => "the reference",
+        OutputType::Bf16 | OutputType::F16 => "the rounded reference",
+    }
+}
+
+/// Why a lane is right.
+fn correct(e: &Exactness, moved: u64) -> String {
+    let (n, reference) = (e.elements, reference(e));
+    if e.unequal == 0 {
+        return format!("all {n} elements equal {reference}");
+    }
+    let how = match e.arithmetic {
+        Some(a) => format!("{}: {}", a.name(), a.sentence()),
+        None => "no named arithmetic gives them all".into(),
+    };
+    let driver = if moved > 0 {
+        format!("; the driver changes the program's arithmetic: it moved {moved} elements")
+    } else {
+        String::new()
+    };
+    format!(
+        "{} of {n} elements equal {reference}, the other {} are allowed; {how}{driver}",
+        n - e.unequal,
+        e.unequal
+    )
+}
+
+/// The gates that are not met, in words.
+fn failures(gates: &[Gate], e: &Exactness) -> String {
+    let failed = gates.iter().filter(|g| !g.passed);
+    let words: Vec<String> = failed.map(|g| failure(g, e)).collect();
+    words.join("; ")
+}
+
+fn failure(g: &Gate, e: &Exactness) -> String {
+    let (name, n) = (g.name.name(), e.elements);
+    match g.name {
+        GateName::NoNan => format!(
+            "{name}: {} of {n} elements are NaN or infinite where the reference is not",
+            e.not_finite
+        ),
+        GateName::Allowed => {
+            let worst = e.worst.map_or_else(String::new, |w| {
+                let [low, high] = w.allowed.map(|v| v as f32);
+                let got = w
+                    .got
+                    .map_or("NaN or infinity".into(), |v| (v as f32).to_string());
+                let set = if low == high {
+                    format!("only {low} is allowed")
+                } else {
+                    format!("{low} to {high} are allowed")
+                };
+                format!(
+                    "; the worst at row {}, column {}: {got}, where {set}",
+                    w.row, w.col
+                )
+            });
             format!(
-                "{} is {}, must be {} {}",
-                g.name.name(),
-                figure(g.value),
-                g.must_be.words(),
-                figure(g.limit)
+                "{name}: {} of {n} elements are outside what f32 arithmetic can give{worst}",
+                e.outside
             )
-        })
-        .collect();
-    let against = match &m.rhs {
-        LaneName::Reference => "the rounded reference".to_owned(),
-        other => other.to_string(),
+        }
+        GateName::NotAFault => format!(
+            "{name}: every element is what bf16_round_half_up gives, ties away from zero, which {} of {n} \
+             elements show",
+            e.unequal
+        ),
+        GateName::ToleranceElements => {
+            format!(
+                "{name}: {} of {n} elements are further off",
+                e.beyond_tolerance
+            )
+        }
+        GateName::RmseRatio | GateName::ToleranceRmse | GateName::Equal => format!(
+            "{name} is {}, must be {} {}",
+            figure(g.value),
+            g.must_be.words(),
+            figure(g.limit)
+        ),
+    }
+}
+
+/// Decides for a recording that is held to another one, without the codes that both were made from.
+pub fn decide_pair(lane: LaneName, m: &Metrics, tolerance: Option<&Tolerance>) -> Decision {
+    let unequal = m.elements - m.bit_equal;
+    // Values of f32 are counted as BF16; a difference shows all the same.
+    let equal = unequal == 0 && m.nan == 0 && m.max_abs == 0.0;
+    let strict = vec![
+        at_most(GateName::NoNan, m.nan as f64, 0.0),
+        at_most(
+            GateName::Equal,
+            if equal { 0.0 } else { unequal.max(1) as f64 },
+            0.0,
+        ),
+    ];
+    let loose = tolerance.and_then(|t| {
+        let limit = t.rmse.filter(|_| !t.by_element())?;
+        let gates = vec![
+            at_most(GateName::NoNan, m.nan as f64, 0.0),
+            at_most(GateName::ToleranceRmse, m.rmse_over_rhs_rms, limit),
+        ];
+        met(&gates).then_some(gates)
+    });
+    let said = format!(
+        "{unequal} of {} elements differ, by up to {} BF16 steps",
+        m.elements, m.max_ulp
+    );
+    let (verdict, gates, reason) = match loose {
+        _ if equal => (
+            Verdict::Identical,
+            strict,
+            format!("all {} elements are equal", m.elements),
+        ),
+        Some(loose) => (
+            Verdict::WithinTolerance,
+            loose,
+            format!("within the tolerance: {said}"),
+        ),
+        None => {
+            let help = "give --tq-model to hold both to what is allowed";
+            (Verdict::Differs, strict, format!("{said}; {help}"))
+        }
     };
     Decision {
         lane,
         rhs: m.rhs.clone(),
-        verdict: if failed.is_empty() {
-            Verdict::Passed
-        } else {
-            Verdict::Failed
-        },
-        reason: if failed.is_empty() {
-            format!(
-                "{} of {} elements equal {against}, the rest within {} BF16 step",
-                m.bit_equal,
-                m.elements,
-                m.max_ulp.max(1)
-            )
-        } else {
-            failed.join("; ")
-        },
+        verdict,
+        reason,
         gates,
+        exactness: None,
     }
 }
 
@@ -73,75 +248,5 @@ fn figure(v: f64) -> String {
         format!("{v:.0}")
     } else {
         format!("{v:.6}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::{Values, compare};
-    use half::bf16;
-
-    fn verdict(got: &[bf16], reference: &[f32]) -> Decision {
-        let (got, reference) = (Values::Bf16(got), Values::F32(reference));
-        let metrics = compare(LaneName::Cuda, got, LaneName::Reference, reference);
-        decide(LaneName::Cuda, &metrics)
-    }
-
-    fn reference() -> Vec<f32> {
-        (0..4096)
-            .map(|i| ((i * 37 % 1001) as f32 - 500.5) / 997.0)
-            .collect()
-    }
-
-    #[test]
-    fn the_rounded_reference_passes() {
-        let r = reference();
-        let got: Vec<bf16> = r.iter().map(|v| bf16::from_f32(*v)).collect();
-        let d = verdict(&got, &r);
-        assert_eq!(
-            d.published(),
-            "cuda_dequant_matches_reference_with_bf16_rounding"
-        );
-    }
-
-    #[test]
-    fn truncation_passes_the_published_gate_and_fails_here() {
-        let r = reference();
-        let got: Vec<bf16> = r
-            .iter()
-            .map(|v| bf16::from_bits((v.to_bits() >> 16) as u16))
-            .collect();
-        let d = verdict(&got, &r);
-        assert_eq!(d.verdict, Verdict::Failed);
-        let by_name = |n| d.gates.iter().find(|g| g.name == n).unwrap().passed;
-        assert!(by_name(GateName::RmseRatio));
-        assert!(!by_name(GateName::BitEqual));
-    }
-
-    #[test]
-    fn one_last_bit_in_a_small_tensor_passes_and_two_fail() {
-        let r = &reference()[..32];
-        let mut got: Vec<bf16> = r.iter().map(|v| bf16::from_f32(*v)).collect();
-        for (i, passes) in [(3, true), (9, false)] {
-            got[i] = bf16::from_bits(got[i].to_bits() + 1);
-            assert_eq!(verdict(&got, r).verdict == Verdict::Passed, passes, "{i}");
-        }
-    }
-
-    #[test]
-    fn nan_zeros_and_poison_fail() {
-        let r = reference();
-        let poison = bf16::from_bits(crate::lane::POISON_BF16);
-        for fill in [bf16::NAN, bf16::ZERO, poison] {
-            assert_eq!(
-                verdict(&vec![fill; r.len()], &r).verdict,
-                Verdict::Failed,
-                "{fill}"
-            );
-        }
-        let mut got: Vec<bf16> = r.iter().map(|v| bf16::from_f32(*v)).collect();
-        got[4095] = poison;
-        assert_eq!(verdict(&got, &r).verdict, Verdict::Failed);
     }
 }

@@ -3,7 +3,9 @@
 //! Metrics, gates and decisions are of the tensor as a whole, whatever the strips; a failed lane is
 //! diagnosed on the strip in which most of its elements are wrong.
 
+mod checkpoint;
 pub(crate) mod control;
+mod exact;
 pub mod gate;
 
 use crate::error::{Error, Result};
@@ -14,13 +16,14 @@ use crate::lane::{Decoded, Lane, LaneOutput, Output, decode};
 use crate::metrics::{Accumulator, Values};
 use crate::picture::{Columns, Picture};
 use crate::record::{
-    CodebookComparison, Decision, LaneName, LaneRecord, OutputType, Status, StripDiagnosis,
-    TensorError, TensorRecord, Verdict, cuda_verdict,
+    CodebookComparison, Decision, Exactness, LaneName, LaneRecord, OutputType, Status,
+    StripDiagnosis, TensorError, TensorRecord, Tolerance, Verdict, leading,
 };
 use crate::strip::{Strip, TensorSum};
 use crate::tensor::TqTensor;
+use checkpoint::Checkpoint;
 use control::Control;
-use half::bf16;
+use exact::Exact;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -49,11 +52,22 @@ struct Pair {
     figures: Accumulator,
 }
 
-/// The strip in which a lane has most wrong elements.
+/// The strip in which a lane has most wrong elements: outside their sets, then other than the reference.
 #[derive(Default)]
 struct WorstStrip {
-    unequal: u64,
+    wrong: [u64; 2],
     strip: Option<Arc<Decoded>>,
+}
+
+/// What a judge is asked for besides the lanes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Whether strips come with the source's weights.
+    pub with_source: bool,
+    /// Whether the worst strip is drawn.
+    pub pictures: bool,
+    /// How far a lane that is lossy by intent may be off.
+    pub tolerance: Option<Tolerance>,
 }
 
 /// The tensor that is being judged.
@@ -63,7 +77,11 @@ pub struct Judge {
     held_to: usize,
     pairs: Vec<Pair>,
     control: Option<(usize, Control)>,
+    checkpoint: Option<Checkpoint>,
     hashes: Vec<Sha256>,
+    tolerance: Option<Tolerance>,
+    /// One for each lane that is held to the reference.
+    exact: Vec<Option<Exact>>,
     worst: Vec<WorstStrip>,
     picture: Option<WorstStrip>,
     seen: usize,
@@ -71,20 +89,15 @@ pub struct Judge {
 
 impl Judge {
     /// A judge who has seen no strip of the tensor that `record` names. `lanes` are those of the run as
-    /// they are when all goes well; `pictures` asks for a drawing of the worst strip.
-    pub fn new(
-        record: TensorRecord,
-        lanes: Vec<LaneRecord>,
-        with_source: bool,
-        pictures: bool,
-    ) -> Self {
+    /// they are when all goes well.
+    pub fn new(record: TensorRecord, lanes: Vec<LaneRecord>, options: Options) -> Self {
         let there = |l: &LaneRecord| matches!(l.status, Status::Ran | Status::Recorded);
         let reference = lanes.iter().position(|l| l.name == LaneName::Reference);
         let held_to = reference.unwrap_or(0);
         let active: Vec<usize> = (0..lanes.len()).filter(|i| there(&lanes[*i])).collect();
         let others: Vec<usize> = active.iter().copied().filter(|i| *i != held_to).collect();
         let mut sides = Vec::new();
-        if with_source {
+        if options.with_source {
             let first = active.iter().filter(|i| **i == held_to).chain(&others);
             sides.extend(first.map(|&i| (Side::Lane(i), Side::Source)));
         }
@@ -110,9 +123,18 @@ impl Judge {
             held_to,
             pairs,
             control: reference.and(cuda).map(|&i| (i, Control::default())),
+            checkpoint: (options.with_source && reference.is_some())
+                .then(|| Checkpoint::new(record.row_start, record.row_count)),
             hashes: lanes.iter().map(|_| Sha256::new()).collect(),
+            exact: (0..lanes.len())
+                .map(|i| {
+                    let held = reference.is_some() && others.contains(&i);
+                    held.then(|| Exact::new(options.tolerance))
+                })
+                .collect(),
+            tolerance: options.tolerance,
             worst: lanes.iter().map(|_| WorstStrip::default()).collect(),
-            picture: (pictures && reference.is_some()).then(WorstStrip::default),
+            picture: (options.pictures && reference.is_some()).then(WorstStrip::default),
             seen: 0,
             record: TensorRecord { lanes, ..record },
         }
@@ -141,28 +163,28 @@ impl Judge {
             .zip(&decoded.outputs)
             .for_each(|(hash, output)| {
                 if let LaneOutput::Values(values, _) = output {
-                    // The reference's values are rounded, as the other lanes' are.
-                    hash.update(bytemuck::cast_slice::<_, u8>(&values.rounded()));
+                    match values {
+                        Output::F16(_) => hash.update(values.bytes()),
+                        // The reference's values are rounded, as the other lanes' are.
+                        _ => hash.update(bytemuck::cast_slice::<_, u8>(&values.rounded())),
+                    }
                 }
             });
-        let mut unequal_in_all = 0;
         for pair in &mut self.pairs {
-            let (Some(lhs), Some(rhs)) = (pair.lhs.values(decoded), pair.rhs.values(decoded))
-            else {
-                continue;
-            };
-            let before = pair.figures.unequal();
-            pair.figures.push(lhs, rhs);
-            let unequal = pair.figures.unequal() - before;
-            if let (Side::Lane(i), Side::Lane(rhs)) = (pair.lhs, pair.rhs)
-                && rhs == self.held_to
-            {
-                self.worst[i].keep(unequal, decoded);
-                unequal_in_all += unequal;
+            if let (Some(lhs), Some(rhs)) = (pair.lhs.values(decoded), pair.rhs.values(decoded)) {
+                pair.figures.push(lhs, rhs);
+            }
+        }
+        let mut in_all = [0, 0];
+        for i in 0..self.exact.len() {
+            let wrong = self.hold(i, decoded);
+            if let Some(wrong) = wrong {
+                self.worst[i].keep(wrong, decoded);
+                in_all = [in_all[0] + wrong[0], in_all[1] + wrong[1]];
             }
         }
         if let Some(picture) = &mut self.picture {
-            picture.keep(unequal_in_all, decoded);
+            picture.keep(in_all, decoded);
         }
         if let Some((i, control)) = &mut self.control
             && let (Some(values), Some(Output::F32(reference)), Some(tensor)) = (
@@ -173,7 +195,31 @@ impl Judge {
         {
             control.push(values.values(), reference, tensor.layout().group_size());
         }
+        if let Some(checkpoint) = &mut self.checkpoint
+            && let (Some(tensor), Some(source), Some(Output::F32(reference))) = (
+                &decoded.strip.tensor,
+                &decoded.strip.source,
+                decoded.output(self.held_to),
+            )
+        {
+            checkpoint.push(tensor, source, reference);
+        }
         self.seen += 1;
+    }
+
+    /// Holds a lane to the codec; how many of its elements in this strip are wrong.
+    fn hold(&mut self, lane: usize, decoded: &Decoded) -> Option<[u64; 2]> {
+        let exact = self.exact[lane].as_mut()?;
+        let tensor = decoded.strip.tensor.as_ref()?;
+        let (Output::F32(reference), got) = (decoded.output(self.held_to)?, decoded.output(lane)?)
+        else {
+            return None;
+        };
+        let before = exact.wrong();
+        let first_row = decoded.strip.rows.start - self.record.row_start;
+        exact.push(tensor, first_row, reference, got);
+        let after = exact.wrong();
+        Some([after[0] - before[0], after[1] - before[1]])
     }
 
     /// A lane failed: it has no figures for this tensor.
@@ -186,6 +232,7 @@ impl Judge {
         self.pairs
             .retain(|p| p.lhs != Side::Lane(lane) && p.rhs != Side::Lane(lane));
         self.control.take_if(|(i, _)| *i == lane);
+        self.exact[lane] = None;
     }
 
     /// The record of the whole tensor, whose stored parts have this checksum.
@@ -199,12 +246,21 @@ impl Judge {
         record.checksum = checksum;
         record.metrics = self.pairs.into_iter().map(|p| p.figures.finish()).collect();
         record.fwht_bug_control = self.control.map(|(_, c)| c.finish());
-        decide(&mut record, self.held_to);
+        record.checkpoint = self.checkpoint.and_then(Checkpoint::finish);
+        let exact = self.exact.into_iter().map(|e| e.map(Exact::finish));
+        decide(
+            &mut record,
+            self.held_to,
+            exact.collect(),
+            self.tolerance.as_ref(),
+        );
         for (i, worst) in self.worst.iter().enumerate() {
             let lane = &record.lanes[i].name;
-            let failed = record.decision_of(lane).map(|d| d.verdict) == Some(Verdict::Failed);
+            let failed = record.decision_of(lane).map(|d| d.verdict) == Some(Verdict::Differs);
             if let (true, Some(strip)) = (failed, &worst.strip) {
-                record.diagnosis.extend(diagnose(lane, i, strip));
+                record
+                    .diagnosis
+                    .extend(diagnose(&record.lanes[i], i, strip));
             }
         }
         record.picture = self
@@ -227,33 +283,49 @@ impl Judge {
             }
         }
         record.error = Some(TensorError::from(error.problem()));
-        decide(&mut record, self.held_to);
+        decide(&mut record, self.held_to, Vec::new(), None);
         record
     }
 }
 
 impl WorstStrip {
-    fn keep(&mut self, unequal: u64, strip: &Arc<Decoded>) {
-        if unequal > self.unequal || self.strip.is_none() {
-            self.unequal = unequal;
+    fn keep(&mut self, wrong: [u64; 2], strip: &Arc<Decoded>) {
+        if wrong > self.wrong || self.strip.is_none() {
+            self.wrong = wrong;
             self.strip = Some(Arc::clone(strip));
         }
     }
 }
 
-/// The decision for every lane but the one that others are held to, CUDA first.
-fn decide(record: &mut TensorRecord, held_to: usize) {
+/// The decision for every lane but the one that others are held to, CUDA first. `exact` has one place for
+/// each lane, or none.
+fn decide(
+    record: &mut TensorRecord,
+    held_to: usize,
+    exact: Vec<Option<Exactness>>,
+    tolerance: Option<&Tolerance>,
+) {
     let against = record.lanes[held_to].name.clone();
-    let others = record.lanes.iter().filter(|l| l.name != against);
+    let exact = exact.into_iter().chain(std::iter::repeat_with(|| None));
+    let others = record.lanes.iter().zip(exact);
+    let others = others.filter(|(l, _)| l.name != against);
     let mut decisions: Vec<Decision> = others
-        .map(|lane| {
+        .map(|(lane, exact)| {
             let figures = record.metrics.iter();
             let mut of_lane = figures.filter(|m| m.lhs == lane.name && m.rhs == against);
-            match of_lane.next() {
-                Some(m) => gate::decide(lane.name.clone(), m),
-                None => {
+            let (name, launched) = (lane.name.clone(), lane.status == Status::Ran);
+            match (of_lane.next(), exact) {
+                (Some(m), Some(exact)) if exact.elements > 0 => {
+                    gate::decide(name, m, exact, tolerance, launched)
+                }
+                (Some(m), _) => gate::decide_pair(name, m, tolerance),
+                (None, _) => {
                     let reason = lane.reason.as_deref().unwrap_or("not asked for");
-                    Decision::not_run(lane.name.clone(), reason)
+                    let verdict = match lane.status {
+                        Status::Failed => Verdict::Broke,
+                        _ => Verdict::NotRun,
+                    };
+                    Decision::without_output(name, verdict, reason)
                 }
             }
         })
@@ -263,15 +335,17 @@ fn decide(record: &mut TensorRecord, held_to: usize) {
         decisions.push(Decision::not_run(LaneName::Cuda, "not asked for"));
     }
     decisions.sort_by_key(|d| d.lane != LaneName::Cuda);
-    record.decision = cuda_verdict(&decisions);
+    record.decision = leading(&decisions);
     record.decisions = decisions;
 }
 
 /// Looks for the fault of a lane in a strip.
-fn diagnose(name: &LaneName, lane: usize, decoded: &Decoded) -> Option<StripDiagnosis> {
+fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiagnosis> {
     let tensor = decoded.strip.tensor.as_ref()?;
-    let got = decoded.output(lane)?.rounded();
-    let diagnosis = fault::diagnose(&name.to_string(), tensor, &got);
+    let got = decoded.output(lane)?;
+    // What a recording holds was not poisoned here.
+    let launched = of.status == Status::Ran;
+    let diagnosis = fault::diagnose(&of.name.to_string(), tensor, got, launched);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,
         strip_rows: decoded.strip.rows.len(),
@@ -302,17 +376,33 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
     ))
 }
 
-/// Judges values that were computed elsewhere: `values` are the BF16 output for all of `tensor`,
-/// row-major.
+/// Holds the output of a lane for a whole tensor to the codec: the decision alone, without a record.
+///
+/// # Panics
+/// When there is another number of values than of elements.
+pub(crate) fn decision(lane: LaneName, tensor: &TqTensor, got: &Output) -> Decision {
+    let reference = crate::reference::dequantize(tensor);
+    let metrics = crate::metrics::compare(
+        lane.clone(),
+        got.values(),
+        LaneName::Reference,
+        Values::F32(&reference),
+    );
+    let mut exact = Exact::new(None);
+    exact.push(tensor, 0, &reference, got);
+    gate::decide(lane, &metrics, exact.finish(), None, true)
+}
+
+/// Judges values that were computed elsewhere: `values` are the output for all of `tensor`, row-major.
 ///
 /// # Errors
 /// When there is another number of values than of elements.
-pub fn judge_values(name: &str, tensor: TqTensor, values: Vec<bf16>) -> Result<TensorRecord> {
-    if values.len() != tensor.elements() {
+pub fn judge_values(name: &str, tensor: TqTensor, values: Output) -> Result<TensorRecord> {
+    if values.values().len() != tensor.elements() {
         return Err(Error::input(
             format!(
                 "{} values found, expected {}",
-                values.len(),
+                values.values().len(),
                 tensor.elements()
             ),
             tensor.base(),
@@ -332,21 +422,20 @@ pub fn judge_values(name: &str, tensor: TqTensor, values: Vec<bf16>) -> Result<T
     let mut judge = Judge::new(
         blank(&strip.base, &strip.rows, strip.cols),
         lanes,
-        false,
-        false,
+        Options::default(),
     );
     judge.push(&Arc::new(Decoded {
         strip,
         outputs: vec![
             LaneOutput::Values(expected, timed),
-            LaneOutput::Values(Output::Bf16(values), timed),
+            LaneOutput::Values(values, timed),
         ],
     }));
     Ok(judge.finish(Some(checksum)))
 }
 
 /// The record of a tensor of which nothing is known but what is to be judged.
-pub(crate) fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> TensorRecord {
+pub fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> TensorRecord {
     TensorRecord {
         source_model: None,
         tq_model: String::new(),
@@ -359,7 +448,8 @@ pub(crate) fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> T
         centroids_config_vs_cuda: None::<CodebookComparison>,
         metrics: Vec::new(),
         fwht_bug_control: None,
-        decision: Verdict::NotRun,
+        checkpoint: None,
+        decision: leading(&[]),
         decisions: Vec::new(),
         diagnosis: Vec::new(),
         lanes: Vec::new(),

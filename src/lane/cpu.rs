@@ -6,7 +6,7 @@ use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::reference;
 use crate::strip::Strip;
 use crate::tensor::TqTensor;
-use half::bf16;
+use half::{bf16, f16};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -70,6 +70,10 @@ impl Lane for Cpu {
                 out.clear();
                 out.resize(tensor.elements(), bf16::from_bits(POISON_BF16));
             }
+            Output::F16(out) => {
+                out.clear();
+                out.resize(tensor.elements(), f16::from_bits(POISON_BF16));
+            }
             Output::F32(out) => {
                 out.clear();
                 out.resize(tensor.elements(), f32::from_bits(POISON_F32));
@@ -84,6 +88,12 @@ impl Lane for Cpu {
         let start = Instant::now();
         match &mut self.out {
             Output::Bf16(out) => reference::dequantize_bf16_into(tensor, out),
+            Output::F16(out) => {
+                let values = reference::dequantize(tensor);
+                out.iter_mut()
+                    .zip(values)
+                    .for_each(|(o, v)| *o = f16::from_f32(v));
+            }
             Output::F32(out) => reference::dequantize_into(tensor, out),
         }
         Ok(Timed::by_wall(start))

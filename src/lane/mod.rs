@@ -20,7 +20,7 @@ pub use open::open;
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
 use crate::strip::Strip;
-use half::bf16;
+use half::{bf16, f16};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
@@ -102,6 +102,8 @@ pub trait Lane: Send {
 pub enum Output {
     /// BF16.
     Bf16(Vec<bf16>),
+    /// F16.
+    F16(Vec<f16>),
     /// f32.
     F32(Vec<f32>),
 }
@@ -111,6 +113,7 @@ impl Output {
     pub fn zeroed(of: OutputType, elements: usize) -> Self {
         match of {
             OutputType::Bf16 => Self::Bf16(vec![bf16::ZERO; elements]),
+            OutputType::F16 => Self::F16(vec![f16::ZERO; elements]),
             OutputType::F32 => Self::F32(vec![0.0; elements]),
         }
     }
@@ -119,6 +122,7 @@ impl Output {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Bf16(v) => bytemuck::cast_slice(v),
+            Self::F16(v) => bytemuck::cast_slice(v),
             Self::F32(v) => bytemuck::cast_slice(v),
         }
     }
@@ -127,14 +131,25 @@ impl Output {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Bf16(v) => bytemuck::cast_slice_mut(v),
+            Self::F16(v) => bytemuck::cast_slice_mut(v),
             Self::F32(v) => bytemuck::cast_slice_mut(v),
         }
     }
 
-    /// The values as BF16, rounded to the nearest, ties to even, where they are of f32.
+    /// Type of the values.
+    pub fn of(&self) -> OutputType {
+        match self {
+            Self::Bf16(_) => OutputType::Bf16,
+            Self::F16(_) => OutputType::F16,
+            Self::F32(_) => OutputType::F32,
+        }
+    }
+
+    /// The values as BF16, rounded to the nearest, ties to even, where they are of another type.
     pub fn rounded(&self) -> Cow<'_, [bf16]> {
         match self {
             Self::Bf16(v) => Cow::Borrowed(v),
+            Self::F16(v) => Cow::Owned(v.iter().map(|v| bf16::from_f32(v.to_f32())).collect()),
             Self::F32(v) => {
                 let rounded = v.iter().map(|v| bf16::from_bits(bf16_bits(*v)));
                 Cow::Owned(rounded.collect())
@@ -142,17 +157,27 @@ impl Output {
         }
     }
 
+    /// The values as f32, which holds each exactly.
+    pub fn single(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::Bf16(v) => Cow::Owned(v.iter().map(|v| v.to_f32()).collect()),
+            Self::F16(v) => Cow::Owned(v.iter().map(|v| v.to_f32()).collect()),
+            Self::F32(v) => Cow::Borrowed(v),
+        }
+    }
+
     /// The values, to compare them.
     pub fn values(&self) -> crate::metrics::Values<'_> {
         match self {
             Self::Bf16(v) => crate::metrics::Values::Bf16(v),
+            Self::F16(v) => crate::metrics::Values::F16(v),
             Self::F32(v) => crate::metrics::Values::F32(v),
         }
     }
 }
 
 /// The bits of `bf16::from_f32`, in a form that compilers make vector instructions of.
-fn bf16_bits(v: f32) -> u16 {
+pub(crate) fn bf16_bits(v: f32) -> u16 {
     let bits = v.to_bits();
     let even = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
     let nan = bits >> 16 | 0x40;
@@ -243,6 +268,12 @@ pub fn checksum(bytes: &[u8]) -> String {
 #[cfg(feature = "gpu")]
 pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
+}
+
+/// The kernels of this project return BF16 or f32.
+#[cfg(feature = "gpu")]
+fn no_f16(lane: &LaneName) -> Error {
+    broke(lane, "the kernel has no F16 output", "ask for BF16 or F32")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod stream;
 mod sums;
 
 use crate::name::LaneName;
-use half::bf16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -25,6 +25,8 @@ pub(crate) const BLOCK: usize = 1 << 16;
 pub enum Values<'a> {
     /// BF16, as kernel lanes return them.
     Bf16(&'a [bf16]),
+    /// F16.
+    F16(&'a [f16]),
     /// f32, as the reference and the source have them.
     F32(&'a [f32]),
 }
@@ -37,6 +39,7 @@ impl<'a> Values<'a> {
     pub fn slice(&self, range: Range<usize>) -> Values<'a> {
         match self {
             Self::Bf16(v) => Self::Bf16(&v[range]),
+            Self::F16(v) => Self::F16(&v[range]),
             Self::F32(v) => Self::F32(&v[range]),
         }
     }
@@ -45,6 +48,7 @@ impl<'a> Values<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Bf16(v) => v.len(),
+            Self::F16(v) => v.len(),
             Self::F32(v) => v.len(),
         }
     }
@@ -58,6 +62,7 @@ impl<'a> Values<'a> {
     pub fn get(&self, i: usize) -> f32 {
         match self {
             Self::Bf16(v) => v[i].to_f32(),
+            Self::F16(v) => v[i].to_f32(),
             Self::F32(v) => v[i],
         }
     }
@@ -66,6 +71,7 @@ impl<'a> Values<'a> {
     pub fn bf16(&self, i: usize) -> bf16 {
         match self {
             Self::Bf16(v) => v[i],
+            Self::F16(v) => bf16::from_f32(v[i].to_f32()),
             Self::F32(v) => bf16::from_f32(v[i]),
         }
     }
@@ -125,9 +131,10 @@ pub struct Metrics {
     /// Largest of the elements with `rel >= rel_p99`.
     #[serde(deserialize_with = "null_is_nan")]
     pub top1pct_rel_max: f64,
-    /// Elements whose BF16 values are equal; +0 equals -0.
+    /// Elements that are equal, both sides rounded to BF16, or to F16 where one side is F16 and the other
+    /// is not BF16; +0 equals -0.
     pub bit_equal: u64,
-    /// Largest distance in BF16 steps, both sides rounded to BF16; a NaN on one side is 65535.
+    /// Largest distance in steps of that type; a NaN on one side is 65535.
     pub max_ulp: u32,
     /// Mean of `lhs - rhs`, over `max(rhs_rms, 1e-12)`.
     #[serde(deserialize_with = "null_is_nan")]
@@ -152,18 +159,38 @@ where
 
 /// Distance in BF16 steps: 0 for equal values (+0 and -0 are equal), 65535 where one side is NaN.
 pub fn bf16_steps(a: bf16, b: bf16) -> u32 {
-    let ordered = |v: bf16| {
-        let magnitude = i32::from(v.to_bits() & 0x7FFF);
-        if v.is_sign_negative() {
-            -magnitude
-        } else {
+    distance([a.to_bits(), b.to_bits()], [a.is_nan(), b.is_nan()])
+}
+
+/// Distance in F16 steps, likewise.
+fn f16_steps(a: f16, b: f16) -> u32 {
+    distance([a.to_bits(), b.to_bits()], [a.is_nan(), b.is_nan()])
+}
+
+/// Distance of two values of 16 bits whose magnitudes are ordered as their bits are.
+fn distance(bits: [u16; 2], nan: [bool; 2]) -> u32 {
+    let [a, b] = bits.map(|b| {
+        let magnitude = i32::from(b & 0x7FFF);
+        if b & 0x8000 == 0 {
             magnitude
+        } else {
+            -magnitude
         }
-    };
-    match (a.is_nan(), b.is_nan()) {
-        (false, false) => ordered(a).abs_diff(ordered(b)),
-        (true, true) => 0,
+    });
+    match nan {
+        [false, false] => a.abs_diff(b),
+        [true, true] => 0,
         _ => 65535,
+    }
+}
+
+/// Distance in steps of the type that kernels return: F16 where one side is F16 and none is BF16, else
+/// BF16.
+fn steps<L: Element, R: Element>(l: L, r: R) -> u32 {
+    if (L::F16 && !R::BF16) || (R::F16 && !L::BF16) {
+        f16_steps(f16::from_f32(l.single()), f16::from_f32(r.single()))
+    } else {
+        bf16_steps(l.rounded(), r.rounded())
     }
 }
 
@@ -174,6 +201,8 @@ pub fn rel(lhs: f32, rhs: f32) -> f32 {
 
 /// An element of either form.
 trait Element: Copy + Sync {
+    const F16: bool = false;
+    const BF16: bool = false;
     fn single(self) -> f32;
     fn rounded(self) -> bf16;
 }
@@ -187,7 +216,18 @@ impl Element for f32 {
     }
 }
 
+impl Element for f16 {
+    const F16: bool = true;
+    fn single(self) -> f32 {
+        self.to_f32()
+    }
+    fn rounded(self) -> bf16 {
+        bf16::from_f32(self.to_f32())
+    }
+}
+
 impl Element for bf16 {
+    const BF16: bool = true;
     fn single(self) -> f32 {
         self.to_f32()
     }
@@ -201,8 +241,13 @@ macro_rules! typed {
     ($lhs:expr, $rhs:expr, |$l:ident, $r:ident| $body:expr) => {
         match ($lhs, $rhs) {
             (Values::Bf16($l), Values::Bf16($r)) => $body,
+            (Values::Bf16($l), Values::F16($r)) => $body,
             (Values::Bf16($l), Values::F32($r)) => $body,
+            (Values::F16($l), Values::Bf16($r)) => $body,
+            (Values::F16($l), Values::F16($r)) => $body,
+            (Values::F16($l), Values::F32($r)) => $body,
             (Values::F32($l), Values::Bf16($r)) => $body,
+            (Values::F32($l), Values::F16($r)) => $body,
             (Values::F32($l), Values::F32($r)) => $body,
         }
     };

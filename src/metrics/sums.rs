@@ -1,6 +1,6 @@
 //! Sums over fixed blocks, added in order.
 
-use super::{BLOCK, Element, Values, bf16_steps, rel, typed};
+use super::{BLOCK, Element, Values, rel, steps, typed};
 use rayon::prelude::*;
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -25,7 +25,7 @@ impl Sums {
     fn extend<L: Element, R: Element>(mut self, lhs: &[L], rhs: &[R]) -> Self {
         let s = &mut self;
         for (l, r) in lhs.iter().zip(rhs) {
-            let steps = bf16_steps(l.rounded(), r.rounded());
+            let steps = steps(*l, *r);
             let (l, r) = (l.single(), r.single());
             let diff = l - r;
             s.bit_equal += u64::from(steps == 0);

@@ -1,34 +1,45 @@
 //! Decisions: what a lane's comparison with the reference came to, and by which gates.
 
-use super::LaneName;
+use super::{Exactness, LaneName};
 use serde::{Deserialize, Serialize};
 
-/// What became of a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What became of a lane, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every gate is met.
-    Passed,
+    /// Every element equals the rounded reference.
+    Identical,
+    /// Every element is one that correct arithmetic can give, and every gate is met.
+    Allowed,
+    /// The lane differs, by no more than the user takes.
+    WithinTolerance,
     /// The lane did not run.
     NotRun,
+    /// The lane broke.
+    Broke,
     /// A gate is not met.
-    Failed,
+    Differs,
 }
 
 impl Verdict {
-    /// `true` for passed, `false` for failed, `None` for not run.
+    /// `true` for passed, `false` for failed, `None` where there is no output to judge.
     pub fn passed(self) -> Option<bool> {
         match self {
-            Self::Passed => Some(true),
-            Self::NotRun => None,
-            Self::Failed => Some(false),
+            Self::Identical | Self::Allowed | Self::WithinTolerance => Some(true),
+            Self::NotRun | Self::Broke => None,
+            Self::Differs => Some(false),
         }
     }
 
-    fn from_passed(passed: Option<bool>) -> Self {
-        match passed {
-            Some(true) => Self::Passed,
-            None => Self::NotRun,
-            Some(false) => Self::Failed,
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Allowed => "allowed",
+            Self::WithinTolerance => "within tolerance",
+            Self::NotRun => "not run",
+            Self::Broke => "broke",
+            Self::Differs => "differs",
         }
     }
 }
@@ -39,12 +50,18 @@ impl Verdict {
 pub enum GateName {
     /// No NaN or infinity where the reference has none.
     NoNan,
-    /// The published gate on `rmse / rhs_rms`.
+    /// No element outside its allowed set.
+    Allowed,
+    /// The published gate on `rmse / rhs_rms`, for BF16.
     RmseRatio,
-    /// No element further than a BF16 step.
-    MaxOneStep,
-    /// Nearly all elements equal.
-    BitEqual,
+    /// The output is not, bit for bit, that of a fault which the allowed sets let through.
+    NotAFault,
+    /// No element differs: of two recordings without their model.
+    Equal,
+    /// `rmse / rhs_rms` within the user's tolerance.
+    ToleranceRmse,
+    /// No element beyond the user's tolerance.
+    ToleranceElements,
 }
 
 impl GateName {
@@ -53,8 +70,11 @@ impl GateName {
         match self {
             Self::NoNan => "no_nan",
             Self::RmseRatio => "rmse_ratio",
-            Self::MaxOneStep => "max_one_step",
-            Self::BitEqual => "bit_equal",
+            Self::Allowed => "allowed",
+            Self::NotAFault => "not_a_fault",
+            Self::Equal => "equal",
+            Self::ToleranceRmse => "tolerance_rmse",
+            Self::ToleranceElements => "tolerance_elements",
         }
     }
 }
@@ -139,17 +159,25 @@ pub struct Decision {
     pub reason: String,
     /// The gates behind it.
     pub gates: Vec<Gate>,
+    /// How the elements stand to what is allowed; `None` where no reference takes part.
+    pub exactness: Option<Exactness>,
 }
 
 impl Decision {
     /// The decision for a lane that did not run, with the reason.
     pub fn not_run(lane: LaneName, reason: &str) -> Self {
+        Self::without_output(lane, Verdict::NotRun, reason)
+    }
+
+    /// The decision for a lane that did not run, or broke.
+    pub fn without_output(lane: LaneName, verdict: Verdict, reason: &str) -> Self {
         Self {
             lane,
             rhs: LaneName::Reference,
-            verdict: Verdict::NotRun,
+            verdict,
             reason: reason.into(),
             gates: Vec::new(),
+            exactness: None,
         }
     }
 
@@ -160,17 +188,20 @@ impl Decision {
 }
 
 /// The published string of a decision: `LANE_dequant_matches_reference_with_bf16_rounding`,
-/// `LANE_dequant_differs_from_reference` or `LANE_dequant_not_run`; `A_matches_B` or `A_differs_from_B`
-/// for a pair without the reference.
+/// `LANE_dequant_differs_from_reference` or `LANE_dequant_not_run`; `LANE_dequant_within_tolerance` where
+/// the lane differs and may; `A_matches_B` and so on for a pair without the reference.
 pub fn published(lane: &LaneName, rhs: &LaneName, verdict: Verdict) -> String {
-    match (verdict, rhs) {
-        (Verdict::NotRun, _) => format!("{lane}_dequant_not_run"),
-        (Verdict::Passed, LaneName::Reference) => {
+    let reference = *rhs == LaneName::Reference;
+    match verdict {
+        Verdict::NotRun | Verdict::Broke => format!("{lane}_dequant_not_run"),
+        Verdict::Identical | Verdict::Allowed if reference => {
             format!("{lane}_dequant_matches_reference_with_bf16_rounding")
         }
-        (Verdict::Failed, LaneName::Reference) => format!("{lane}_dequant_differs_from_reference"),
-        (Verdict::Passed, rhs) => format!("{lane}_matches_{rhs}"),
-        (Verdict::Failed, rhs) => format!("{lane}_differs_from_{rhs}"),
+        Verdict::WithinTolerance if reference => format!("{lane}_dequant_within_tolerance"),
+        Verdict::Differs if reference => format!("{lane}_dequant_differs_from_reference"),
+        Verdict::Identical | Verdict::Allowed => format!("{lane}_matches_{rhs}"),
+        Verdict::WithinTolerance => format!("{lane}_within_tolerance_of_{rhs}"),
+        Verdict::Differs => format!("{lane}_differs_from_{rhs}"),
     }
 }
 
@@ -182,9 +213,11 @@ struct Wire {
     against: LaneName,
     #[serde(default)]
     decision: String,
+    verdict: Verdict,
     passed: Option<bool>,
     reason: String,
     gates: Vec<Gate>,
+    exactness: Option<Exactness>,
 }
 
 fn reference() -> LaneName {
@@ -199,11 +232,13 @@ impl From<Decision> for Wire {
     fn from(d: Decision) -> Self {
         Self {
             decision: d.published(),
+            verdict: d.verdict,
             passed: d.verdict.passed(),
             lane: d.lane,
             against: d.rhs,
             reason: d.reason,
             gates: d.gates,
+            exactness: d.exactness,
         }
     }
 }
@@ -213,34 +248,26 @@ impl From<Wire> for Decision {
         Self {
             lane: w.lane,
             rhs: w.against,
-            verdict: Verdict::from_passed(w.passed),
+            verdict: w.verdict,
             reason: w.reason,
             gates: w.gates,
+            exactness: w.exactness,
         }
     }
 }
 
-/// The outcome for CUDA as its published string, for `#[serde(with)]`.
-pub(crate) mod cuda_decision {
-    use super::{LaneName, Verdict, published};
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(v: &Verdict, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&published(&LaneName::Cuda, &LaneName::Reference, *v))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Verdict, D::Error> {
-        let text = String::deserialize(from)?;
-        [Verdict::Passed, Verdict::NotRun, Verdict::Failed]
-            .into_iter()
-            .find(|v| published(&LaneName::Cuda, &LaneName::Reference, *v) == text)
-            .ok_or_else(|| D::Error::custom(format!("{text:?} is no decision")))
-    }
-}
-
-/// The outcome for CUDA among `decisions`.
-pub fn cuda_verdict(decisions: &[Decision]) -> Verdict {
-    let cuda = decisions.iter().find(|d| d.lane == LaneName::Cuda);
-    cuda.map_or(Verdict::NotRun, |d| d.verdict)
+/// The published string of the outcome that counts most: CUDA's, unless a lane failed; then that of the
+/// first lane that failed, CUDA before the others.
+pub fn leading(decisions: &[Decision]) -> String {
+    let cuda_first = || {
+        let cuda = decisions.iter().filter(|d| d.lane == LaneName::Cuda);
+        let others = decisions.iter().filter(|d| d.lane != LaneName::Cuda);
+        cuda.chain(others)
+    };
+    let failed = cuda_first().find(|d| d.verdict.passed() == Some(false));
+    let cuda = cuda_first().find(|d| d.lane == LaneName::Cuda);
+    failed.or(cuda).map_or_else(
+        || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
+        Decision::published,
+    )
 }

@@ -23,10 +23,13 @@ pub enum ShaderVariant {
 /// Which lanes run, and how: what is asked for, what a report keeps, and what opens them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneConfig {
-    /// Lanes asked for; empty for all.
+    /// Lanes asked for, which must run; empty for all there are.
     pub lanes: Vec<LaneKind>,
     /// Lanes that must run.
     pub require: Vec<LaneKind>,
+    /// Whether a lane that must run may do so on a software adapter.
+    #[serde(default)]
+    pub allow_software: bool,
     /// wgpu adapter: index, part of a name, or `all`; null for the best one.
     pub adapter: Option<String>,
     /// Index of the CUDA device.
@@ -52,9 +55,14 @@ impl fmt::Display for LaneConfig {
         };
         write!(
             f,
-            "{} (required: {}, adapter {}, CUDA device {}{}{})",
+            "{} (required: {}{}, adapter {}, CUDA device {}{}{})",
             list(&self.lanes, "all"),
             list(&self.require, "none"),
+            if self.allow_software {
+                ", software allowed"
+            } else {
+                ""
+            },
             self.adapter.as_deref().unwrap_or("by itself"),
             self.cuda_device,
             if self.nvrtc { ", NVRTC" } else { "" },
@@ -75,6 +83,8 @@ pub enum OutputType {
     /// Rounded to BF16, 2 bytes an element.
     #[default]
     Bf16,
+    /// Rounded to F16, 2 bytes an element.
+    F16,
     /// The f32 values before rounding, 4 bytes an element.
     F32,
 }
@@ -83,7 +93,7 @@ impl OutputType {
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
-            Self::Bf16 => 2,
+            Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
         }
     }

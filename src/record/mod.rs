@@ -7,17 +7,25 @@
 //! Times are in keys that end with `seconds` and nowhere else; apart from those, and from `tool`, a
 //! report depends only on the models, the lanes and the options.
 
+mod arithmetic;
 pub mod bench;
+mod checkpoint;
 mod compare;
 mod decision;
+mod exactness;
 mod lane;
+mod require;
 mod summary;
 mod tensor;
 
 pub use crate::name::{LaneKind, LaneName};
+pub use arithmetic::Arithmetic;
+pub use checkpoint::{CheckpointRecord, CheckpointTotals, CheckpointVerdict};
 pub use compare::{LanePair, ReportPair, TensorPair};
-pub use decision::{Decision, Gate, GateName, Relation, Verdict, cuda_verdict, published};
+pub use decision::{Decision, Gate, GateName, Relation, Verdict, leading, published};
+pub use exactness::{Exactness, Outside, Tolerance};
 pub use lane::{LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
+pub use require::{Unmet, unmet};
 pub(crate) use summary::worse;
 pub use summary::{
     LaneTotals, Outcome, PlainTotals, Summary, lanes_once, missing_lanes, summarise,
@@ -33,7 +41,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Form of a report.
-pub const FORMAT: &str = "tq4-report-1";
+pub const FORMAT: &str = "tq4-report-2";
 
 /// The program that made the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -195,6 +203,9 @@ pub struct Model {
     pub centroids_config_vs_cuda: Option<CodebookComparison>,
     /// Lanes and their options.
     pub lanes: LaneConfig,
+    /// How far a lane that is lossy by intent may be off; null where none may.
+    #[serde(default)]
+    pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
     pub rows: Rows,
     /// The recordings that take part, each as `NAME=HASH`: first 32 hex digits of the file's SHA-256.

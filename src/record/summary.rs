@@ -2,7 +2,8 @@
 //! in pieces ends with the summary of one run.
 
 use super::{
-    LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status, TensorRecord, Verdict, published,
+    CheckpointTotals, LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status, TensorRecord,
+    Unmet, Verdict, published, unmet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,9 @@ pub struct LaneTotals {
     pub not_run: u64,
     /// Tensors on which it broke; these are in `not_run` as well.
     pub broke: u64,
-    /// The outcome, the worst over all tensors: as in a tensor's `decisions`.
+    /// The verdict, the worst over all tensors.
+    pub verdict: Verdict,
+    /// Its published string, as in a tensor's `decisions`.
     pub decision: String,
     /// Why: of the first tensor with that outcome.
     pub reason: String,
@@ -28,28 +31,23 @@ pub struct LaneTotals {
 }
 
 impl LaneTotals {
-    /// The outcome over all tensors.
-    pub fn verdict(&self) -> Verdict {
-        if self.failed > 0 {
-            Verdict::Failed
-        } else if self.not_run > 0 {
-            Verdict::NotRun
-        } else {
-            Verdict::Passed
-        }
-    }
-
     /// Why, with how many of `total` tensors it is about.
     pub fn why(&self, total: u64) -> String {
-        let count = match self.verdict() {
-            Verdict::Failed => self.failed,
-            Verdict::NotRun => self.not_run,
-            Verdict::Passed => self.passed,
+        let count = match self.verdict.passed() {
+            Some(false) => self.failed,
+            None => self.not_run,
+            Some(true) => self.passed,
         };
-        match self.verdict() {
+        match self.verdict.passed() {
             _ if total == 1 => self.reason.clone(),
-            Verdict::Passed => format!("{count} of {total} tensors"),
-            Verdict::NotRun if count == total => self.reason.clone(),
+            Some(true) if self.verdict == Verdict::Identical => {
+                format!("{count} of {total} tensors, identical in every element")
+            }
+            Some(true) => format!(
+                "{count} of {total} tensors; {}: {}",
+                self.tensor_base, self.reason
+            ),
+            None if count == total => self.reason.clone(),
             _ => format!(
                 "{count} of {total} tensors; {}: {}",
                 self.tensor_base, self.reason
@@ -83,8 +81,10 @@ pub enum Outcome {
     Failed,
     /// A lane broke, or a tensor is bad input.
     Broke,
-    /// A required lane did not run on every tensor.
+    /// A required lane did not run on every tensor, or on software only.
     RequiredLaneMissing,
+    /// Nothing ran beside the reference, and there is no source.
+    NothingCompared,
 }
 
 /// Totals of a run or of one partition.
@@ -102,7 +102,10 @@ pub struct Summary {
     pub lanes: Vec<LaneTotals>,
     /// The tensors that are not quantised; null when they were not compared.
     pub plain: Option<PlainTotals>,
-    /// The worst outcome for CUDA.
+    /// The checkpoint against its source; null when no tensor was judged by one.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointTotals>,
+    /// The worst outcome for CUDA, as its published string; of a lane that failed, where one did.
     pub decision: String,
     /// How it ended.
     pub outcome: Outcome,
@@ -117,29 +120,37 @@ pub fn summarise(model: &Model, tensors: &[TensorRecord], plain: &[PlainRecord])
     let errors = tensors.iter().filter(|t| t.error.is_some()).count() as u64;
     let mut order: Vec<&TensorRecord> = tensors.iter().collect();
     order.sort_by(|a, b| worse(a, b));
-    let cuda = lanes.iter().find(|l| l.lane == LaneName::Cuda);
+    let checkpoint = CheckpointTotals::of(&order);
     Summary {
         tensors: tensors.len() as u64,
         elements: tensors.iter().map(|t| t.elements).sum(),
         bytes: tensors.iter().map(|t| t.bytes).sum(),
         errors,
-        decision: cuda.map_or_else(
-            || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
-            |l| l.decision.clone(),
-        ),
+        decision: leading(&lanes),
         outcome: outcome(model, errors, tensors, &lanes, plain.as_ref()),
         lanes,
+        checkpoint,
         plain,
         worst_first: order.into_iter().map(|t| t.tensor_base.clone()).collect(),
     }
 }
 
+/// As a tensor's `decision`, over all tensors.
+fn leading(lanes: &[LaneTotals]) -> String {
+    let mut failed: Vec<&LaneTotals> = lanes.iter().filter(|l| l.failed > 0).collect();
+    failed.sort_by_key(|l| l.lane != LaneName::Cuda);
+    let cuda = lanes.iter().find(|l| l.lane == LaneName::Cuda);
+    failed.first().copied().or(cuda).map_or_else(
+        || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
+        |l| l.decision.clone(),
+    )
+}
+
 fn lane_totals(tensors: &[TensorRecord]) -> Vec<LaneTotals> {
-    // Failed is worse than not run, which is worse than passed.
-    let mut all: Vec<(Verdict, LaneTotals)> = Vec::new();
+    let mut all: Vec<LaneTotals> = Vec::new();
     for t in tensors {
         for d in &t.decisions {
-            let i = all.iter().position(|(_, l)| l.lane == d.lane);
+            let i = all.iter().position(|l| l.lane == d.lane);
             let first = i.is_none();
             let i = i.unwrap_or_else(|| {
                 let totals = LaneTotals {
@@ -148,30 +159,31 @@ fn lane_totals(tensors: &[TensorRecord]) -> Vec<LaneTotals> {
                     failed: 0,
                     not_run: 0,
                     broke: 0,
+                    verdict: d.verdict,
                     decision: String::new(),
                     reason: String::new(),
                     tensor_base: String::new(),
                 };
-                all.push((d.verdict, totals));
+                all.push(totals);
                 all.len() - 1
             });
-            let (worst, l) = &mut all[i];
-            *match d.verdict {
-                Verdict::Passed => &mut l.passed,
-                Verdict::Failed => &mut l.failed,
-                Verdict::NotRun => &mut l.not_run,
+            let l = &mut all[i];
+            *match d.verdict.passed() {
+                Some(true) => &mut l.passed,
+                Some(false) => &mut l.failed,
+                None => &mut l.not_run,
             } += 1;
             let broke = |r: &&LaneRecord| r.name == d.lane && r.status == Status::Failed;
             l.broke += u64::from(t.lanes.iter().any(|r| broke(&r)));
-            if first || d.verdict > *worst {
-                *worst = d.verdict;
+            if first || d.verdict > l.verdict {
+                l.verdict = d.verdict;
                 l.decision = d.published();
                 l.reason.clone_from(&d.reason);
                 l.tensor_base.clone_from(&t.tensor_base);
             }
         }
     }
-    all.into_iter().map(|(_, l)| l).collect()
+    all
 }
 
 fn plain_totals(plain: &[PlainRecord]) -> PlainTotals {
@@ -201,25 +213,27 @@ fn outcome(
         return Outcome::Broke;
     }
     let plain_failed = plain.is_some_and(|p| p.differs + p.only_in_tq4 + p.only_in_source > 0);
-    if plain_failed || lanes.iter().any(|l| l.failed > 0) {
+    let damaged = tensors.iter().any(TensorRecord::damaged);
+    if plain_failed || damaged || lanes.iter().any(|l| l.failed > 0) {
         return Outcome::Failed;
     }
     if !missing_lanes(model, tensors).is_empty() {
         return Outcome::RequiredLaneMissing;
     }
+    // A partition beyond the last tensor has nothing to compare.
+    let idle = lanes.iter().all(|l| l.passed == 0) && !tensors.is_empty();
+    if idle && model.source.is_none() {
+        return Outcome::NothingCompared;
+    }
     Outcome::Passed
 }
 
-/// Required lanes that did not run on every tensor. A recording meets no requirement: it shows another
-/// machine's lane.
-pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<super::LaneKind> {
-    let ran = |t: &TensorRecord, kind| {
-        let is = |l: &&LaneRecord| l.name.kind() == Some(kind) && l.status == Status::Ran;
-        t.lanes.iter().any(|l| is(&l))
-    };
-    let mut missing = model.lanes.require.clone();
-    missing.retain(|kind| !tensors.iter().all(|t| ran(t, *kind)));
-    missing
+/// Required lanes that did not run on every tensor, or on software only.
+pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<Unmet> {
+    let recordings = model.recordings.iter().filter_map(|r| r.rsplit_once('='));
+    let recordings: Vec<LaneName> = recordings.map(|(name, _)| name.into()).collect();
+    let lanes: Vec<&[LaneRecord]> = tensors.iter().map(|t| &t.lanes[..]).collect();
+    unmet(&model.lanes, &recordings, &lanes)
 }
 
 /// Every lane once, with the worst that became of it.
@@ -237,13 +251,16 @@ pub fn lanes_once(tensors: &[TensorRecord]) -> Vec<LaneRecord> {
     lanes
 }
 
-/// How bad a tensor is, and by which comparison: bad input, a lane that broke, failed gates, the rest;
+/// How bad a tensor is, and by which comparison: bad input, a lane that broke, a damaged checkpoint, failed
+/// gates, the rest;
 /// then the largest rmse ratio against the reference, then against the source.
 pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
     let class = |t: &TensorRecord| {
         if t.error.is_some() {
-            3
+            4
         } else if t.broke() {
+            3
+        } else if t.damaged() {
             2
         } else {
             i32::from(t.failed())

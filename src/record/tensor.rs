@@ -1,6 +1,6 @@
 //! The record of one tensor.
 
-use super::{Decision, LaneRecord, Verdict};
+use super::{CheckpointRecord, Decision, LaneRecord};
 use crate::codebook::Codebook;
 use crate::error::{Error, Problem};
 use crate::fault::Diagnosis;
@@ -149,9 +149,11 @@ pub struct TensorRecord {
     pub metrics: Vec<Metrics>,
     /// The control for the CUDA lane; null when it did not run.
     pub fwht_bug_control: Option<FwhtBugControl>,
-    /// The outcome for CUDA against the reference.
-    #[serde(with = "super::decision::cuda_decision")]
-    pub decision: Verdict,
+    /// The checkpoint against its source; null without a source, and where the tensor is bad input.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointRecord>,
+    /// The published string of the outcome for CUDA; of a lane that failed, where one did.
+    pub decision: String,
     /// The outcome for every kernel lane and recording, CUDA first.
     pub decisions: Vec<Decision>,
     /// For every lane that failed its gates: the fault that explains it, or where the error is.
@@ -188,7 +190,14 @@ impl TensorRecord {
 
     /// Whether a lane failed its gates.
     pub fn failed(&self) -> bool {
-        self.decisions.iter().any(|d| d.verdict == Verdict::Failed)
+        let mut decisions = self.decisions.iter();
+        decisions.any(|d| d.verdict.passed() == Some(false))
+    }
+
+    /// Whether its error against the source is not what the format costs.
+    pub fn damaged(&self) -> bool {
+        let checkpoint = self.checkpoint.as_ref();
+        checkpoint.is_some_and(CheckpointRecord::damaged)
     }
 }
 

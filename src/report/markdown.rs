@@ -3,7 +3,8 @@
 
 use super::view::{DecisionView, LINE, Look, line, name, rows, verdicts};
 use super::words::{
-    codebook_note, foreign_codebook, lane_line, notes, plain_problems, shape_line, totals,
+    checkpoint_problem, codebook_note, foreign_codebook, lane_line, notes, plain_problems,
+    shape_line, totals,
 };
 use super::{Detail, Exporter, put};
 use crate::error::{Result, printable};
@@ -32,7 +33,11 @@ impl Exporter for Markdown {
             let (ended, why) = Look::of_run(&run.summary);
             text += &format!("{} {}: {why}\n\n", ended.mark, ended.word);
         }
-        for v in verdicts(&run.summary) {
+        if let Some(problem) = checkpoint_problem(run) {
+            let failed = marked(Look::FAIL);
+            text += &format!("- {failed} {}\n", plain(&problem));
+        }
+        for v in verdicts(run) {
             let [lane, decision, reason] = [&v.lane, &v.decision, &v.reason].map(|t| plain(t));
             text += &format!("- {} {lane}: {decision} ({reason})\n", marked(v.verdict));
         }
@@ -83,11 +88,7 @@ fn plain(text: &str) -> String {
 }
 
 fn marked(v: Look) -> String {
-    let bold = if v == Look::of(crate::record::Verdict::Failed) {
-        "**"
-    } else {
-        ""
-    };
+    let bold = if v == Look::FAIL { "**" } else { "" };
     format!("{} {bold}{}{bold}", v.mark, v.word)
 }
 

@@ -1,6 +1,6 @@
 //! Tables for people at a terminal.
 
-use super::terminal::picture_text;
+use super::terminal::{group_text, picture_text};
 use super::view::{LINE, line, name, rows};
 use super::words::{
     codebook_note, decision_line, foreign_codebook, lane_line, notes, plain_problems, shape_line,
@@ -112,8 +112,20 @@ impl Exporter for Table {
 
 impl Table {
     fn picture(&self, t: &TensorRecord) -> String {
-        let picture = t.picture.as_ref().filter(|_| self.pictures);
-        picture.map_or_else(String::new, |p| format!("\n{}", picture_text(p)))
+        if !self.pictures {
+            return String::new();
+        }
+        let groups = t.diagnosis.iter().map(|d| {
+            let (start, d) = (d.strip_start, &d.diagnosis);
+            group_text(&d.lane, start, &d.group)
+        });
+        let text: String = groups
+            .chain(t.picture.iter().map(|p| picture_text(p)))
+            .collect();
+        if text.is_empty() {
+            return text;
+        }
+        format!("\n{text}")
     }
 }
 

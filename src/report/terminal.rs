@@ -1,6 +1,7 @@
 //! Pictures for a terminal: a histogram and a strip of shades per comparison.
 
 use crate::error::printable;
+use crate::fault::Group;
 use crate::picture::{Comparison, Grid, Picture, bin_range, step_label};
 
 /// Widest bar, and widest strip, in columns.
@@ -31,6 +32,44 @@ pub fn picture_text(p: &Picture) -> String {
             )
         })
         .collect()
+}
+
+/// Elements of a wrong group that are shown: with its two lines of heading no more than 16 lines.
+const ELEMENTS: usize = 14;
+
+/// One wrong group of a lane, the elements that are furthest off first; rows count from `row_start`.
+pub fn group_text(lane: &str, row_start: usize, group: &Group) -> String {
+    let elements = group.worst_first();
+    let shown = elements.len().min(ELEMENTS);
+    let mut text = format!(
+        "{}: row {}, group {}: {shown} of its {} elements, furthest off first\n  {:>5} {:>16} {:>16} {:>16}\n",
+        printable(lane),
+        row_start + group.row,
+        group.group,
+        elements.len(),
+        "index",
+        "expected",
+        "got",
+        "difference"
+    );
+    for (index, expected, got) in &elements[..shown] {
+        let (got, off) = match got {
+            Some(got) => (number(*got), number(got - expected)),
+            None => ("NaN or infinity".into(), String::new()),
+        };
+        text += format!("  {index:>5} {:>16} {got:>16} {off:>16}", number(*expected)).trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A value in full: the shortest text that gives it back.
+fn number(v: f32) -> String {
+    if v == 0.0 || (1e-4..1e6).contains(&v.abs()) {
+        v.to_string()
+    } else {
+        format!("{v:e}")
+    }
 }
 
 fn histogram(c: &Comparison) -> String {

@@ -31,7 +31,8 @@ fn failed() -> TensorRecord {
     let mine = LaneName::from("@mine");
     let mut decisions: Vec<Decision> = metrics[2..]
         .iter()
-        .map(|m| decide(m.lhs.clone(), m))
+        .zip([exactness(2), exactness(0)])
+        .map(|(m, e)| decide(m.lhs.clone(), m, e, None, true))
         .collect();
     decisions.push(Decision::not_run(mine.clone(), "no such <file>"));
     let mut broken = LaneRecord::new(mine, Status::Unavailable);
@@ -65,7 +66,8 @@ fn failed() -> TensorRecord {
         bits: Some(4),
         group_size: Some(128),
         centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
-        decision: cuda_verdict(&decisions),
+        checkpoint: Some(checkpoint()),
+        decision: leading(&decisions),
         metrics,
         fwht_bug_control: Some(FwhtBugControl {
             cuda_vs_good_python_max_abs: 1.0,
@@ -93,12 +95,47 @@ fn failed() -> TensorRecord {
     }
 }
 
+/// So many of four elements are wrong.
+fn exactness(wrong: u64) -> Exactness {
+    Exactness {
+        output: OutputType::Bf16,
+        elements: 4,
+        unequal: wrong,
+        unlike_multiply: wrong,
+        not_finite: wrong / 2,
+        outside: wrong,
+        worst: (wrong > 0).then_some(Outside {
+            row: 1,
+            col: 0,
+            got: None,
+            allowed: [0.25, 0.25],
+            bounds_away: f64::INFINITY,
+        }),
+        beyond_tolerance: 0,
+        ties_away: false,
+        arithmetic: (wrong == 0).then_some(Arithmetic::Identical),
+    }
+}
+
+fn checkpoint() -> CheckpointRecord {
+    CheckpointRecord {
+        verdict: CheckpointVerdict::AsExpected,
+        expected_rms: 0.25,
+        measured_rms: 0.25,
+        ratio: 1.0,
+        damaged_rows: Vec::new(),
+        reason: "the rms error is 1.00 times what it costs".into(),
+    }
+}
+
 fn diagnosis() -> StripDiagnosis {
     let fault = json!({"name": "zeros", "advice": "it did not run"});
     serde_json::from_value(json!({
         "strip_start": 9, "strip_rows": 1, "lane": "cuda", "explained": true, "faults": [fault],
-        "equivalent": ["other"], "reproduced": 1, "closest": {"fault": fault, "reproduced": 1},
-        "evidence": "zeros: explains 1 of 2 <elements>", "elements": 2, "tolerance": 1, "wrong": 1,
+        "equivalent": [{"name": "other", "advice": "look there"}], "reproduced": 1, "distinguishing": 1,
+        "family": {"kind": "rounding", "toward_zero": 1, "away": 0}, "only": ["odd_rows"],
+        "group": {"row": 0, "group": 0, "expected": [0.5, 0.25], "got": [null, 0.25]}, "closest": {"fault": fault, "reproduced": 1},
+        "evidence": "zeros: explains 1 of 2 <elements>", "elements": 2, "allowed": false, "wrong": 1,
         "wrong_rows": 1, "wrong_groups": 1, "first_row": 0, "first_group": 0, "positions": [[0, 1]],
         "signature": {"cosine": 0.5, "norm_ratio": 1.0, "magnitudes_equal": 1.0, "signs_flipped": 0.0,
             "rows_of_other_rows": 0},
@@ -125,6 +162,7 @@ fn run() -> Run {
     for d in &mut bad.decisions {
         *d = Decision::not_run(d.lane.clone(), "bad input");
     }
+    bad.checkpoint = None;
     bad.error = Some(TensorError {
         what: "3 bytes found".into(),
         place: "a\nfile".into(),
@@ -160,6 +198,7 @@ fn run() -> Run {
             group_size: Some(128),
             centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
             lanes: LaneConfig::default(),
+            tolerance: Some("rmse=0.5".parse().unwrap()),
             recordings: vec!["mine=00".into()],
             rows: Rows {
                 start: 8,
@@ -215,7 +254,7 @@ fn tables_tell_of_few_tensors_one_by_one_and_of_many_in_lines() {
     let [one, many] = runs();
     let few = text(&Table::default(), &run());
     insta::assert_snapshot!("table", few);
-    for part in ["NOT RUN", "pass", "FAIL"] {
+    for part in ["NOT RUN", "identical", "FAIL"] {
         assert!(text(&Table::default(), &one).contains(part), "{part}");
     }
     let lines = text(&Table::default(), &many);
@@ -244,6 +283,65 @@ fn markdown_is_narrow_and_escaped() {
 }
 
 #[test]
+fn a_damaged_checkpoint_leads_in_every_form() {
+    let whole = run();
+    let mut damaged = whole.tensors[0].clone();
+    assert!(damaged.error.is_none() && !damaged.failed());
+    damaged.checkpoint = Some(CheckpointRecord {
+        verdict: CheckpointVerdict::DamagedOrAnotherSource,
+        damaged_rows: vec![[8, 9]],
+        reason: "rows 8..9 are <far> off".into(),
+        ..checkpoint()
+    });
+    let name = damaged.tensor_base.clone();
+    let header = Header {
+        format: whole.format,
+        tool: whole.tool,
+        model: whole.model,
+    };
+    let tensors = vec![damaged, failed()];
+    let run = Run::new(header, tensors, Vec::new());
+    assert_eq!(run.summary.outcome, Outcome::Failed);
+    assert_eq!(run.summary.worst_first, [name.as_str(), NAME]);
+    let problem = format!(
+        "the checkpoint is damaged or the source is another model's: 1 of 2 tensors, {name} first: rows 8..9 are"
+    );
+    for table in [
+        text(&Table::default(), &run),
+        text(
+            &Table {
+                detail: Some(Detail::Lines),
+                pictures: false,
+            },
+            &run,
+        ),
+    ] {
+        assert!(table.contains(&format!("decision: {problem}")), "{table}");
+        assert!(
+            table.contains("checkpoint: rows 8..9 are <far> off"),
+            "{table}"
+        );
+    }
+    let markdown = text(&Markdown::default(), &run);
+    assert!(
+        markdown.contains(&format!("FAIL** {problem}")),
+        "{markdown}"
+    );
+    assert!(
+        markdown.contains("> checkpoint: rows 8..9 are &lt;far"),
+        "{markdown}"
+    );
+    let page = text(&Page, &run);
+    assert!(
+        page.contains(&format!(
+            "1 of 2 tensors, {name} first: rows 8..9 are &#60;far"
+        )),
+        "{page}"
+    );
+    assert!(page.matches("DAMAGED").count() == 2, "{page}");
+}
+
+#[test]
 fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them() {
     let mut run = run();
     let (mut rng, layout) = (Rng::new(1), Layout::new(4, 128).expect("a layout"));
@@ -262,7 +360,10 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
         detail: None,
         pictures: true,
     };
-    assert!(text(&verbose, &run).contains("cuda vs reference: error by row and group"));
+    let told = text(&verbose, &run);
+    assert!(told.contains("cuda vs reference: error by row and group"));
+    assert!(told.contains("cuda: row 9, group 0: 2 of its 2 elements, furthest off first"));
+    assert!(told.contains("NaN or infinity"));
 
     let page = text(&Page, &run);
     assert!(!page.contains("<b>") && !page.contains('\u{1b}'));

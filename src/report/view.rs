@@ -3,7 +3,7 @@
 use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
 use crate::record::{
-    Decision, Gate, LaneName, LaneTotals, Outcome, Summary, TensorRecord, Verdict,
+    Decision, Gate, LaneName, LaneTotals, Outcome, Run, Summary, TensorRecord, Verdict, lanes_once,
 };
 use serde_json::Value;
 
@@ -79,60 +79,102 @@ pub struct Look {
 }
 
 impl Look {
+    /// Right.
+    pub const PASS: Self = Self {
+        class: "pass",
+        mark: "\u{2714}",
+        word: "pass",
+    };
+    /// Wrong.
+    pub const FAIL: Self = Self {
+        class: "fail",
+        mark: "\u{2718}",
+        word: "FAIL",
+    };
+    /// Not judged.
+    pub const NONE: Self = Self {
+        class: "none",
+        mark: "\u{25cb}",
+        word: "not run",
+    };
+
     /// Of a verdict.
     pub fn of(verdict: Verdict) -> Self {
-        let (class, mark, word) = match verdict {
-            Verdict::Passed => ("pass", "\u{2714}", "pass"),
-            Verdict::Failed => ("fail", "\u{2718}", "FAIL"),
-            Verdict::NotRun => ("none", "\u{25cb}", "not run"),
-        };
-        Self { class, mark, word }
+        match verdict.passed() {
+            Some(true) => Self {
+                word: verdict.word(),
+                ..Self::PASS
+            },
+            Some(false) => Self::FAIL,
+            None => Self {
+                word: verdict.word(),
+                ..Self::NONE
+            },
+        }
+    }
+
+    /// Right, wrong or not judged.
+    pub fn of_passed(passed: Option<bool>) -> Self {
+        match passed {
+            Some(true) => Self::PASS,
+            Some(false) => Self::FAIL,
+            None => Self::NONE,
+        }
     }
 
     /// Of a tensor: the worst that became of it.
     pub fn of_tensor(t: &TensorRecord) -> Self {
-        let verdict = tensor_verdict(t);
-        let word = match verdict {
+        let passed = tensor_passed(t);
+        let word = match passed {
             _ if t.error.is_some() => "BAD INPUT",
             _ if t.broke() => "BROKE",
-            Verdict::NotRun => "NOT RUN",
-            _ => Self::of(verdict).word,
+            _ if t.damaged() => "DAMAGED",
+            None => "NOT RUN",
+            Some(_) => Self::of_passed(passed).word,
         };
         Self {
             word,
-            ..Self::of(verdict)
+            ..Self::of_passed(passed)
         }
     }
 
     /// Of a run, with a sentence.
     pub fn of_run(s: &Summary) -> (Self, &'static str) {
-        let (verdict, why) = match s.outcome {
+        match s.outcome {
             Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
-                (Verdict::NotRun, "no kernel lane ran")
+                (Self::NONE, "no kernel lane ran")
             }
-            Outcome::Passed => (Verdict::Passed, "every lane that ran passed"),
+            Outcome::Passed => (Self::PASS, "every lane that ran passed"),
+            Outcome::Failed if s.checkpoint.as_ref().is_some_and(|c| c.damaged > 0) => (
+                Self::FAIL,
+                "the checkpoint is damaged or the source is another model's",
+            ),
             Outcome::Failed => (
-                Verdict::Failed,
+                Self::FAIL,
                 "a lane failed its gates, or a tensor that is not quantised is not the source's",
             ),
-            Outcome::Broke => (Verdict::Failed, "a lane broke, or a tensor is bad input"),
-            Outcome::RequiredLaneMissing => (
-                Verdict::NotRun,
-                "a required lane did not run on every tensor",
+            Outcome::NothingCompared => (
+                Self::NONE,
+                "nothing was compared: no lane ran beside the reference, and there is no source",
             ),
-        };
-        (Self::of(verdict), why)
+            Outcome::Broke => (Self::FAIL, "a lane broke, or a tensor is bad input"),
+            Outcome::RequiredLaneMissing => (
+                Self::NONE,
+                "a required lane did not run on every tensor, or on software only",
+            ),
+        }
     }
 }
 
-/// What became of a tensor on all lanes together.
-pub fn tensor_verdict(t: &TensorRecord) -> Verdict {
-    if t.error.is_some() || t.broke() || t.failed() {
-        Verdict::Failed
-    } else if t.decisions.iter().any(|d| d.verdict == Verdict::Passed) {
-        Verdict::Passed
+/// What became of a tensor on all lanes together: right, wrong, or not judged.
+pub fn tensor_passed(t: &TensorRecord) -> Option<bool> {
+    let mut decisions = t.decisions.iter();
+    if t.error.is_some() || t.broke() || t.damaged() || t.failed() {
+        Some(false)
+    } else if decisions.any(|d| d.verdict.passed() == Some(true)) {
+        Some(true)
     } else {
-        Verdict::NotRun
+        None
     }
 }
 
@@ -179,7 +221,7 @@ impl DecisionView {
     /// Of all of `total` tensors.
     fn of_totals(l: &LaneTotals, total: u64) -> Self {
         Self {
-            verdict: Look::of(l.verdict()),
+            verdict: Look::of(l.verdict),
             lane: name(&l.lane),
             decision: printable(&l.decision),
             reason: printable(&l.why(total)),
@@ -190,13 +232,8 @@ impl DecisionView {
 
 impl GateView {
     fn new(g: &Gate) -> Self {
-        let passed = if g.passed {
-            Verdict::Passed
-        } else {
-            Verdict::Failed
-        };
         Self {
-            verdict: Look::of(passed),
+            verdict: Look::of_passed(Some(g.passed)),
             name: g.name.name(),
             value: Figure::of("value", g.value),
             relation: g.must_be.sign(),
@@ -205,11 +242,25 @@ impl GateView {
     }
 }
 
-/// Every lane's outcome over the whole run.
-pub fn verdicts(s: &Summary) -> Vec<DecisionView> {
-    let lanes = s.lanes.iter();
+/// Every lane's outcome over the whole run; of a lane on software the reason says so.
+pub fn verdicts(run: &Run) -> Vec<DecisionView> {
+    let ran = lanes_once(&run.tensors);
+    let software = |name: &LaneName| {
+        let mut on_software = ran.iter().filter(|l| l.software == Some(true));
+        let lane = on_software.find(|l| l.name == *name && l.reason.is_none())?;
+        Some(printable(
+            lane.device.as_deref().unwrap_or("unknown device"),
+        ))
+    };
+    let lanes = run.summary.lanes.iter();
     lanes
-        .map(|l| DecisionView::of_totals(l, s.tensors))
+        .map(|l| {
+            let mut view = DecisionView::of_totals(l, run.summary.tensors);
+            if let Some(device) = software(&l.lane) {
+                view.reason = format!("software: {device}; {}", view.reason);
+            }
+            view
+        })
         .collect()
 }
 

@@ -10,13 +10,26 @@ pub fn problem(e: &TensorError) -> String {
     printable(&format!("{} ({}){help}{}", e.what, e.place, e.help))
 }
 
+/// What is wrong with a tensor's checkpoint.
+pub fn damage(t: &TensorRecord) -> Option<String> {
+    let checkpoint = t.checkpoint.as_ref().filter(|c| c.damaged())?;
+    Some(format!("checkpoint: {}", printable(&checkpoint.reason)))
+}
+
+/// What is wrong with the checkpoint over all tensors.
+pub fn checkpoint_problem(run: &Run) -> Option<String> {
+    let problem = run.summary.checkpoint.as_ref()?.problem()?;
+    Some(printable(&problem))
+}
+
 /// What is wrong with a tensor beside its figures, a paragraph each.
 pub fn notes(t: &TensorRecord) -> Vec<String> {
     let diagnoses = t
         .diagnosis
         .iter()
         .map(|d| printable(&d.summary(t.row_count)));
-    t.error.iter().map(problem).chain(diagnoses).collect()
+    let wrong = t.error.iter().map(problem);
+    wrong.chain(damage(t)).chain(diagnoses).collect()
 }
 
 /// Tensors that are not quantised and are not the source's, each with the reason.
@@ -92,22 +105,36 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
     lines
 }
 
-/// Every lane's decision in one line, after the outcome where the decisions do not say it.
+/// What is wrong with the checkpoint, then every lane's decision, in one line, after the outcome where
+/// these do not say it.
 pub fn decision_line(run: &Run) -> String {
     let s = &run.summary;
+    let damage = checkpoint_problem(run);
+    let lane_failed = s.lanes.iter().any(|l| l.failed > 0);
     let outcome = match s.outcome {
-        Outcome::Failed if s.lanes.iter().all(|l| l.failed == 0) => "FAILED: ",
+        Outcome::Failed if !lane_failed => "FAILED: ",
         Outcome::Broke => "BROKE: ",
-        Outcome::RequiredLaneMissing => "A REQUIRED LANE DID NOT RUN: ",
+        Outcome::RequiredLaneMissing => "A REQUIREMENT IS NOT MET: ",
+        Outcome::NothingCompared => "NOTHING WAS COMPARED: ",
         Outcome::Passed | Outcome::Failed => "",
     };
-    let all: Vec<String> = verdicts(s)
+    let lanes = verdicts(run);
+    // Of the reference there is no decision.
+    let alone = s.outcome == Outcome::Passed && s.lanes.iter().all(|l| l.passed == 0);
+    let alone = match &s.checkpoint {
+        Some(_) if alone => Some(
+            "only the reference ran, and its error against the source is what the format costs"
+                .into(),
+        ),
+        None if alone => Some("only the reference ran".into()),
+        _ => None,
+    };
+    let decisions = lanes
         .iter()
-        .map(|v| format!("{} ({})", v.decision, v.reason))
-        .collect();
+        .map(|v| format!("{} ({})", v.decision, v.reason));
+    let all: Vec<String> = damage.into_iter().chain(alone).chain(decisions).collect();
     let said = match s.tensors {
         0 => "no TQ4 tensor in this partition".into(),
-        _ if all.is_empty() => "nothing was compared".into(),
         _ => all.join("; "),
     };
     format!("decision: {outcome}{said}")

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::judge::blank;
 use crate::record::{
     CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
-    TensorRecord, Tool,
+    TensorRecord, Tolerance, Tool,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -17,6 +17,8 @@ pub struct Options {
     pub lanes: LaneConfig,
     /// The recordings that take part, each as `NAME=HASH`, for the report.
     pub recordings: Vec<String>,
+    /// How far a lane that is lossy by intent may be off.
+    pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
     pub rows: Rows,
     /// How many rows go through the lanes at a time.
@@ -32,6 +34,7 @@ impl Default for Options {
         Self {
             lanes: LaneConfig::default(),
             recordings: Vec::new(),
+            tolerance: None,
             rows: Rows::default(),
             strip: StripSize::Auto,
             partition: Partition::WHOLE,
@@ -125,6 +128,7 @@ impl<'a> Job<'a> {
             )),
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
+            tolerance: options.tolerance,
             rows: options.rows,
             strip: options.strip,
             partition: options.partition,
@@ -166,6 +170,7 @@ impl<'a> Job<'a> {
                 centroids_config_vs_cuda: None,
                 lanes: options.lanes.clone(),
                 recordings: options.recordings.clone(),
+                tolerance: options.tolerance,
                 rows: options.rows,
                 strip: options.strip,
                 partition: options.partition,

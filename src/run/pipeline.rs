@@ -5,7 +5,7 @@ use super::job::{Job, Target};
 use super::read::{Item, read_all};
 use super::{Event, Sink, plain};
 use crate::error::Result;
-use crate::judge::Judge;
+use crate::judge::{self, Judge};
 use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::record::LaneRecord;
 use std::sync::Arc;
@@ -113,8 +113,12 @@ fn judge_all(
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     let start = |target: &Target| {
-        let with_source = job.source.is_some();
-        Judge::new(job.blank(target), lanes.to_vec(), with_source, job.pictures)
+        let options = judge::Options {
+            with_source: job.source.is_some(),
+            pictures: job.pictures,
+            tolerance: job.header.model.tolerance,
+        };
+        Judge::new(job.blank(target), lanes.to_vec(), options)
     };
     let mut open: Option<Judge> = None;
     // Bytes done of the open tensor.

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <cmath>
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>
@@ -216,5 +217,7 @@ static inline uint32_t __float_as_uint(float f) {
 static inline float __shfl_xor_sync(uint32_t mask, float value, int distance) {
     return __uint_as_float(emulation::shuffle(mask, __float_as_uint(value), (uint32_t)distance));
 }
+
+static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 static inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz((unsigned)v); }

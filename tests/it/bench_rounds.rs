@@ -104,7 +104,7 @@ fn wrong_at(at: fn(usize, usize) -> bool) -> Fake {
 fn a_wrong_lane_gets_no_speed() {
     let after = "after the rounds the output is another";
     for (bad, reason) in [
-        (wrong_at(|_, _| true), "rmse_ratio is"),
+        (wrong_at(|_, _| true), "allowed: "),
         // The first load is the one that is checked; every round loads again.
         (wrong_at(|load, _| load > 1), after),
         // A kernel that spoils what it reads is right the first time only.

@@ -176,7 +176,7 @@ fn a_hundred_thousand_tensors_are_listed_and_one_of_them_validated() {
     }
     m.write(dir.path());
     let dir = dir.path().to_str().unwrap();
-    for (name, code) in [("a.up_proj", 0), ("a.up_prj", 2)] {
+    for (name, code) in [("a.up_proj", 3), ("a.up_prj", 2)] {
         let out = tq4(&[
             "validate",
             "--lanes",

@@ -16,7 +16,9 @@ fn validated(dir: &Path, model: &str, report: &str, more: &[&str]) -> String {
     args.extend(["--tq-model", &tq, "--report", &report]);
     args.extend(more);
     let out = tq4(&args);
-    assert!(out.status.code() < Some(2), "{}", stderr(&out));
+    // 3: without a recording nothing is compared.
+    let code = out.status.code();
+    assert!(matches!(code, Some(0 | 1 | 3)), "{}", stderr(&out));
     report
 }
 
@@ -71,23 +73,21 @@ fn other_bits_are_told_and_another_verdict_is_exit_code_1() {
         validated(dir, "m", &format!("{name}.jsonl"), &["--recording", &given])
     };
     let right = report("a", recorded(&model, "right", |_, v| bf16::from_f32(v)));
-    let last_bit = recorded(&model, "last_bit", |i, v| {
-        let v = bf16::from_f32(v);
-        bf16::from_bits(v.to_bits() + u16::from(i == 7))
-    });
-    let last_bit = report("b", last_bit);
-    let wrong = report("c", recorded(&model, "wrong", |_, v| bf16::from_f32(-v)));
-    for (other, code, verdicts) in [
-        (last_bit, 0, "same verdicts: yes"),
-        (wrong, 1, "same verdicts: NO"),
+    let wrong = report("b", recorded(&model, "wrong", |_, v| bf16::from_f32(-v)));
+    let also_wrong = report(
+        "c",
+        recorded(&model, "also", |_, v| bf16::from_f32(2.0 * v)),
+    );
+    for (first, other, code, verdicts) in [
+        (&wrong, also_wrong, 0, "same verdicts: yes"),
+        (&right, wrong.clone(), 1, "same verdicts: NO"),
     ] {
-        for (a, b) in [(&right, &other), (&other, &right)] {
+        for (a, b) in [(first, &other), (&other, first)] {
             let out = compare(a, b, &[]);
             assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
             let text = stdout(&out);
             assert!(text.contains(verdicts), "{text}");
             assert!(text.contains("bit-identical: 2 of 4"), "{text}");
-            assert_eq!(text.contains("FAIL"), code == 1, "{text}");
         }
     }
 }

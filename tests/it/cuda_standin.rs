@@ -281,7 +281,15 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
 /// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
 fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["demo", "--format", "json", "--require", "cuda", "--dir"];
+    let args = [
+        "demo",
+        "--format",
+        "json",
+        "--require",
+        "cuda",
+        "--allow-software",
+        "--dir",
+    ];
     let out = standin::command(standin::right()?, &args)
         .arg(dir.path())
         .env("TQ4_STANDIN_FAIL", fault)

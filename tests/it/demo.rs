@@ -52,13 +52,7 @@ fn without_a_vulkan_driver_the_reference_runs_and_help_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let out = assert_cmd::Command::cargo_bin("tq4")
         .unwrap()
-        .args([
-            "demo",
-            "--dir",
-            dir.path().to_str().unwrap(),
-            "--lanes",
-            "wgpu",
-        ])
+        .args(["demo", "--dir", dir.path().to_str().unwrap()])
         .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
         .env("VK_ICD_FILENAMES", "/nonexistent/icd.json")
         .output()

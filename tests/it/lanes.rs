@@ -63,7 +63,7 @@ fn run(name: &str, home: fn() -> Home, open: fn(OutputType) -> Lanes, test: fn(&
 macro_rules! lane_tests {
     ($name:ident, $home:expr, $open:expr) => {
         lane_tests! { $name, $home, $open;
-            every_layout_is_within_the_last_bit,
+            every_layout_keeps_the_rule_of_its_lane,
             the_smallest_and_largest_scales_are_right,
             what_a_kernel_leaves_unwritten_is_poison,
             strips_of_any_size_follow_each_other,
@@ -220,7 +220,7 @@ fn lanes_open_as_they_are_asked_for() {
 // ---------------------------------------------------------------------------------------------------
 // The tests of every lane
 
-fn every_layout_is_within_the_last_bit(lane: &mut dyn Lane) {
+fn every_layout_keeps_the_rule_of_its_lane(lane: &mut dyn Lane) {
     check_all(lane, &random_strips(11, 100)).unwrap();
 }
 

@@ -14,6 +14,8 @@ mod bench_rounds;
 // Files that change or shrink while they are read.
 #[cfg(unix)]
 mod changing_files;
+// The checkpoint against its source.
+mod checkpoint;
 // Pages in a headless browser.
 #[cfg(unix)]
 mod chromium;
@@ -38,8 +40,14 @@ mod demo;
 mod dequantize;
 // Converters and recordings on the CUDA lane, over the stand-in.
 mod dequantize_cuda;
+// The exit codes.
+mod exit_codes;
 // Faults that are named, and `tq4 selftest`.
 mod fault;
+// What no fault explains.
+mod fault_families;
+// Broken kernels, written apart from the catalogue.
+mod fault_kernels;
 // Converters that are killed or meet a full disk.
 mod interrupted;
 // What every lane does, the CUDA device of this machine included.
@@ -81,9 +89,11 @@ mod sweep_memory;
 mod tint;
 // Options of `tq4 validate` together.
 mod together;
+mod tolerance;
 // `tq4 validate`.
 mod validate;
 // The wgpu lane's own: how strips are cut, adapters and variants.
+mod verdict;
 mod wgpu;
 // A wgpu device that fails.
 mod wgpu_failures;

@@ -158,7 +158,9 @@ fn zeros_keep_their_sign() {
 fn the_report_does_not_depend_on_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
+    let source = dir.path().join("source");
     cli::Model::valid().write(&model);
+    cli::Model::source().write(&source);
     let report = |simd: &str| {
         let out = assert_cmd::Command::cargo_bin("tq4")
             .unwrap()
@@ -172,6 +174,8 @@ fn the_report_does_not_depend_on_the_path() {
             ])
             .arg("--tq-model")
             .arg(&model)
+            .arg("--source-model")
+            .arg(&source)
             .env("TQ4_SIMD", simd)
             .output()
             .unwrap();

@@ -35,7 +35,7 @@ fn memory_does_not_grow_with_the_model() {
     big::write_models(dir.path(), &tensors);
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tq4"))
-        .args(["validate", "--all", "--lanes", &lanes])
+        .args(["validate", "--all", "--allow-software", "--lanes", &lanes])
         .args([
             "--tq-model",
             &path("tq4"),

@@ -13,7 +13,7 @@ fn a_wrong_shader_is_caught_and_one_that_does_not_compile_is_an_error() {
     };
     let strip = &random_strips(18, 1)[0];
     for (from, to, error) in [
-        ("hi = a - hi;", "hi = hi - a;", "f32 element"),
+        ("hi = a - hi;", "hi = hi - a;", "elements are outside"),
         ("hi = a - hi;", "hi = a - lo_hi;", "lo_hi"),
     ] {
         let broken = shader(false).replace(from, to);

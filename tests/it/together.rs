@@ -44,6 +44,7 @@ fn what_is_saved_and_printed_besides_changes_no_decision() {
             "--all",
             "--lanes",
             "cuda",
+            "--allow-software",
             "--tq-model",
             &model,
             "--source-model",
@@ -69,7 +70,7 @@ fn what_is_saved_and_printed_besides_changes_no_decision() {
         let (plain, full) = (tensors(plain.as_ref()), tensors(full.as_ref()));
         assert_eq!((plain.len(), full.len()), (2, 2));
         for (plain, full) in plain.iter().zip(&full) {
-            for key in ["tensor_base", "decision", "checksum", "fwht_bug_control"] {
+            for key in ["tensor_base", "checksum", "checkpoint", "fwht_bug_control"] {
                 assert_eq!(plain[key], full[key], "{key}");
             }
             // All that is not about the recording.
@@ -82,6 +83,9 @@ fn what_is_saved_and_printed_besides_changes_no_decision() {
             let of = |lane: &str| decisions.iter().find(|d| d["lane"] == lane).unwrap();
             assert_eq!(of("cuda")["passed"], passed);
             assert_eq!(of("mine")["passed"], false);
+            // The recording failed, and so did the kernel where it is the wrong one.
+            let failed = if passed { "mine" } else { "cuda" };
+            assert_eq!(full["decision"], of(failed)["decision"]);
             // What was saved is what was judged.
             let base = full["tensor_base"].as_str().unwrap();
             let file = format!("cuda={saved}/{base}.cuda.safetensors");

@@ -8,7 +8,7 @@ mod memory;
 mod module;
 mod resident;
 
-use super::{Lane, Timed, checksum};
+use super::{Lane, Timed, checksum, no_f16};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
@@ -219,14 +219,15 @@ impl Cuda {
 
     /// The kernel for a layout.
     fn entry_point(&self, layout: Layout) -> Result<Handle> {
+        let output = match self.info.output {
+            OutputType::Bf16 => "bf16",
+            OutputType::F32 => "f32",
+            OutputType::F16 => return Err(no_f16(&self.info.name)),
+        };
         self.module.function(&format!(
-            "tq4_dequant_b{}_g{}_{}",
+            "tq4_dequant_b{}_g{}_{output}",
             layout.stored_bits(),
             layout.group_size(),
-            match self.info.output {
-                OutputType::Bf16 => "bf16",
-                OutputType::F32 => "f32",
-            }
         ))
     }
 

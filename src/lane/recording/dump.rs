@@ -3,7 +3,7 @@
 use crate::checkpoint::read_json_text;
 use crate::error::{Error, Result};
 use crate::lane::Output;
-use half::bf16;
+use half::{bf16, f16};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -51,20 +51,29 @@ impl Dump {
         }
         let values = text.values.into_iter().map(|v| v.unwrap_or(f32::NAN));
         let values: Vec<f32> = values.collect();
-        // BF16 written as decimals comes back exactly; anything else stays f32.
-        let is_bf16 = values.iter().all(|v| v.to_bits() & 0xFFFF == 0);
         Ok(Self {
             tensor_base: text.tensor_base,
             row_start: text.row_start,
             shape: [rows, cols],
             bits: text.bits,
             group_size: text.group_size,
-            values: if is_bf16 {
-                Output::Bf16(values.into_iter().map(bf16::from_f32).collect())
-            } else {
-                Output::F32(values)
-            },
+            values: narrowest(values),
         })
+    }
+}
+
+/// Half types written as decimals come back exactly: the values are of the first type that holds them all.
+fn narrowest(values: Vec<f32>) -> Output {
+    let held = |by: fn(f32) -> f32| {
+        let mut values = values.iter();
+        values.all(|v| v.is_nan() || by(*v).to_bits() == v.to_bits())
+    };
+    if held(|v| bf16::from_f32(v).to_f32()) {
+        Output::Bf16(values.into_iter().map(bf16::from_f32).collect())
+    } else if held(|v| f16::from_f32(v).to_f32()) {
+        Output::F16(values.into_iter().map(f16::from_f32).collect())
+    } else {
+        Output::F32(values)
     }
 }
 

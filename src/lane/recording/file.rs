@@ -7,7 +7,6 @@ use crate::checkpoint::{Dtype, Shard};
 use crate::error::{Error, Result};
 use crate::lane::Output;
 use crate::record::{LaneInfo, LaneName, OutputType};
-use half::bf16;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -54,10 +53,7 @@ impl RecordingFile {
     }
 
     fn from_dump(path: &Path, dump: Dump) -> Self {
-        let output = match dump.values {
-            Output::Bf16(_) => OutputType::Bf16,
-            Output::F32(_) => OutputType::F32,
-        };
+        let output = dump.values.of();
         let header = Header {
             tool: String::new(),
             host: String::new(),
@@ -112,9 +108,9 @@ impl RecordingFile {
     }
 
     /// Every shape against every other, so that nothing later can fail on a damaged file. Returns the
-    /// widest type of the values.
+    /// narrowest type that holds all values.
     fn check(&self) -> Result<OutputType> {
-        let mut output = OutputType::Bf16;
+        let mut output = None;
         for (i, t) in self.identity().tensors.iter().enumerate() {
             let mut before = self.identity().tensors[..i].iter();
             let twice = before.any(|o| o.tensor_base == t.tensor_base);
@@ -123,14 +119,14 @@ impl RecordingFile {
             if end.is_none() || elements.is_none_or(|e| e == 0) || twice {
                 return Err(self.damaged(&format!("rows of {} make no sense", t.tensor_base)));
             }
-            if self.type_of(t)? == OutputType::F32 {
-                output = OutputType::F32;
-            }
+            let this = self.type_of(t)?;
+            output = match output {
+                None => Some(this),
+                Some(other) if other == this => Some(this),
+                Some(_) => Some(OutputType::F32),
+            };
         }
-        if self.identity().tensors.is_empty() {
-            return Err(self.damaged("it holds no tensor"));
-        }
-        Ok(output)
+        output.ok_or_else(|| self.damaged("it holds no tensor"))
     }
 
     fn damaged(&self, what: &str) -> Error {
@@ -152,6 +148,7 @@ impl RecordingFile {
         let info = info.ok_or_else(|| self.damaged(&format!("no tensor {name:?}")))?;
         match info.dtype {
             Dtype::BF16 if info.shape == entry.shape => Ok(OutputType::Bf16),
+            Dtype::F16 if info.shape == entry.shape => Ok(OutputType::F16),
             Dtype::F32 if info.shape == entry.shape => Ok(OutputType::F32),
             dtype => Err(self.damaged(&format!(
                 "{name} is {dtype:?} {:?}, expected BF16 {:?}",
@@ -199,19 +196,18 @@ impl RecordingFile {
         }
         let cols = entry.shape[1];
         let elements = (rows.start - held.start) * cols..(rows.end - held.start) * cols;
-        let widen = |v: Vec<bf16>| match self.info().output {
-            OutputType::Bf16 => Output::Bf16(v),
-            OutputType::F32 => Output::F32(v.iter().map(|v| v.to_f32()).collect()),
+        let name = values_of(base);
+        let values = match (&self.content, self.type_of(entry)?) {
+            (Content::Dump(Output::Bf16(v)), _) => Output::Bf16(v[elements].to_vec()),
+            (Content::Dump(Output::F16(v)), _) => Output::F16(v[elements].to_vec()),
+            (Content::Dump(Output::F32(v)), _) => Output::F32(v[elements].to_vec()),
+            (Content::Shard(shard), OutputType::Bf16) => Output::Bf16(shard.read(&name, elements)?),
+            (Content::Shard(shard), OutputType::F16) => Output::F16(shard.read(&name, elements)?),
+            (Content::Shard(shard), OutputType::F32) => Output::F32(shard.read(&name, elements)?),
         };
-        match (&self.content, self.type_of(entry)?) {
-            (Content::Dump(Output::Bf16(v)), _) => Ok(Output::Bf16(v[elements].to_vec())),
-            (Content::Dump(Output::F32(v)), _) => Ok(Output::F32(v[elements].to_vec())),
-            (Content::Shard(shard), OutputType::Bf16) => {
-                Ok(widen(shard.read(&values_of(base), elements)?))
-            }
-            (Content::Shard(shard), OutputType::F32) => {
-                Ok(Output::F32(shard.read(&values_of(base), elements)?))
-            }
-        }
+        Ok(match self.info().output {
+            OutputType::F32 => Output::F32(values.single().into_owned()),
+            OutputType::Bf16 | OutputType::F16 => values,
+        })
     }
 }

@@ -15,7 +15,7 @@ pub use adapters::{AdapterInfo, Select, list};
 pub use dispatch::{Dispatch, constants};
 pub use shader::shader;
 
-use super::{Lane, Timed, checksum};
+use super::{Lane, Timed, checksum, no_f16};
 use crate::error::Result;
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
@@ -77,6 +77,9 @@ impl Wgpu {
     /// [`crate::Error::Input`] when the adapter that was named is not there, [`crate::Error::Backend`]
     /// when it breaks.
     pub fn open(options: &Options, name: LaneName) -> Result<Self> {
+        if options.output == OutputType::F16 {
+            return Err(no_f16(&name));
+        }
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), &options.adapter)?;
         let gpu = Gpu::new(&adapter, name.clone(), options)?;

@@ -4,8 +4,8 @@ use super::Shell;
 use super::bench_plots::{Bar, Series, bars, sizes};
 use super::tensor::Chart;
 use crate::error::printable;
+use crate::record::LaneName;
 use crate::record::bench::{Bench, Checked, LaneTimes, Measure, ShapeRecord, Speed};
-use crate::record::{LaneName, Verdict};
 use crate::report::view::{Figure, Look, name};
 use crate::report::words::LaneView;
 use askama::Template;
@@ -260,8 +260,8 @@ fn lane_line(l: &LaneTimes) -> LaneLine {
     LaneLine {
         lane: name(&l.lane),
         verdict: match l.verdict {
-            Checked::Verified => Look::of(Verdict::Passed),
-            Checked::Wrong | Checked::Broke => Look::of(Verdict::Failed),
+            Checked::Verified => Look::PASS,
+            Checked::Wrong | Checked::Broke => Look::FAIL,
         },
         reason: match (&l.verdict, &l.reason) {
             (_, Some(reason)) => printable(reason),

@@ -10,11 +10,11 @@ mod tensor;
 
 pub use bench::bench_page;
 
-use super::view::{DecisionView, Look, tensor_verdict, verdicts};
-use super::words::{LaneView, plain_problems, totals};
+use super::view::{DecisionView, Look, tensor_passed, verdicts};
+use super::words::{LaneView, checkpoint_problem, plain_problems, totals};
 use super::{Exporter, put};
 use crate::error::{Result, printable};
-use crate::record::{Run, Verdict, lanes_once};
+use crate::record::{Run, lanes_once};
 use askama::Template;
 use overview::Overview;
 use std::io::Write;
@@ -66,6 +66,8 @@ impl Page {
 struct TensorsPage {
     shell: Shell,
     outcome: (Look, &'static str),
+    /// What is wrong with the checkpoint, over all tensors.
+    checkpoint: Option<String>,
     verdicts: Vec<DecisionView>,
     totals: Vec<String>,
     lanes: Vec<LaneView>,
@@ -80,9 +82,7 @@ impl Exporter for Page {
     fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
         let order = run.worst_first();
         let many = order.len() > 1;
-        let failed = order
-            .iter()
-            .filter(|t| tensor_verdict(t) == Verdict::Failed);
+        let failed = order.iter().filter(|t| tensor_passed(t) == Some(false));
         let sections = failed.count().clamp(PASSED_SECTIONS, SECTIONS);
         let (mut masks, mut drawn, mut bytes) = (0, 0, 0);
         let mut tensors = Vec::new();
@@ -101,7 +101,8 @@ impl Exporter for Page {
         let page = TensorsPage {
             shell: Shell::new(&format!("tq4: {}", printable(&about)), facts(run)),
             outcome: Look::of_run(&run.summary),
-            verdicts: verdicts(&run.summary),
+            checkpoint: checkpoint_problem(run),
+            verdicts: verdicts(run),
             totals: totals(run, !many),
             lanes: lanes_once(&run.tensors).iter().map(LaneView::new).collect(),
             overview: many.then(|| Overview::new(run, &order, tensors.len())),

@@ -3,8 +3,8 @@
 use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, draw_axes, svg};
 use super::plots::BOTTOM;
 use crate::error::printable;
-use crate::record::{Run, TensorRecord, Verdict};
-use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_verdict};
+use crate::record::{Run, TensorRecord};
+use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
 use plotters::prelude::*;
 
 /// Size of a panel.
@@ -15,7 +15,7 @@ const PANELS: usize = 24;
 /// One tensor's mark.
 struct Mark {
     base: String,
-    verdict: Verdict,
+    passed: Option<bool>,
     /// What the mark stands at: the error against the source, or the worst lane's.
     height: f64,
 }
@@ -28,7 +28,7 @@ impl Mark {
         let height = source_ratio(t).or_else(|| ratios.max_by(f64::total_cmp))?;
         height.is_finite().then(|| Self {
             base: printable(&t.tensor_base),
-            verdict: tensor_verdict(t),
+            passed: tensor_passed(t),
             height,
         })
     }
@@ -98,7 +98,7 @@ impl Overview {
         let row = |(i, t): (usize, &&TensorRecord)| OverviewRow {
             base: printable(&t.tensor_base),
             anchor: (i < sections).then(|| format!("tensor-{i}")),
-            wrong: (t.error.is_some() || t.broke()).then(|| Look::of_tensor(t)),
+            wrong: (t.error.is_some() || t.broke() || t.damaged()).then(|| Look::of_tensor(t)),
             layer: layer_and_projection(&t.tensor_base)
                 .0
                 .map_or_else(String::new, |l| l.to_string()),
@@ -107,7 +107,7 @@ impl Overview {
             lanes: (run.summary.lanes.iter())
                 .map(|l| match t.decision_of(&l.lane) {
                     Some(d) => (Look::of(d.verdict), ratio(t, &d.lane, &d.rhs).map(figure)),
-                    None => (Look::of(Verdict::NotRun), None),
+                    None => (Look::NONE, None),
                 })
                 .collect(),
         };
@@ -156,7 +156,7 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
         .map(|(projection, group)| {
             let failed = group
                 .iter()
-                .filter(|(_, m)| m.verdict == Verdict::Failed)
+                .filter(|(_, m)| m.passed == Some(false))
                 .count();
             let label = format!(
                 "{} tensors {projection} by layer, {failed} failed",
@@ -195,13 +195,13 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
             grid: true,
         },
     )?;
-    let of = |verdict: Verdict| {
-        let marks = group.iter().filter(move |(_, m)| m.verdict == verdict);
+    let of = |passed: Option<bool>| {
+        let marks = group.iter().filter(move |(_, m)| m.passed == passed);
         marks.map(|(layer, m)| (*layer as f64, m.height))
     };
-    chart.draw_series(of(Verdict::NotRun).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
-    chart.draw_series(of(Verdict::Passed).map(|at| Circle::new(at, 3, DATA.filled())))?;
-    chart.draw_series(of(Verdict::Failed).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
+    chart.draw_series(of(None).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
+    chart.draw_series(of(Some(true)).map(|at| Circle::new(at, 3, DATA.filled())))?;
+    chart.draw_series(of(Some(false)).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::error::printable;
 use crate::picture::{Comparison, Element, Picture};
 use crate::record::{LaneName, StripDiagnosis, TensorRecord};
 use crate::report::view::{DecisionView, Figure, Row, rows, short};
-use crate::report::words::{foreign_codebook, problem, shape_line};
+use crate::report::words::{damage, foreign_codebook, problem, shape_line};
 
 /// A chart with what is said under it.
 pub struct Chart {
@@ -48,8 +48,20 @@ pub struct DiagnosisView {
     pub faults: String,
     /// One line.
     pub evidence: String,
+    /// A wrong group.
+    pub group: GroupView,
     /// Measured and emulated charts, side by side.
     pub charts: Vec<Chart>,
+}
+
+/// A wrong group, expected and got side by side.
+pub struct GroupView {
+    /// Row in the tensor.
+    pub row: usize,
+    /// Group of the row.
+    pub group: usize,
+    /// Index in the group; expected, got and difference. Those furthest off first.
+    pub elements: Vec<(usize, [String; 3])>,
 }
 
 /// The section of a tensor.
@@ -68,6 +80,10 @@ pub struct TensorView {
     pub codebook: Option<Figure>,
     /// Why it could not be validated.
     pub error: Option<String>,
+    /// What is wrong with its checkpoint.
+    pub damage: Option<String>,
+    /// The rms error against the source: measured, expected, and the ratio of the two.
+    pub checkpoint: Option<[Figure; 3]>,
     /// Diagnoses.
     pub diagnosis: Vec<DiagnosisView>,
     /// Charts of the codebook's use.
@@ -126,6 +142,14 @@ impl TensorView {
             rows: rows(t),
             codebook: foreign_codebook(t),
             error: t.error.as_ref().map(problem),
+            damage: damage(t),
+            checkpoint: t.checkpoint.as_ref().map(|c| {
+                [
+                    Figure::of("measured_rms", c.measured_rms),
+                    Figure::of("expected_rms", c.expected_rms),
+                    Figure::of("ratio", c.ratio),
+                ]
+            }),
             diagnosis,
             codes: picture.map_or_else(Vec::new, codes_charts),
             pictured,
@@ -151,8 +175,29 @@ impl DiagnosisView {
             lane: printable(&d.diagnosis.lane),
             explained: d.diagnosis.explained,
             faults: names.join(" + "),
+            group: GroupView::new(d),
             evidence: strip + &printable(&d.diagnosis.evidence),
             charts,
+        }
+    }
+}
+
+impl GroupView {
+    fn new(d: &StripDiagnosis) -> Self {
+        let group = &d.diagnosis.group;
+        let elements = group.worst_first().into_iter();
+        Self {
+            row: d.strip_start + group.row,
+            group: group.group,
+            elements: elements
+                .map(|(index, expected, got)| {
+                    let (got, off) = match got {
+                        Some(got) => (got.to_string(), (got - expected).to_string()),
+                        None => ("NaN or infinity".into(), String::new()),
+                    };
+                    (index, [expected.to_string(), got, off])
+                })
+                .collect(),
         }
     }
 }

@@ -1,14 +1,20 @@
-//! A model of any size, written in a stream: its contents are a piece of noise over and over.
+//! A model of any size, written in a stream: its contents are a piece over and over, which the encoder made
+//! of the source's.
 
-use half::{bf16, f16};
+use half::bf16;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 use tq4::codebook::Codebook;
-use tq4::synthetic::Rng;
+use tq4::encode::quantize;
+use tq4::synthetic::{self, Rng};
+use tq4::tensor::Layout;
 
-/// Bytes of noise; a prime number of elements, so that no two rows are alike.
-const PIECE: usize = 2 * 524_287;
+/// Groups of the piece that is repeated: a prime number, so that no two rows are alike.
+const GROUPS: usize = 8191;
+/// Elements of a group.
+const GROUP: usize = 128;
 
 /// A TQ4 tensor: name without `.weight`, rows, columns (a multiple of 128).
 pub struct Tensor {
@@ -26,10 +32,6 @@ pub fn tensors(count: usize, rows: usize, cols: usize) -> Vec<Tensor> {
             cols,
         })
         .collect()
-}
-
-fn noise(rng: &mut Rng, mut element: impl FnMut(&mut Rng) -> [u8; 2]) -> Vec<u8> {
-    (0..PIECE / 2).flat_map(|_| element(rng)).collect()
 }
 
 /// One tensor of a file: name, dtype, shape, bytes, contents to repeat.
@@ -64,18 +66,23 @@ fn write(path: &Path, parts: &[Part<'_>]) {
 /// Bytes of each tensor that is not quantised.
 const PLAIN: usize = 4096;
 
-/// Writes the TQ4 model in `dir/tq4`, and in `dir/source` weights of the usual spread (not those that the
-/// codes stand for). Each TQ4 tensor has one beside it that is not quantised, the same in both.
+/// Writes the TQ4 model in `dir/tq4`, and in `dir/source` the weights that it was made from. Each TQ4 tensor has one beside it that is not quantised, the same in both.
 pub fn write_models(dir: &Path, tensors: &[Tensor]) {
     let mut rng = Rng::new(7);
-    let codes = noise(&mut rng, |r| (r.next_u64() as u16).to_le_bytes());
-    let scales = noise(&mut rng, |r| {
-        f16::from_f32(0.1 + 0.4 * r.uniform()).to_le_bytes()
-    });
-    let signs: Vec<u8> = rng.signs(1 << 16).into_iter().map(|s| s as u8).collect();
-    let weights = noise(&mut rng, |r| {
-        bf16::from_f32(0.02 * r.normal()).to_le_bytes()
-    });
+    // The signs are the same in every group, so that a group's codes do not depend on its place.
+    let of_group = rng.signs(GROUP);
+    let weights: Vec<bf16> = synthetic::weight(&mut rng, GROUPS, GROUP)
+        .into_iter()
+        .map(bf16::from_f32)
+        .collect();
+    let values: Vec<f32> = weights.iter().map(|v| v.to_f32()).collect();
+    let layout = Layout::new(4, GROUP).unwrap();
+    let codebook = Arc::new(Codebook::lloyd_max(4, GROUP));
+    let piece = quantize("piece", &values, GROUP, layout, &of_group, &codebook).unwrap();
+    let codes = piece.packed();
+    let scales: &[u8] = bytemuck::cast_slice(piece.scales());
+    let signs: Vec<u8> = of_group.iter().map(|s| *s as u8).collect();
+    let weights: &[u8] = bytemuck::cast_slice(&weights);
     let (tq, source) = (dir.join("tq4"), dir.join("source"));
     std::fs::create_dir_all(&tq).unwrap();
     std::fs::create_dir_all(&source).unwrap();
@@ -85,18 +92,18 @@ pub fn write_models(dir: &Path, tensors: &[Tensor]) {
         let name = |part: &str| format!("{base}.{part}");
         let plain = format!("{base}_norm.weight");
         parts.push((plain, "BF16", vec![PLAIN / 2], PLAIN, &weights[..PLAIN]));
-        parts.push((name("tq_packed"), "U8", vec![n, k / 2], n * k / 2, &codes));
+        parts.push((name("tq_packed"), "U8", vec![n, k / 2], n * k / 2, codes));
         parts.push((
             name("tq_scales"),
             "F16",
             vec![n, k / 128],
             n * k / 64,
-            &scales,
+            scales,
         ));
         parts.push((name("tq_signs"), "I8", vec![k], k, &signs));
     }
     write(&tq.join("model.safetensors"), &parts);
-    let centroids = Codebook::lloyd_max(4, 128).centroids().to_vec();
+    let centroids = codebook.centroids().to_vec();
     let config = serde_json::json!({
         "quant_type": "turboquant", "bits": 4, "group_size": 128, "rotation": "hadamard",
         "centroids": centroids,
@@ -108,7 +115,7 @@ pub fn write_models(dir: &Path, tensors: &[Tensor]) {
         let plain = format!("{base}_norm.weight");
         parts.push((plain, "BF16", vec![PLAIN / 2], PLAIN, &weights[..PLAIN]));
         let name = format!("{base}.weight");
-        parts.push((name, "BF16", vec![n, k], 2 * n * k, &weights));
+        parts.push((name, "BF16", vec![n, k], 2 * n * k, weights));
     }
     write(&source.join("model.safetensors"), &parts);
 }

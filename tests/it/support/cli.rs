@@ -1,12 +1,17 @@
 //! Running the built `tq4` and making models for it.
 
 use super::{not_run, root};
-use half::{bf16, f16};
+use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
+use tq4::codebook::Codebook;
+use tq4::encode::quantize;
+use tq4::synthetic::{self, Rng};
+use tq4::tensor::Layout;
 
 /// Runs `tq4`.
 pub fn tq4(args: &[&str]) -> Output {
@@ -50,6 +55,13 @@ pub struct Model {
     pub config: Option<serde_json::Value>,
 }
 
+/// The weight of a tensor of the source, the same for each name.
+fn weight(base: &str) -> Vec<bf16> {
+    let mut rng = Rng::new(base.len() as u64);
+    let values = synthetic::weight(&mut rng, ROWS, COLS).into_iter();
+    values.map(bf16::from_f32).collect()
+}
+
 pub const ROWS: usize = 6;
 pub const COLS: usize = 256;
 
@@ -70,16 +82,18 @@ impl Model {
         model
     }
 
+    /// What the encoder makes of the source.
     fn add(&mut self, base: &str) {
-        let packed = (0..ROWS * COLS / 2)
-            .map(|i| (i * 37 + base.len()) as u8)
-            .collect();
-        let scales = (0..ROWS * COLS / 128)
-            .flat_map(|i| f16::from_f32(0.1 + 0.05 * i as f32).to_le_bytes())
-            .collect();
-        let signs = (0..COLS)
-            .map(|i| if i % 3 == 0 { 1i8 } else { -1 } as u8)
-            .collect();
+        let centroids = self.config.as_ref().expect("a configuration")["centroids"].clone();
+        let centroids: Vec<f32> = serde_json::from_value(centroids).unwrap();
+        let codebook = Arc::new(Codebook::new(centroids, None).unwrap());
+        let signs: Vec<i8> = (0..COLS).map(|i| if i % 3 == 0 { 1 } else { -1 }).collect();
+        let weight: Vec<f32> = weight(base).iter().map(|v| v.to_f32()).collect();
+        let layout = Layout::new(4, 128).unwrap();
+        let tensor = quantize(base, &weight, COLS, layout, &signs, &codebook).unwrap();
+        let scales = tensor.scales().iter().flat_map(|s| s.to_le_bytes());
+        let (packed, scales) = (tensor.packed().to_vec(), scales.collect());
+        let signs = signs.iter().map(|s| *s as u8).collect();
         self.set(base, "tq_packed", Dtype::U8, &[ROWS, COLS / 2], packed);
         self.set(base, "tq_scales", Dtype::F16, &[ROWS, COLS / 128], scales);
         self.set(base, "tq_signs", Dtype::I8, &[COLS], signs);
@@ -94,16 +108,14 @@ impl Model {
         self.tensors.insert(format!("{base}.{part}"), raw);
     }
 
-    /// The plain weights that this model stands for, slightly off.
+    /// The plain weights that this model was made from.
     pub fn source() -> Self {
         let mut model = Self {
             tensors: BTreeMap::new(),
             config: None,
         };
         for base in ["a.gate_proj", "a.up_proj"] {
-            let values = (0..ROWS * COLS)
-                .flat_map(|i| bf16::from_f32((i % 17) as f32 * 0.01 - 0.08).to_le_bytes())
-                .collect();
+            let values = weight(base).iter().flat_map(|v| v.to_le_bytes()).collect();
             model.set(base, "weight", Dtype::BF16, &[ROWS, COLS], values);
         }
         model

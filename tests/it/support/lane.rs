@@ -1,10 +1,10 @@
 //! What it takes for a lane to be right.
 
-use half::{bf16, f16};
+use half::f16;
 use tq4::codebook::Codebook;
+use tq4::judge_values;
 use tq4::lane::{Lane, Output, decode};
-use tq4::metrics::bf16_steps;
-use tq4::reference;
+use tq4::record::LaneName;
 use tq4::run::Strip;
 use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
@@ -14,45 +14,26 @@ pub fn layouts() -> impl Iterator<Item = Layout> {
     (2..=4).flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()))
 }
 
-/// The last-bit rule: f32 within one f32 step of the reference (a multiply by 1/sqrt(n) in place of
-/// the division), BF16 within one step and at least 99.9 % equal (one element where that is less than
-/// one); no NaN.
-pub fn within(out: &Output, strip: &Strip) -> Result<(), String> {
-    let reference = reference::dequantize(strip.tensor().unwrap());
-    let got = match out {
-        Output::Bf16(got) => got,
-        Output::F32(got) => {
-            for (i, (g, r)) in got.iter().zip(&reference).enumerate() {
-                let ulp = (r.abs().next_up() - r.abs()).max(f32::MIN_POSITIVE);
-                // Two roundings against one: the product with a rounded 1/sqrt(n) may be two steps away.
-                if (g - r).abs() > 2.0 * ulp || g.is_nan() {
-                    return Err(format!("f32 element {i}: {g:e}, reference {r:e}"));
-                }
-            }
-            return Ok(());
-        }
-    };
-    let mut unequal = 0;
-    for (i, (g, r)) in got.iter().zip(&reference).enumerate() {
-        let steps = bf16_steps(*g, bf16::from_f32(*r));
-        if steps > 1 {
-            return Err(format!(
-                "BF16 element {i}: {g}, reference {r:e}, {steps} steps away"
-            ));
-        }
-        unequal += usize::from(steps == 1);
+/// The rule of a lane: every element is the reference's where it is `exact`, as CUDA must be; else that or
+/// the same sum times f32 1/sqrt(n).
+fn within(exact: bool, out: &Output, strip: &Strip) -> Result<(), String> {
+    let tensor = strip.tensor().unwrap().clone();
+    let record = judge_values("lane", tensor, out.clone()).map_err(|e| e.to_string())?;
+    let d = record.decision_of(&LaneName::from("lane")).unwrap();
+    let e = d.exactness.as_ref().unwrap();
+    let moved = if exact { e.unequal } else { e.unlike_multiply };
+    match d.verdict.passed() {
+        Some(true) if moved == 0 => Ok(()),
+        _ => Err(format!("{moved} elements are others; {}", d.reason)),
     }
-    if unequal > (got.len() / 1000).max(1) {
-        return Err(format!("{unequal} of {} elements differ", got.len()));
-    }
-    Ok(())
 }
 
-/// Decodes and holds the result to the rule.
+/// Decodes and holds the result to the rule of the lane.
 pub fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<(), String> {
     let (out, timed) = decode(lane, strip).map_err(|e| e.to_string())?;
+    let exact = ["CPU", "CUDA"].contains(&lane.info().api.as_str());
     assert!(timed.device.is_none_or(|d| d <= timed.wall), "{timed:?}");
-    within(&out, strip).map_err(|e| {
+    within(exact, &out, strip).map_err(|e| {
         let layout = strip.tensor().unwrap().layout();
         let (rows, cols) = (strip.rows.len(), strip.cols);
         format!("{layout:?}, {rows} x {cols}: {e}")

@@ -1,0 +1,31 @@
+//! Which correct arithmetic an output was computed with.
+//!
+//! Every named order of operations ([`Arithmetic`]) is written here once more, plainly, group by group; an
+//! output has the arithmetic that gives all of its elements, bit for bit. Several renderings may have one
+//! name: a compiler is free in which product it fuses, a kernel in when it divides.
+
+mod render;
+
+use crate::lane::Output;
+use crate::record::OutputType;
+use crate::tensor::TqTensor;
+use half::{bf16, f16};
+
+pub(crate) use render::{Group, MAX_GROUP, Rendering, renderings};
+
+/// What a kernel with this arithmetic returns for a whole tensor.
+pub(crate) fn emulate(tensor: &TqTensor, rendering: &Rendering, of: OutputType) -> Output {
+    let n = tensor.layout().group_size();
+    let mut x = vec![0.0; tensor.elements()];
+    for (group, x) in x.chunks_mut(n).enumerate() {
+        rendering.group(&Group::new(tensor, group), of, x);
+    }
+    match of {
+        OutputType::F32 => Output::F32(x),
+        OutputType::Bf16 => Output::Bf16(x.into_iter().map(bf16::from_f32).collect()),
+        OutputType::F16 => Output::F16(x.into_iter().map(f16::from_f32).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

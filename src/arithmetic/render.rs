@@ -1,0 +1,372 @@
+//! The renderings of each arithmetic.
+
+use crate::allowed::odd;
+use crate::codebook::Codebook;
+use crate::record::{Arithmetic, OutputType};
+use crate::tensor::{GROUP_SIZES, TqTensor};
+
+/// Largest group size.
+pub(crate) const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
+
+/// One group, unpacked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group<'a> {
+    codes: [u8; MAX_GROUP],
+    scale: f32,
+    signs: &'a [i8],
+}
+
+impl<'a> Group<'a> {
+    /// Group `index` of a tensor, counted row by row.
+    pub(crate) fn new(tensor: &'a TqTensor, index: usize) -> Self {
+        let n = tensor.layout().group_size();
+        let per_row = tensor.groups_per_row();
+        let (row, start) = (index / per_row, index % per_row * n);
+        let mut codes = [0; MAX_GROUP];
+        for (k, code) in codes[..n].iter_mut().enumerate() {
+            *code = tensor.code(row, start + k);
+        }
+        Self {
+            codes,
+            scale: tensor.scales()[index].to_f32(),
+            signs: &tensor.signs()[start..start + n],
+        }
+    }
+
+    fn codes(&self) -> &[u8] {
+        &self.codes[..self.signs.len()]
+    }
+
+    /// Sum of `|c_i| * s` in f64.
+    pub(crate) fn magnitudes(&self, centroids: &[f32]) -> f64 {
+        let sum: f64 = self
+            .codes()
+            .iter()
+            .map(|c| f64::from(centroids[*c as usize].abs()))
+            .sum();
+        sum * f64::from(self.scale)
+    }
+
+    /// The exact value of one element, but for the rounding of n additions in f64: the dense product with
+    /// a row of the Hadamard matrix, as in [`crate::oracle`].
+    pub(crate) fn exact(&self, centroids: &[f32], element: usize) -> f64 {
+        let terms = self.codes().iter().enumerate().map(|(j, code)| {
+            let c = f64::from(centroids[*code as usize]);
+            if (element & j).count_ones() % 2 == 1 {
+                -c
+            } else {
+                c
+            }
+        });
+        let n = self.signs.len() as f64;
+        terms.sum::<f64>() * f64::from(self.scale) / n.sqrt() * f64::from(self.signs[element])
+    }
+}
+
+/// How the products with the scale meet the butterflies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scaling {
+    /// Each product is rounded, before the butterflies.
+    First,
+    /// In the first butterfly one product is fused: the first or the second factor's, in the lower lane
+    /// and in the upper.
+    Fused { lower: usize, upper: usize },
+    /// After so many stages.
+    After(u32),
+    /// After the butterflies and the normalisation.
+    Last,
+}
+
+/// How the transform is normalised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Norm {
+    /// `x / sqrt(n)` in f64, rounded once.
+    Divide,
+    /// `x / f32(sqrt n)`.
+    DivideSingle,
+    /// `x` times this.
+    Times(f32),
+    /// In the scale: times, or divided by, this.
+    ScaleTimes(f32),
+    ScaleOver(f32),
+    /// In the codebook.
+    CodebookTimes(f32),
+    CodebookOver(f32),
+}
+
+/// One way of computing an arithmetic.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rendering {
+    name: Arithmetic,
+    centroids: [f32; 16],
+    steps: Steps,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Steps {
+    Single {
+        scaling: Scaling,
+        norm: Norm,
+        descending: bool,
+    },
+    /// In f64; rounded to f32 before the output type, or not.
+    Double { by_f32: bool },
+}
+
+impl Rendering {
+    /// The arithmetic's name.
+    pub(crate) fn name(&self) -> Arithmetic {
+        self.name
+    }
+
+    /// Computes a group into `x`: f32 values that, rounded to `to`, are this kernel's.
+    pub(crate) fn group(&self, group: &Group<'_>, to: OutputType, x: &mut [f32]) {
+        match self.steps {
+            Steps::Single {
+                scaling,
+                norm,
+                descending,
+            } => self.single(group, scaling, norm, descending, x),
+            Steps::Double { by_f32 } => {
+                let mut wide = [0.0f64; MAX_GROUP];
+                let wide = &mut wide[..x.len()];
+                let scale = f64::from(group.scale);
+                for (x, code) in wide.iter_mut().zip(group.codes()) {
+                    *x = f64::from(self.centroids[*code as usize]) * scale;
+                }
+                stages(wide, 0, wide_stages(x.len()), false);
+                let root = (x.len() as f64).sqrt();
+                for ((x, wide), sign) in x.iter_mut().zip(wide).zip(group.signs) {
+                    let v = *wide / root * f64::from(*sign);
+                    *x = if by_f32 || to == OutputType::F32 {
+                        v as f32
+                    } else {
+                        odd(v)
+                    };
+                }
+            }
+        }
+    }
+
+    fn single(
+        &self,
+        group: &Group<'_>,
+        scaling: Scaling,
+        norm: Norm,
+        descending: bool,
+        x: &mut [f32],
+    ) {
+        let n = x.len();
+        let log = wide_stages(n);
+        let root = (n as f64).sqrt();
+        let centroid = |code: &u8| self.centroids[*code as usize];
+        let scale = match norm {
+            Norm::ScaleTimes(h) => group.scale * h,
+            Norm::ScaleOver(r) => group.scale / r,
+            _ => group.scale,
+        };
+        for (x, code) in x.iter_mut().zip(group.codes()) {
+            *x = match norm {
+                Norm::CodebookTimes(h) => centroid(code) * h,
+                Norm::CodebookOver(r) => centroid(code) / r,
+                _ => centroid(code),
+            };
+        }
+        let mul = |x: &mut [f32]| x.iter_mut().for_each(|x| *x *= scale);
+        match scaling {
+            Scaling::First => {
+                mul(x);
+                stages(x, 0, log, descending);
+            }
+            Scaling::Fused { lower, upper } => {
+                for pair in x.chunks_exact_mut(2) {
+                    let [a, b] = [pair[0], pair[1]];
+                    let [pa, pb] = [a * scale, b * scale];
+                    pair[0] = [a.mul_add(scale, pb), b.mul_add(scale, pa)][lower];
+                    pair[1] = [a.mul_add(scale, -pb), (-b).mul_add(scale, pa)][upper];
+                }
+                stages(x, 1, log, descending);
+            }
+            Scaling::After(first) => {
+                stages(x, 0, first, descending);
+                mul(x);
+                stages(x, first, log, descending);
+            }
+            Scaling::Last => stages(x, 0, log, descending),
+        }
+        for x in x.iter_mut() {
+            *x = match norm {
+                Norm::Divide => (f64::from(*x) / root) as f32,
+                Norm::DivideSingle => *x / root as f32,
+                Norm::Times(h) => *x * h,
+                _ => *x,
+            };
+        }
+        if scaling == Scaling::Last {
+            mul(x);
+        }
+        for (x, sign) in x.iter_mut().zip(group.signs) {
+            *x *= f32::from(*sign);
+        }
+    }
+}
+
+/// Stages of a transform of `n` elements.
+fn wide_stages(n: usize) -> u32 {
+    n.ilog2()
+}
+
+/// The butterfly stages `first..end`, stage `s` of stride `2^s`, the last first where `descending`.
+fn stages<T>(x: &mut [T], first: u32, end: u32, descending: bool)
+where
+    T: Copy + std::ops::Add<Output = T> + std::ops::Sub<Output = T>,
+{
+    for s in first..end {
+        let stride = 1 << if descending { first + end - 1 - s } else { s };
+        for block in x.chunks_exact_mut(2 * stride) {
+            let (lower, upper) = block.split_at_mut(stride);
+            for (l, u) in lower.iter_mut().zip(upper) {
+                (*l, *u) = (*l + *u, *l - *u);
+            }
+        }
+    }
+}
+
+/// Every rendering for tensors like this one, plainest first; the first is the reference's.
+pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
+    let n = tensor.layout().group_size();
+    let own = table(tensor.codebook().centroids());
+    let mut all = Vec::new();
+    let mut add = |name, centroids, steps| {
+        all.push(Rendering {
+            name,
+            centroids,
+            steps,
+        });
+    };
+    let single = |scaling, norm| Steps::Single {
+        scaling,
+        norm,
+        descending: false,
+    };
+    let root = (n as f64).sqrt();
+    // Where the root is a power of two, every normalisation is the same exact shift.
+    let exact = n.ilog2().is_multiple_of(2);
+    let mut inverse = vec![(1.0 / root) as f32, 1.0 / root as f32];
+    inverse.dedup();
+    let times: Vec<Norm> = inverse
+        .iter()
+        .map(|h| Norm::Times(*h))
+        .filter(|_| !exact)
+        .collect();
+    let norms: Vec<Norm> = std::iter::once(Norm::Divide)
+        .chain(times.iter().copied())
+        .collect();
+
+    add(
+        Arithmetic::Identical,
+        own,
+        single(Scaling::First, Norm::Divide),
+    );
+    for norm in &times {
+        add(Arithmetic::Multiply, own, single(Scaling::First, *norm));
+    }
+    if !exact {
+        add(
+            Arithmetic::Divide,
+            own,
+            single(Scaling::First, Norm::DivideSingle),
+        );
+    }
+    for norm in &norms {
+        for lower in 0..2 {
+            for upper in 0..2 {
+                add(
+                    Arithmetic::Contracted,
+                    own,
+                    single(Scaling::Fused { lower, upper }, *norm),
+                );
+            }
+        }
+        for first in 1..n.ilog2() {
+            add(
+                Arithmetic::Factored,
+                own,
+                single(Scaling::After(first), *norm),
+            );
+        }
+        add(
+            Arithmetic::ScaleAfter,
+            own,
+            single(Scaling::After(n.ilog2()), *norm),
+        );
+        if !exact {
+            add(Arithmetic::ScaleAfter, own, single(Scaling::Last, *norm));
+        }
+    }
+    if !exact {
+        for h in inverse {
+            add(
+                Arithmetic::ScaleAfter,
+                own,
+                single(Scaling::After(n.ilog2()), Norm::ScaleTimes(h)),
+            );
+            add(
+                Arithmetic::ScaleFolded,
+                own,
+                single(Scaling::First, Norm::ScaleTimes(h)),
+            );
+            add(
+                Arithmetic::ScaleFolded,
+                own,
+                single(Scaling::First, Norm::CodebookTimes(h)),
+            );
+        }
+        let root = root as f32;
+        add(
+            Arithmetic::ScaleFolded,
+            own,
+            single(Scaling::First, Norm::ScaleOver(root)),
+        );
+        add(
+            Arithmetic::ScaleFolded,
+            own,
+            single(Scaling::First, Norm::CodebookOver(root)),
+        );
+    }
+    for norm in &norms {
+        let steps = Steps::Single {
+            scaling: Scaling::First,
+            norm: *norm,
+            descending: true,
+        };
+        add(Arithmetic::StridesDescending, own, steps);
+    }
+    for by_f32 in [true, false] {
+        add(Arithmetic::F64, own, Steps::Double { by_f32 });
+    }
+    let loader = Codebook::lloyd_max(tensor.layout().bits(), n);
+    let loader = table(loader.centroids());
+    if loader != own && loader.iter().zip(own).all(|(a, b)| near(*a, b)) {
+        for norm in &norms {
+            add(
+                Arithmetic::LoaderCodebook,
+                loader,
+                single(Scaling::First, *norm),
+            );
+        }
+    }
+    all
+}
+
+fn table(centroids: &[f32]) -> [f32; 16] {
+    let mut table = [0.0; 16];
+    table[..centroids.len()].copy_from_slice(centroids);
+    table
+}
+
+/// Whether two centroids may be the same one, computed in another precision: the loader's are up to 35 f32
+/// steps from the encoder's, with 4 bits in 256 dimensions.
+fn near(a: f32, b: f32) -> bool {
+    a.is_sign_negative() == b.is_sign_negative() && a.to_bits().abs_diff(b.to_bits()) <= 64
+}

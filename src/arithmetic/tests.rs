@@ -1,0 +1,160 @@
+//! Every arithmetic is within the bound, and is told from the others.
+
+use super::{Group, Rendering, emulate, renderings};
+use crate::allowed::Bound;
+use crate::codebook::Codebook;
+use crate::judge;
+use crate::lane::Output;
+use crate::record::{Arithmetic, LaneName, OutputType, Verdict};
+use crate::synthetic::{self, Rng, Scales};
+use crate::tensor::{GROUP_SIZES, Layout, TqTensor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+fn with_codebook(tensor: &TqTensor, centroids: Vec<f32>) -> TqTensor {
+    let codebook = Codebook::new(centroids, None).unwrap();
+    tensor.clone().with_codebook(Arc::new(codebook)).unwrap()
+}
+
+/// Each centroid one f32 step up, down or where it is.
+fn stepped(rng: &mut Rng, centroids: &[f32]) -> Vec<f32> {
+    let step = |c: &f32| [c.next_down(), *c, c.next_up()][rng.below(3)];
+    centroids.iter().map(step).collect()
+}
+
+/// The exact group by butterflies in f64, which are off by less than the bound counts for the oracle.
+fn exact(tensor: &TqTensor, group: usize, out: &mut [f64]) {
+    let n = out.len();
+    let (row, start) = (group * n / tensor.cols(), group * n % tensor.cols());
+    let scale = f64::from(tensor.scales()[group]);
+    for (k, x) in out.iter_mut().enumerate() {
+        let code = tensor.code(row, start + k) as usize;
+        *x = f64::from(tensor.codebook().centroids()[code]) * scale;
+    }
+    let mut stride = 1;
+    while stride < n {
+        for i in (0..n).filter(|i| i & stride == 0) {
+            let (a, b) = (out[i], out[i + stride]);
+            (out[i], out[i + stride]) = (a + b, a - b);
+        }
+        stride *= 2;
+    }
+    for (k, x) in out.iter_mut().enumerate() {
+        *x = *x / (n as f64).sqrt() * f64::from(tensor.signs()[start + k]);
+    }
+}
+
+/// The largest error of some renderings over the bound, in one tensor.
+fn largest(tensor: &TqTensor, renderings: &[Rendering]) -> f64 {
+    let n = tensor.layout().group_size();
+    let bound = Bound::new(n);
+    let of_group = |group: usize| {
+        let mut e = vec![0.0; n];
+        exact(tensor, group, &mut e);
+        let unpacked = Group::new(tensor, group);
+        let bound = bound.of(unpacked.magnitudes(tensor.codebook().centroids()));
+        let mut x = vec![0.0; n];
+        let mut worst = 0.0f64;
+        for rendering in renderings {
+            rendering.group(&unpacked, OutputType::F32, &mut x);
+            for (x, e) in x.iter().zip(&e) {
+                worst = worst.max((f64::from(*x) - e).abs() / bound);
+            }
+        }
+        worst
+    };
+    (0..tensor.groups())
+        .into_par_iter()
+        .map(of_group)
+        .reduce(|| 0.0, f64::max)
+}
+
+#[test]
+fn no_correct_arithmetic_has_an_element_outside() {
+    let mut rng = Rng::new(0xA110);
+    let mut elements = 0;
+    for bits in 2..=4 {
+        for n in GROUP_SIZES {
+            let layout = Layout::new(bits, n).unwrap();
+            let (rows, cols) = (430, 2048);
+            let tensor = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+            elements += tensor.elements();
+            let mut all = renderings(&tensor);
+            // A codebook of which each centroid is up to one step off, through every order.
+            let other = stepped(&mut rng, tensor.codebook().centroids());
+            all.extend(renderings(&with_codebook(&tensor, other)));
+            let worst = largest(&tensor, &all);
+            assert!(worst <= 1.0, "{bits} bits, group {n}: {worst} bounds away");
+            // The bound is not so wide that it says nothing.
+            assert!(worst > 0.05, "{bits} bits, group {n}: {worst} bounds away");
+        }
+    }
+    assert!(elements > 10_000_000);
+}
+
+#[test]
+fn the_arithmetic_that_was_used_is_named() {
+    let mut rng = Rng::new(0xA111);
+    let mut named = std::collections::BTreeSet::new();
+    for (bits, n) in [(4, 128), (3, 32), (2, 64), (4, 256)] {
+        let layout = Layout::new(bits, n).unwrap();
+        let tensor = synthetic::tensor(&mut rng, layout, 24, 2048, Scales::Usual).unwrap();
+        // The loader's codebook is told only from another.
+        let tensor = with_codebook(&tensor, Codebook::encoder(bits, n).centroids().to_vec());
+        let all = renderings(&tensor);
+        for of in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
+            let outputs: Vec<Output> = all.iter().map(|r| emulate(&tensor, r, of)).collect();
+            for (rendering, got) in all.iter().zip(&outputs) {
+                // The first that gives the same values: the plainest of those that cannot be told apart.
+                let first = outputs.iter().position(|o| same(o, got)).unwrap();
+                let d = judge::decision(LaneName::Cuda, &tensor, got);
+                let found = d.exactness.unwrap();
+                let want = all[first].name();
+                assert_eq!(
+                    found.arithmetic,
+                    Some(want),
+                    "{bits} {n} {of:?} {rendering:?}"
+                );
+                assert_eq!(
+                    d.verdict == Verdict::Identical,
+                    want == Arithmetic::Identical
+                );
+                assert!(d.verdict.passed() == Some(true), "{}", d.reason);
+                named.insert(want.name());
+            }
+        }
+    }
+    let names: Vec<&str> = named.into_iter().collect();
+    let mut all = Arithmetic::ALL.map(Arithmetic::name);
+    all.sort_unstable();
+    assert_eq!(names, all);
+}
+
+/// Whether two outputs have the same values; +0 equals -0.
+fn same(a: &Output, b: &Output) -> bool {
+    a.single() == b.single()
+}
+
+/// Scaling by a power of two changes no rounding while nothing underflows, so one binade stands for all.
+#[test]
+fn the_division_of_the_cuda_kernel_is_the_references_for_every_significand() {
+    let source = include_str!("../../kernels/tq4_dequant.cu");
+    for n in [32, 128] {
+        let constants = source
+            .split(&format!("InverseRoot<{n}> {{"))
+            .nth(1)
+            .unwrap();
+        let constant = |name: &str| -> f32 {
+            let after = constants.split(&format!("{name} = ")).nth(1).unwrap();
+            after.split('f').next().unwrap().parse().unwrap()
+        };
+        let (high, low) = (constant("HIGH"), constant("LOW"));
+        let root = f64::from(n).sqrt();
+        let differs = |bits: &u32| {
+            let x = f32::from_bits(*bits);
+            x.mul_add(high, x * low) != (f64::from(x) / root) as f32
+        };
+        let binade = 1f32.to_bits()..2f32.to_bits();
+        assert_eq!(binade.into_par_iter().filter(differs).count(), 0, "n = {n}");
+    }
+}

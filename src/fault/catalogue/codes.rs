@@ -1,0 +1,105 @@
+//! Faults of the unpacking and of the codebook.
+
+use super::{Row, always, fitted, one_if, row};
+use crate::codebook::Codebook;
+use crate::tensor::{GROUP_SIZES, TqTensor};
+use half::{bf16, f16};
+use std::sync::{Arc, LazyLock, Mutex};
+
+const ORDER: &str = "each code is read at its index XOR {}: look at the order of bytes in a word, of codes in a byte and of \
+    words in a vector load";
+
+#[rustfmt::skip]
+pub(super) static TABLE: &[Row] = &[
+    // Two 4-bit codes or four 2-bit codes a byte: the halves change places.
+    row("nibbles_swapped", always, |p, _| p.code_order ^= p.codes_per_byte() / 2,
+        "the even element is the low nibble: look at the shift in the unpacking"),
+    row("byte_high_code_first", two_bit_codes, |p, _| p.code_order ^= p.codes_per_byte() - 1,
+        "four 2-bit codes share a byte, the first in the low bits: look at the shift in the unpacking"),
+    row("codes_order_xor_{}", fitted, |p, mask| p.code_order ^= mask & (p.n - 1), ORDER),
+    row("code_bits_swapped", two_bit_codes, |p, _| p.code_bits_swapped = true,
+        "the two bits of a code are exchanged: look at the mask in the unpacking"),
+    row("split_halves_order", always, |p, _| p.split_halves = true,
+        "neighbouring codes share a byte: it is not the first half of the group low and the second high"),
+    row("index_off_by_one_up", always, |p, _| p.code_shift += 1,
+        "codes are read one element off: look at the index"),
+    row("index_off_by_one_down", always, |p, _| p.code_shift -= 1,
+        "codes are read one element off: look at the index"),
+    row("codebook_reversed", always, |p, _| p.centroids.reverse(),
+        "the codebook is in descending order"),
+    row("codebook_gaussian", always, |p, _| p.centroids = gaussian(p.tensor.layout().bits(), p.n),
+        "the codebook is the normal distribution's: take the model's own centroids"),
+    row("codebook_unscaled", always, |p, _| unscale(&mut p.centroids, p.n),
+        "the codebook is of unit variance: it must be divided by sqrt(n)"),
+    row("codebook_linear", always, |p, _| space_evenly(&mut p.centroids),
+        "the centroids are evenly spaced: take the model's own"),
+    row("codebook_f16", always, |p, _| each(&mut p.centroids, |c| f16::from_f32(c).to_f32()),
+        "the centroids are rounded to F16: keep them in f32"),
+    row("codebook_bf16", always, |p, _| each(&mut p.centroids, |c| bf16::from_f32(c).to_f32()),
+        "the centroids are rounded to BF16: keep them in f32"),
+    row("codebook_int8", always, |p, _| to_int8(&mut p.centroids),
+        "the centroids are rounded to int8 with one scale: keep them in f32"),
+    row("codebook_of_dimension_{}", other_sizes,
+        |p, n| p.centroids = lloyd_max(p.tensor.layout().bits(), n.clamp(3, 4096)).centroids().to_vec(),
+        "the codebook is that of group size {}: take the model's own centroids"),
+];
+
+fn two_bit_codes(t: &TqTensor) -> Vec<usize> {
+    one_if(t.layout().stored_bits() == 2)
+}
+
+fn other_sizes(t: &TqTensor) -> Vec<usize> {
+    let own = t.layout().group_size();
+    GROUP_SIZES.into_iter().filter(|n| *n != own).collect()
+}
+
+/// Lloyd-Max centroids of the normal distribution (Max, 1960, table I), divided by sqrt(n).
+fn gaussian(bits: u32, n: usize) -> Vec<f32> {
+    const HALF: [&[f32]; 3] = [
+        &[0.4528, 1.510],
+        &[0.2451, 0.7560, 1.344, 2.152],
+        &[0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733],
+    ];
+    let half = HALF[bits as usize - 2];
+    let all = half.iter().rev().map(|c| -c).chain(half.iter().copied());
+    all.map(|c| c / (n as f32).sqrt()).collect()
+}
+
+fn unscale(centroids: &mut [f32], n: usize) {
+    let root = (n as f32).sqrt();
+    centroids.iter_mut().for_each(|c| *c *= root);
+}
+
+fn space_evenly(centroids: &mut [f32]) {
+    let last = centroids.len() - 1;
+    let (low, high) = (centroids[0], centroids[last]);
+    for (i, c) in centroids.iter_mut().enumerate() {
+        *c = low + (high - low) * i as f32 / last as f32;
+    }
+}
+
+fn each(centroids: &mut [f32], to: fn(f32) -> f32) {
+    centroids.iter_mut().for_each(|c| *c = to(*c));
+}
+
+fn to_int8(centroids: &mut [f32]) {
+    let most = centroids.iter().fold(0f32, |m, c| m.max(c.abs()));
+    let step = most / 127.0;
+    for c in centroids {
+        *c = (*c / step).round_ties_even() * step;
+    }
+}
+
+/// The codebook of a group size. Making one takes milliseconds, and a search tries it with every other
+/// fault.
+fn lloyd_max(bits: u32, n: usize) -> Arc<Codebook> {
+    type Made = Vec<((u32, usize), Arc<Codebook>)>;
+    static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().expect("no thread panics here");
+    if let Some((_, book)) = made.iter().find(|(key, _)| *key == (bits, n)) {
+        return Arc::clone(book);
+    }
+    let book = Arc::new(Codebook::lloyd_max(bits, n));
+    made.push(((bits, n), Arc::clone(&book)));
+    book
+}

@@ -1,0 +1,36 @@
+//! Faults of the signs after the transform.
+
+use super::{Row, always, row};
+use crate::tensor::TqTensor;
+
+#[rustfmt::skip]
+pub(super) static TABLE: &[Row] = &[
+    row("signs_omitted", always, |p, _| p.signs_after = false,
+        "the result is not multiplied by the signs"),
+    row("signs_inverted", always, |p, _| p.read_sign = |s| -f32::from(s),
+        "the signs are read the other way round: look at how a bit or a byte becomes +1 or -1"),
+    row("output_negated", always, |p, _| p.negated ^= true,
+        "every element has the other sign: look at the last factor"),
+    row("signs_as_0_or_1", always, |p, _| p.read_sign = |s| f32::from(s.max(0)),
+        "a sign of -1 is read as 0: the signs are stored as bytes of +1 and -1"),
+    row("signs_before_transform", always, |p, _| (p.signs_before, p.signs_after) = (true, false),
+        "the signs belong after the inverse transform"),
+    row("signs_of_next_group", always, |p, _| p.sign_shift += p.n as isize,
+        "the signs of another group are read: look at the column offset"),
+    row("signs_of_previous_group", always, |p, _| p.sign_shift -= p.n as isize,
+        "the signs of another group are read: look at the column offset"),
+    row("signs_off_by_one_up", always, |p, _| p.sign_shift += 1,
+        "the sign of the next column is read: look at its index"),
+    row("signs_off_by_one_down", always, |p, _| p.sign_shift -= 1,
+        "the sign of the previous column is read: look at its index"),
+    row("signs_modulo_{}", first_signs, |p, k| p.sign_modulo = k.max(1),
+        "the first {} signs are read for every column: they are as many as columns"),
+];
+
+/// As many as a group has, and as the most usual group has.
+fn first_signs(t: &TqTensor) -> Vec<usize> {
+    let mut sizes = vec![t.layout().group_size(), 128];
+    sizes.dedup();
+    sizes.retain(|k| *k < t.cols());
+    sizes
+}

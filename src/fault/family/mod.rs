@@ -1,0 +1,298 @@
+//! What kind of error an output has that no fault of the catalogue explains.
+
+mod factor;
+mod moved;
+mod regions;
+mod rule;
+mod small;
+
+pub use regions::{Holds, Region};
+
+use super::output::Got;
+use super::survey::{Survey, reference, step, strips};
+use crate::tensor::TqTensor;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Wrong groups that a family is looked for in.
+const GROUPS: u64 = 1024;
+/// Share of the wrong groups that a rule must hold in.
+const MOST: f64 = 0.95;
+
+/// What is put in another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moved {
+    /// The elements of each group.
+    InGroup,
+    /// The elements of each row.
+    InRow,
+    /// Whole groups; index: row times groups of a row, plus group.
+    Groups,
+    /// Whole rows.
+    Rows,
+    /// The elements of square tiles.
+    InTile,
+}
+
+/// What has a factor, or a sign, of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The output as a whole.
+    Overall,
+    /// Each row.
+    Row,
+    /// The groups at one place of their rows.
+    GroupOfRow,
+    /// Each group.
+    Group,
+    /// The elements at one place of their groups.
+    Position,
+    /// Each column.
+    Column,
+    /// No rule was found.
+    Element,
+}
+
+/// A kind of error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Family {
+    /// Right values in wrong places.
+    Permutation {
+        /// What is moved.
+        of: Moved,
+        /// Where each comes from, as `got[i] = expected[...]`.
+        rule: String,
+        /// Whether only the magnitudes are moved so.
+        up_to_sign: bool,
+        /// Wrong groups in which the rule holds.
+        groups: u64,
+    },
+    /// The values times a constant.
+    Factor {
+        /// What has one constant.
+        by: By,
+        /// Least constant.
+        least: f64,
+        /// Largest constant.
+        largest: f64,
+        /// rms of what the constants leave over, as a share of the output.
+        residual: f64,
+    },
+    /// Right magnitudes, wrong signs.
+    Signs {
+        /// What has one sign.
+        by: By,
+        /// Share of the wrong groups' elements that are flipped.
+        flipped: f64,
+    },
+    /// No element is more than one step of its type off.
+    Rounding {
+        /// Elements that are too small in magnitude.
+        toward_zero: u64,
+        /// Elements that are too large.
+        away: u64,
+    },
+    /// Nothing was computed in parts of the output.
+    Regions {
+        /// The first regions, in order.
+        regions: Vec<Region>,
+        /// How many regions there are.
+        count: u64,
+        /// Wrong elements in none of them.
+        others: u64,
+    },
+    /// An error of the size that arithmetic in a smaller type makes.
+    SmallError {
+        /// Mean error as a share of the rms of the values.
+        relative: f64,
+        /// The type whose error is of this size.
+        like: String,
+    },
+}
+
+/// A group with something wrong in it.
+struct WrongGroup {
+    row: usize,
+    group: usize,
+    expected: Vec<f32>,
+    got: Vec<f32>,
+}
+
+/// What a family is looked for in.
+struct View<'a> {
+    tensor: &'a TqTensor,
+    got: Got<'a>,
+    survey: &'a Survey,
+    /// Some of the wrong groups, spread over all.
+    wrong: Vec<WrongGroup>,
+}
+
+impl View<'_> {
+    fn n(&self) -> usize {
+        self.tensor.layout().group_size()
+    }
+
+    /// Whether a value is the expected one, give or take one step.
+    fn close(&self, got: f32, expected: f32) -> bool {
+        got == expected || (got - expected).abs() <= step(self.got.of()) * expected.abs()
+    }
+
+    fn expected(&self, first: usize, count: usize) -> Vec<f32> {
+        let values = reference(self.tensor, first, count);
+        values.into_iter().map(|v| self.got.round(v)).collect()
+    }
+
+    /// The rows with something wrong.
+    fn wrong_rows(&self) -> impl Iterator<Item = usize> {
+        let rows = self.survey.wrong_per_row.iter().enumerate();
+        rows.filter(|(_, wrong)| **wrong > 0).map(|(row, _)| row)
+    }
+
+    /// The wrong groups for which `holds(row, group, expected, got)`.
+    fn count(&self, holds: impl Fn(usize, usize, &[f32], &[f32]) -> bool + Sync) -> u64 {
+        let (cols, n) = (self.tensor.cols(), self.n());
+        let strip = |(first, count): (usize, usize)| {
+            let expected = self.expected(first, count);
+            let rows = expected.par_chunks(cols).enumerate().map(|(i, expected)| {
+                let (row, got) = (first + i, self.got.row(first + i));
+                (0..cols / n)
+                    .filter(|g| self.survey.wrong_group(row, *g, n))
+                    .filter(|g| {
+                        let at = g * n..(g + 1) * n;
+                        holds(row, *g, &expected[at.clone()], &got[at])
+                    })
+                    .count() as u64
+            });
+            rows.sum::<u64>()
+        };
+        strips(self.tensor).map(strip).sum()
+    }
+
+    fn most(&self, groups: u64) -> bool {
+        groups as f64 >= MOST * self.survey.wrong_groups as f64
+    }
+}
+
+/// The kind of error that an output has.
+pub(super) fn find(tensor: &TqTensor, got: Got<'_>, survey: &Survey) -> Option<Family> {
+    let n = tensor.layout().group_size();
+    let every = survey.wrong_groups.div_ceil(GROUPS).max(1);
+    let mut view = View {
+        tensor,
+        got,
+        survey,
+        wrong: Vec::new(),
+    };
+    let mut seen = 0;
+    for row in view.wrong_rows().collect::<Vec<_>>() {
+        let mut values = None;
+        for group in 0..tensor.groups_per_row() {
+            if !survey.wrong_group(row, group, n) {
+                continue;
+            }
+            if seen % every == 0 {
+                let (expected, got) =
+                    values.get_or_insert_with(|| (view.expected(row, 1), got.row(row)));
+                let at = group * n..(group + 1) * n;
+                view.wrong.push(WrongGroup {
+                    row,
+                    group,
+                    expected: expected[at.clone()].to_vec(),
+                    got: got[at].to_vec(),
+                });
+            }
+            seen += 1;
+        }
+    }
+    regions::find(&view)
+        .or_else(|| small::rounding(&view))
+        .or_else(|| moved::rows(&view))
+        .or_else(|| moved::groups(&view))
+        .or_else(|| moved::in_group(&view, false))
+        .or_else(|| factor::find(&view))
+        .or_else(|| moved::in_row(&view))
+        .or_else(|| moved::in_tile(&view))
+        .or_else(|| moved::in_group(&view, true))
+        .or_else(|| small::error(&view))
+}
+
+impl By {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Overall => "overall",
+            Self::Row => "for each row",
+            Self::GroupOfRow => "for each place of a group in its row",
+            Self::Group => "for each group",
+            Self::Position => "for each position in the group",
+            Self::Column => "for each column",
+            Self::Element => "without a rule",
+        }
+    }
+}
+
+impl Family {
+    /// The kind of error in words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Permutation {
+                of,
+                rule,
+                up_to_sign,
+                groups,
+            } => {
+                let what = match of {
+                    Moved::InGroup => "within each group",
+                    Moved::InRow => "within each row",
+                    Moved::Groups => "of whole groups (row-major index)",
+                    Moved::Rows => "of whole rows",
+                    Moved::InTile => "within square tiles",
+                };
+                let sign = if *up_to_sign { ", but for signs" } else { "" };
+                format!("right values in wrong places {what}{sign}: {rule}, in {groups} groups")
+            }
+            Self::Factor {
+                by,
+                least,
+                largest,
+                residual,
+            } => {
+                let factor = if *by == By::Overall {
+                    format!("{least:.6}")
+                } else {
+                    format!("from {least:.6} to {largest:.6}")
+                };
+                let by = by.words();
+                format!("right values times a constant {by}: {factor}, {residual:.1e} left over")
+            }
+            Self::Signs { by, flipped } => format!(
+                "right magnitudes with wrong signs {}: {:.2} % flipped in the wrong groups",
+                by.words(),
+                100.0 * flipped
+            ),
+            Self::Rounding { toward_zero, away } => format!(
+                "rounding only: {toward_zero} elements one step too small in magnitude, {away} too large"
+            ),
+            Self::Regions {
+                regions,
+                count,
+                others,
+            } => {
+                let mut text: Vec<String> = regions.iter().map(Region::words).collect();
+                let more = count - regions.len() as u64;
+                if more > 0 {
+                    text.push(format!("{more} regions more"));
+                }
+                if *others > 0 {
+                    text.push(format!("{others} wrong elements elsewhere"));
+                }
+                text.join("; ")
+            }
+            Self::SmallError { relative, like } => format!(
+                "small errors everywhere, {relative:.1e} of the values on average: as of {like} inside"
+            ),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What no fault explains is put in a family, with its rule and its place.
+
+use half::bf16;
+use tq4::fault::{By, Diagnosis, Family, Holds, Moved, Only, diagnose};
+use tq4::lane::Output;
+use tq4::reference;
+use tq4::synthetic::{self, Rng, Scales};
+use tq4::tensor::{Layout, TqTensor};
+
+const N: usize = 128;
+const ROWS: usize = 32;
+const COLS: usize = 8 * N;
+
+fn tensor() -> TqTensor {
+    let layout = Layout::new(4, N).unwrap();
+    synthetic::tensor(&mut Rng::new(5), layout, ROWS, COLS, Scales::Usual).unwrap()
+}
+
+/// The diagnosis of an output whose element at (row, col) is `value(expected, row, col)`.
+fn wrong(value: impl Fn(&dyn Fn(usize, usize) -> f32, usize, usize) -> f32) -> Diagnosis {
+    let t = tensor();
+    let expected = reference::dequantize(&t);
+    let at = |row: usize, col: usize| expected[row * COLS + col];
+    let all = (0..t.elements()).map(|i| bf16::from_f32(value(&at, i / COLS, i % COLS)));
+    let d = diagnose("mine", &t, &Output::Bf16(all.collect()), false).expect("it is wrong");
+    assert!(!d.explained, "{}", d.evidence);
+    d
+}
+
+fn moved(d: &Diagnosis, what: Moved, text: &str) {
+    match &d.family {
+        Some(Family::Permutation {
+            of, rule, groups, ..
+        }) => {
+            assert_eq!((*of, rule.as_str()), (what, text));
+            assert!(*groups * 20 >= d.place.wrong_groups * 19);
+            assert!(d.evidence.contains(text), "{}", d.evidence);
+        }
+        other => panic!("{other:?}: {}", d.evidence),
+    }
+}
+
+#[test]
+fn moved_values_are_told_as_a_rule() {
+    let d = wrong(|e, r, c| e(r, c ^ 5));
+    moved(&d, Moved::InGroup, "got[i] = expected[i ^ 5]");
+    let d = wrong(|e, r, c| e(r, c / N * N + c % 16 * 8 + c % N / 16));
+    moved(
+        &d,
+        Moved::InGroup,
+        "got[i] = expected[(i mod 16) * 8 + i / 16]",
+    );
+    let d = wrong(|e, r, c| e(r, c / N * N + (c + 3) % N));
+    moved(&d, Moved::InGroup, "got[i] = expected[(i + 3) mod 128]");
+    assert_eq!(d.place.only, []);
+    let d = wrong(|e, r, c| e(r, if c / N % 2 == 1 { c ^ 9 } else { c }));
+    moved(&d, Moved::InGroup, "got[i] = expected[i ^ 9]");
+    assert_eq!(d.place.only, [Only::OddGroups]);
+    let table = |i: usize| match i {
+        0 => 7,
+        7 => 100,
+        100 => 0,
+        i => i,
+    };
+    let d = wrong(|e, r, c| e(r, c / N * N + table(c % N)));
+    moved(
+        &d,
+        Moved::InGroup,
+        "got[i] = expected[t[i]], t = 7, 1, 2, 3, 4, 5, 6, 100, 8, 9, 10, 11, 12, 13, 14, 15, ...",
+    );
+    let d = wrong(|e, r, c| e(r ^ 1, c));
+    moved(&d, Moved::Rows, "got[i] = expected[i ^ 1]");
+    let d = wrong(|e, r, c| e(ROWS - 1 - r, c));
+    moved(&d, Moved::Rows, "got[i] = expected[i ^ 31]");
+    let d = wrong(|e, r, c| e(r, c ^ N));
+    moved(&d, Moved::Groups, "got[i] = expected[i ^ 1]");
+    let d = wrong(|e, r, c| e(r, (c + 5) % COLS));
+    moved(&d, Moved::InRow, "got[i] = expected[(i + 5) mod 1024]");
+    let d = wrong(|e, r, c| e(r - r % 16 + c % 16, c - c % 16 + r % 16));
+    moved(
+        &d,
+        Moved::InTile,
+        "got[r, c] = expected[r - r mod 16 + c mod 16, c - c mod 16 + r mod 16]",
+    );
+}
+
+#[test]
+fn factors_and_signs_are_told_with_what_they_belong_to() {
+    let factor = |d: &Diagnosis, of: By, low: f64, high: f64| match &d.family {
+        Some(Family::Factor {
+            by, least, largest, ..
+        }) => {
+            assert_eq!(*by, of);
+            assert!((least / low - 1.0).abs() < 0.01 && (largest / high - 1.0).abs() < 0.01);
+        }
+        other => panic!("{other:?}: {}", d.evidence),
+    };
+    factor(&wrong(|e, r, c| 0.5 * e(r, c)), By::Overall, 0.5, 0.5);
+    let d = wrong(|e, r, c| if r % 2 == 0 { 3.0 } else { 2.0 } * e(r, c));
+    factor(&d, By::Row, 2.0, 3.0);
+    let d = wrong(|e, r, c| (1.0 + (r * 8 + c / N) as f32) * e(r, c) * 1.5);
+    factor(&d, By::Group, 1.5, 384.0);
+    let d = wrong(|e, r, c| (2.0 + (c % N) as f32) * e(r, c));
+    factor(&d, By::Position, 2.0, 129.0);
+
+    let signs = |d: &Diagnosis, of: By| match &d.family {
+        Some(Family::Signs { by, .. }) => assert_eq!(*by, of),
+        other => panic!("{other:?}: {}", d.evidence),
+    };
+    signs(
+        &wrong(|e, r, c| if c % 3 == 0 { -e(r, c) } else { e(r, c) }),
+        By::Column,
+    );
+    signs(
+        &wrong(|e, r, c| if (r + c) % 5 == 0 { -e(r, c) } else { e(r, c) }),
+        By::Element,
+    );
+    let d = wrong(|e, r, c| if c % 4 == 1 { -e(r, c) } else { e(r, c) });
+    signs(&d, By::Position);
+}
+
+#[test]
+fn regions_are_told_as_ranges() {
+    let regions = |d: &Diagnosis| match &d.family {
+        Some(Family::Regions {
+            regions, others, ..
+        }) => {
+            assert_eq!(*others, 0);
+            regions.clone()
+        }
+        other => panic!("{other:?}: {}", d.evidence),
+    };
+    let d = wrong(|e, r, c| if (8..16).contains(&r) { 0.0 } else { e(r, c) });
+    assert!(
+        d.evidence.contains("rows 8..16, all groups, zero"),
+        "{}",
+        d.evidence
+    );
+    let all = regions(&d);
+    assert_eq!(
+        (all[0].rows, all[0].groups, all[0].holds),
+        ([8, 15], None, Holds::Zero)
+    );
+    let d = wrong(|e, r, c| {
+        if r == 3 && c / N == 2 || r > 20 && c / N < 2 {
+            f32::NAN
+        } else {
+            e(r, c)
+        }
+    });
+    let all = regions(&d);
+    assert_eq!(
+        (all[0].rows, all[0].groups, all[0].holds),
+        ([3, 3], Some([2, 2]), Holds::Nan)
+    );
+    assert_eq!((all[1].rows, all[1].groups), ([21, 31], Some([0, 1])));
+    assert!(d.evidence.contains("row 3, group 2, NaN"), "{}", d.evidence);
+}
+
+#[test]
+fn small_errors_are_told_by_size_and_the_worst_group_is_kept() {
+    let noise = |r: usize, c: usize| Rng::new((r * COLS + c) as u64).normal();
+    let like = |d: &Diagnosis| match &d.family {
+        Some(Family::SmallError { like, .. }) => like.clone(),
+        other => panic!("{other:?}: {}", d.evidence),
+    };
+    assert_eq!(
+        like(&wrong(|e, r, c| e(r, c) + 4e-3 * noise(r, c) * 0.5)),
+        "BF16"
+    );
+    assert_eq!(
+        like(&wrong(|e, r, c| e(r, c) + 1e-4 * noise(r, c) * 0.5)),
+        "F16 or TF32"
+    );
+    let d = wrong(|e, r, c| {
+        let v = e(r, c);
+        let bits = v.to_bits() & 0xFFFF_0000;
+        if (r + c) % 3 == 0 {
+            f32::from_bits(bits)
+        } else {
+            v
+        }
+    });
+    assert!(
+        matches!(d.family, Some(Family::Rounding { away: 0, .. })),
+        "{}",
+        d.evidence
+    );
+
+    let d = wrong(|e, r, c| if (r, c) == (5, 300) { 9.0 } else { e(r, c) });
+    assert_eq!((d.group.row, d.group.group), (5, 2));
+    assert_eq!((d.group.got[44], d.group.expected.len()), (Some(9.0), N));
+    assert_eq!(d.group.worst_first()[0].0, 44);
+}
