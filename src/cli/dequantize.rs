@@ -82,7 +82,7 @@ fn text(done: &Dequantized) -> String {
     );
     if done.lane != LaneName::Reference {
         out += &format!(
-            "{equal} of {elements} elements equal the rounded reference, the rest within one BF16 step\n"
+            "{equal} of {elements} elements equal the rounded reference, the rest are allowed\n"
         );
     }
     out += &earlier(done.already_finished, done.resumed_shards);

@@ -77,6 +77,7 @@ pub fn diagnose(
             diagnosis.family.as_ref(),
             diagnosis.closest.as_ref(),
             tensor,
+            got.get(survey.worst),
         );
     }
     Some(diagnosis)

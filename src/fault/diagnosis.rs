@@ -2,6 +2,8 @@
 
 use super::Fault;
 use super::family::Family;
+use super::family::place::{run, runs};
+use super::family::regions::holds;
 use super::matching::Match;
 use super::output::Got;
 use super::scope::Only;
@@ -141,13 +143,7 @@ impl Place {
         worst: Worst,
         tensor: &TqTensor,
     ) -> Self {
-        let mut positions: Vec<[usize; 2]> = Vec::new();
-        for i in (0..survey.positions.len()).filter(|i| survey.positions[*i]) {
-            match positions.last_mut() {
-                Some(run) if run[1] + 1 == i => run[1] = i,
-                _ => positions.push([i, i]),
-            }
-        }
+        let positions = (0..survey.positions.len()).filter(|i| survey.positions[*i]);
         Self {
             elements: tensor.elements() as u64,
             allowed: survey.inside,
@@ -156,7 +152,7 @@ impl Place {
             wrong_groups: survey.wrong_groups,
             first_row,
             first_group,
-            positions,
+            positions: runs(positions),
             only: Only::of(tensor, survey),
             worst,
         }
@@ -167,24 +163,15 @@ impl Place {
         if self.positions == [[0, group_size - 1]] {
             return "at every position of the group".into();
         }
-        let runs: Vec<String> = self
-            .positions
-            .iter()
-            .take(6)
-            .map(|[a, b]| {
-                if a == b {
-                    a.to_string()
-                } else {
-                    format!("{a}..{}", b + 1)
-                }
-            })
-            .collect();
+        let runs: Vec<String> = self.positions.iter().take(6).map(|r| run(*r)).collect();
         let more = if self.positions.len() > 6 {
             ", ..."
         } else {
             ""
         };
-        format!("at positions {}{more} of the group", runs.join(", "))
+        let one = matches!(self.positions[..], [[first, last]] if first == last);
+        let s = if one { "" } else { "s" };
+        format!("at position{s} {}{more} of the group", runs.join(", "))
     }
 }
 
@@ -256,10 +243,18 @@ impl Diagnosis {
         place: &Place,
     ) -> String {
         let Named { name, advice } = fault;
-        let bits = format!("{} of {} elements bit for bit", found.exact, found.elements);
+        let bits = if found.exact == found.elements {
+            format!("{0} of {0} elements bit for bit", found.elements)
+        } else {
+            format!(
+                "{0} of {0} elements, {1} of them bit for bit",
+                found.elements, found.exact
+            )
+        };
+        let are = if place.wrong == 1 { "is" } else { "are" };
         let mut text = if found.accounted < ENOUGH {
             format!(
-                "consistent with {name}, which explains {bits}, but only {} are wrong; {advice}",
+                "consistent with {name}, which explains {bits}, but only {} {are} wrong; {advice}",
                 place.wrong
             )
         } else {
@@ -288,15 +283,20 @@ impl Diagnosis {
         family: Option<&Family>,
         closest: Option<&Closest>,
         tensor: &TqTensor,
+        got: f32,
     ) -> String {
         let w = &place.worst;
         let family = family.map_or_else(String::new, |f| f.words() + "; ");
-        let wrong = if place.allowed {
-            "are what a correct kernel may return and differ from the reference"
-        } else {
-            "are none that a correct kernel may return"
+        let wrong = match (place.allowed, place.wrong) {
+            (true, 1) => "is what a correct kernel may return and differs from the reference",
+            (true, _) => "are what a correct kernel may return and differ from the reference",
+            (false, 1) => "is outside what a correct kernel may return",
+            (false, _) => "are outside what a correct kernel may return",
         };
-        let got = w.got.map_or("NaN or infinity".into(), |v| v.to_string());
+        let got = match holds(got) {
+            Some(holds) if !got.is_finite() => holds.words().to_owned(),
+            _ => got.to_string(),
+        };
         let other_rows = if signature.rows_of_other_rows > 0 {
             format!(
                 ", {} rows have the signs of another row",

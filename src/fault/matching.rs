@@ -178,21 +178,27 @@ impl<'a> Matcher<'a> {
         Some(all)
     }
 
+    /// How faults match every element.
+    fn all(&self, faults: &[Fault]) -> Match {
+        let p = Pipeline::with(self.tensor, faults);
+        strips(self.tensor)
+            .map(|(first, count)| self.rows(&p, first, count))
+            .fold(Match::default(), Match::add)
+    }
+
     /// The single fault that reproduces most, where that is [`NEARLY`] all of the elements and of the wrong
-    /// ones.
+    /// ones, and more than a correct kernel does.
     pub(super) fn closest(&self, faults: &[Fault]) -> Option<(Fault, Match)> {
+        let correct = self.tried(&[]);
         let matches: Vec<Match> = faults.par_iter().map(|f| self.tried(&[*f])).collect();
         let (fault, _) = faults
             .iter()
             .zip(matches)
-            .filter(|(_, m)| m.nearly())
+            .filter(|(_, m)| m.nearly() && m.exact > correct.exact)
             // The first of equals: the plainest.
             .rev()
             .max_by_key(|(_, m)| m.exact)?;
-        let p = Pipeline::with(self.tensor, &[*fault]);
-        let all = strips(self.tensor)
-            .map(|(first, count)| self.rows(&p, first, count))
-            .fold(Match::default(), Match::add);
-        all.nearly().then_some((*fault, all))
+        let all = self.all(&[*fault]);
+        (all.nearly() && all.exact > self.all(&[]).exact).then_some((*fault, all))
     }
 }

@@ -74,8 +74,11 @@ pub(super) struct Checkpoint {
     /// The expected squared error with the rounding of every scale at its worst, and without it.
     most: f64,
     least: f64,
-    /// Groups up to here that are off, without one between that is not.
+    /// Groups up to here that are off, without one between that is not; and those of the row so far.
     run: u64,
+    run_of_row: u64,
+    /// Measured and most expected squared error of each group of a row, over all rows.
+    columns: Vec<[f64; 2]>,
     damaged: Vec<[usize; 2]>,
 }
 
@@ -92,6 +95,8 @@ impl Checkpoint {
             most: 0.0,
             least: 0.0,
             run: 0,
+            run_of_row: 0,
+            columns: Vec::new(),
             damaged: Vec::new(),
         }
     }
@@ -122,11 +127,24 @@ impl Checkpoint {
         self.expected += coded + step / 12.0;
         self.most += most;
         self.least += coded;
+        let per_row = format.groups_per_row();
+        let column = (self.groups % per_row) as usize;
+        self.columns.resize(per_row as usize, [0.0; 2]);
+        self.columns[column][0] += squared;
+        self.columns[column][1] += most;
         self.groups += 1;
         // A NaN in the source is off.
         let near = squared <= format.far() * most;
         self.run = if near { 0 } else { self.run + 1 };
-        let needed = RUN.min(self.rows as u64 * format.groups_per_row());
+        if column == 0 {
+            self.run_of_row = 0;
+        }
+        self.run_of_row += u64::from(!near);
+        // A whole row of two or three is as telling.
+        let needed = match self.run_of_row {
+            2.. if self.run_of_row == per_row => self.run_of_row.min(RUN),
+            _ => RUN.min(self.rows as u64 * per_row),
+        };
         if self.run >= needed {
             let first = self.groups - needed.max(1);
             self.damage(first / format.groups_per_row(), self.groups - 1, format);
@@ -149,7 +167,13 @@ impl Checkpoint {
     fn limits(&self, format: Format) -> (f64, f64) {
         let square = FACTOR * FACTOR;
         let wide = format.cols >= WIDE;
-        let most = if wide {
+        // Values that stand out do so in the same group of all rows; damage knows no groups.
+        let everywhere = self.columns.len() > 1
+            && self
+                .columns
+                .iter()
+                .all(|[measured, most]| *measured > square * most);
+        let most = if wide || everywhere {
             square
         } else {
             square.max(format.far())
@@ -401,6 +425,43 @@ mod tests {
             signs: of.signs().to_vec(),
         };
         TqTensor::new("random", layout, shape, parts, Arc::clone(of.codebook())).unwrap()
+    }
+
+    /// Two groups a row: what is off in both of them is no value that stands out.
+    #[test]
+    fn damage_of_narrow_tensors_is_found() {
+        let mut rng = Rng::new(9);
+        let (layout, book) = formats().into_iter().nth(10).unwrap();
+        let (rows, cols) = (512, 256);
+        let w = weight(&mut rng, "normal", rows, cols);
+        let signs = rng.signs(cols);
+        let good = quantize("w", &w, cols, layout, &signs, &book).unwrap();
+        assert!(!judge(&good, &w).damaged());
+        let bad = random(&mut rng, &good);
+        let row = layout.packed_len(cols);
+        let changed = |change: &dyn Fn(&mut Vec<u8>, &mut Vec<f16>)| {
+            let (mut packed, mut scales) = (good.packed().to_vec(), good.scales().to_vec());
+            change(&mut packed, &mut scales);
+            let parts = Parts {
+                packed,
+                scales,
+                signs: signs.clone(),
+            };
+            let t = TqTensor::new("w", layout, [rows, cols], parts, Arc::clone(&book)).unwrap();
+            judge(&t, &w)
+        };
+        let scaled = changed(&|_, scales| {
+            let larger = |s: &mut f16| *s = f16::from_f32(s.to_f32() * 1.5);
+            scales.iter_mut().for_each(larger);
+        });
+        assert!(scaled.damaged(), "{scaled:?}");
+        let one_row = changed(&|packed, _| {
+            packed[7 * row..8 * row].copy_from_slice(&bad.packed()[7 * row..8 * row]);
+        });
+        assert!(
+            one_row.damaged() && one_row.damaged_rows == [[7, 8]],
+            "{one_row:?}"
+        );
     }
 
     /// Damage in some rows names them, in any strips, when the tensor as a whole is hardly off.

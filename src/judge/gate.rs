@@ -107,11 +107,21 @@ fn moved(lane: &LaneName, e: &Exactness) -> u64 {
     }
 }
 
+/// The type of the output, for people.
+fn type_name(of: OutputType) -> &'static str {
+    match of {
+        OutputType::F32 => "f32",
+        OutputType::Bf16 => "BF16",
+        OutputType::F16 => "F16",
+    }
+}
+
 /// What the elements are held to.
 fn reference(e: &Exactness) -> &'static str {
     match e.output {
-        OutputType::F32 => "the reference",
-        OutputType::Bf16 | OutputType::F16 => "the rounded reference",
+        OutputType::F32 => "the reference in f32",
+        OutputType::Bf16 => "the reference rounded to BF16",
+        OutputType::F16 => "the reference rounded to F16",
     }
 }
 
@@ -168,8 +178,9 @@ fn failure(g: &Gate, e: &Exactness) -> String {
                 )
             });
             format!(
-                "{name}: {} of {n} elements are outside what f32 arithmetic can give{worst}",
-                e.outside
+                "{name}: {} of {n} elements are outside what f32 arithmetic can give as {}{worst}",
+                e.outside,
+                type_name(e.output)
             )
         }
         GateName::NotAFault => format!(

@@ -5,28 +5,30 @@
 
 mod checkpoint;
 pub(crate) mod control;
+mod decide;
 mod exact;
 pub mod gate;
+mod values;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::fault;
 use crate::hash::short;
-use crate::lane::cpu::Cpu;
-use crate::lane::{Decoded, Lane, LaneOutput, Output, decode};
+use crate::lane::{Decoded, LaneOutput, Output};
 use crate::metrics::{Accumulator, Values};
 use crate::picture::{Columns, Picture};
 use crate::record::{
-    CodebookComparison, Decision, Exactness, LaneName, LaneRecord, OutputType, Status,
-    StripDiagnosis, TensorError, TensorRecord, Tolerance, Verdict, leading,
+    LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance, Verdict,
 };
-use crate::strip::{Strip, TensorSum};
-use crate::tensor::TqTensor;
 use checkpoint::Checkpoint;
 use control::Control;
+use decide::decide;
 use exact::Exact;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+
+pub(crate) use values::decision;
+pub use values::{blank, judge_values};
 
 /// Where the values of a comparison's side come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,48 +299,6 @@ impl WorstStrip {
     }
 }
 
-/// The decision for every lane but the one that others are held to, CUDA first. `exact` has one place for
-/// each lane, or none.
-fn decide(
-    record: &mut TensorRecord,
-    held_to: usize,
-    exact: Vec<Option<Exactness>>,
-    tolerance: Option<&Tolerance>,
-) {
-    let against = record.lanes[held_to].name.clone();
-    let exact = exact.into_iter().chain(std::iter::repeat_with(|| None));
-    let others = record.lanes.iter().zip(exact);
-    let others = others.filter(|(l, _)| l.name != against);
-    let mut decisions: Vec<Decision> = others
-        .map(|(lane, exact)| {
-            let figures = record.metrics.iter();
-            let mut of_lane = figures.filter(|m| m.lhs == lane.name && m.rhs == against);
-            let (name, launched) = (lane.name.clone(), lane.status == Status::Ran);
-            match (of_lane.next(), exact) {
-                (Some(m), Some(exact)) if exact.elements > 0 => {
-                    gate::decide(name, m, exact, tolerance, launched)
-                }
-                (Some(m), _) => gate::decide_pair(name, m, tolerance),
-                (None, _) => {
-                    let reason = lane.reason.as_deref().unwrap_or("not asked for");
-                    let verdict = match lane.status {
-                        Status::Failed => Verdict::Broke,
-                        _ => Verdict::NotRun,
-                    };
-                    Decision::without_output(name, verdict, reason)
-                }
-            }
-        })
-        .collect();
-    let cuda = decisions.iter().any(|d| d.lane == LaneName::Cuda);
-    if against == LaneName::Reference && !cuda {
-        decisions.push(Decision::not_run(LaneName::Cuda, "not asked for"));
-    }
-    decisions.sort_by_key(|d| d.lane != LaneName::Cuda);
-    record.decision = leading(&decisions);
-    record.decisions = decisions;
-}
-
 /// Looks for the fault of a lane in a strip.
 fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiagnosis> {
     let tensor = decoded.strip.tensor.as_ref()?;
@@ -374,90 +334,4 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
         &columns,
         &diagnosis,
     ))
-}
-
-/// Holds the output of a lane for a whole tensor to the codec: the decision alone, without a record.
-///
-/// # Panics
-/// When there is another number of values than of elements.
-pub(crate) fn decision(lane: LaneName, tensor: &TqTensor, got: &Output) -> Decision {
-    let reference = crate::reference::dequantize(tensor);
-    let metrics = crate::metrics::compare(
-        lane.clone(),
-        got.values(),
-        LaneName::Reference,
-        Values::F32(&reference),
-    );
-    let mut exact = Exact::new(None);
-    exact.push(tensor, 0, &reference, got);
-    gate::decide(lane, &metrics, exact.finish(), None, true)
-}
-
-/// Judges values that were computed elsewhere: `values` are the output for all of `tensor`, row-major.
-///
-/// # Errors
-/// When there is another number of values than of elements.
-pub fn judge_values(name: &str, tensor: TqTensor, values: Output) -> Result<TensorRecord> {
-    if values.values().len() != tensor.elements() {
-        return Err(Error::input(
-            format!(
-                "{} values found, expected {}",
-                values.values().len(),
-                tensor.elements()
-            ),
-            tensor.base(),
-            "give a value for each element, row by row",
-        ));
-    }
-    let mut sum = TensorSum::default();
-    sum.add(&tensor);
-    let checksum = sum.finish(&tensor);
-    let strip = Strip::of(tensor);
-    let mut reference = Cpu::new(OutputType::F32);
-    let (expected, timed) = decode(&mut reference, &strip)?;
-    let lanes = vec![
-        LaneRecord::of(reference.info(), Status::Ran),
-        LaneRecord::new(LaneName::from(name), Status::Ran),
-    ];
-    let mut judge = Judge::new(
-        blank(&strip.base, &strip.rows, strip.cols),
-        lanes,
-        Options::default(),
-    );
-    judge.push(&Arc::new(Decoded {
-        strip,
-        outputs: vec![
-            LaneOutput::Values(expected, timed),
-            LaneOutput::Values(values, timed),
-        ],
-    }));
-    Ok(judge.finish(Some(checksum)))
-}
-
-/// The record of a tensor of which nothing is known but what is to be judged.
-pub fn blank(base: &str, rows: &std::ops::Range<usize>, cols: usize) -> TensorRecord {
-    TensorRecord {
-        source_model: None,
-        tq_model: String::new(),
-        tensor_base: base.to_owned(),
-        row_start: rows.start,
-        row_count: rows.len(),
-        shape: [rows.len(), cols],
-        bits: None,
-        group_size: None,
-        centroids_config_vs_cuda: None::<CodebookComparison>,
-        metrics: Vec::new(),
-        fwht_bug_control: None,
-        checkpoint: None,
-        decision: leading(&[]),
-        decisions: Vec::new(),
-        diagnosis: Vec::new(),
-        lanes: Vec::new(),
-        elements: (rows.len() * cols) as u64,
-        bytes: 0,
-        checksum: None,
-        source_checksum: None,
-        error: None,
-        picture: None,
-    }
 }

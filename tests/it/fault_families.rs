@@ -132,7 +132,7 @@ fn regions_are_told_as_ranges() {
     };
     let d = wrong(|e, r, c| if (8..16).contains(&r) { 0.0 } else { e(r, c) });
     assert!(
-        d.evidence.contains("rows 8..16, all groups, zero"),
+        d.evidence.contains("rows 8 to 15, all groups, zero"),
         "{}",
         d.evidence
     );
@@ -161,7 +161,7 @@ fn regions_are_told_as_ranges() {
 fn small_errors_are_told_by_size_and_the_worst_group_is_kept() {
     let noise = |r: usize, c: usize| Rng::new((r * COLS + c) as u64).normal();
     let like = |d: &Diagnosis| match &d.family {
-        Some(Family::SmallError { like, .. }) => like.clone(),
+        Some(Family::SmallError { like, .. }) => like.clone().expect("many are wrong"),
         other => panic!("{other:?}: {}", d.evidence),
     };
     assert_eq!(
@@ -191,4 +191,122 @@ fn small_errors_are_told_by_size_and_the_worst_group_is_kept() {
     assert_eq!((d.group.row, d.group.group), (5, 2));
     assert_eq!((d.group.got[44], d.group.expected.len()), (Some(9.0), N));
     assert_eq!(d.group.worst_first()[0].0, 44);
+}
+
+fn says(d: &Diagnosis, text: &str) {
+    assert!(d.evidence.contains(text), "{text}: {}", d.evidence);
+}
+
+#[test]
+fn a_fault_without_effect_is_no_lead() {
+    // 1 / sqrt(128) with five digits: nearly all is right, by faults without effect as well.
+    let d = wrong(|e, r, c| e(r, c) * 0.088_388 * 128f32.sqrt());
+    assert_eq!(d.closest, None, "{}", d.evidence);
+    let d = wrong(|e, r, c| if (r, c) == (5, 300) { 9.0 } else { e(r, c) });
+    assert_eq!(d.closest, None, "{}", d.evidence);
+    says(
+        &d,
+        "1 of 32768 elements is outside what a correct kernel may return",
+    );
+    says(&d, "at position 44 of the group");
+    assert_eq!(d.family, None, "{}", d.evidence);
+}
+
+#[test]
+fn what_is_not_all_of_a_group_is_no_region() {
+    let d = wrong(|e, r, c| {
+        if c % N == 5 || c % N == 6 {
+            0.0
+        } else {
+            e(r, c)
+        }
+    });
+    says(&d, "positions 5 to 6 of every group, zero");
+    let d = wrong(|e, r, c| if c % N == 0 { f32::NAN } else { e(r, c) });
+    says(&d, "position 0 of every group, NaN");
+    let d = wrong(|e, r, c| if r == 3 && c % N == 7 { 0.0 } else { e(r, c) });
+    says(&d, "position 7 of 8 groups, zero");
+    let d = wrong(|e, r, c| e(r, c).max(0.0));
+    assert_eq!(d.family, None, "{}", d.evidence);
+}
+
+#[test]
+fn infinity_is_told_from_nan() {
+    let d = wrong(|e, r, c| {
+        if (3..6).contains(&r) {
+            f32::INFINITY
+        } else {
+            e(r, c)
+        }
+    });
+    says(&d, "rows 3 to 5, all groups, infinity");
+    says(&d, "got infinity;");
+    assert!(!d.evidence.contains("NaN"), "{}", d.evidence);
+}
+
+#[test]
+fn small_factors_are_no_rounding() {
+    let factor = |d: &Diagnosis| match &d.family {
+        Some(Family::Factor {
+            by, least, within, ..
+        }) => (*by, *least, within.clone()),
+        other => panic!("{other:?}: {}", d.evidence),
+    };
+    for k in [1.001, 0.999, 1.0001] {
+        let (by, least, _) = factor(&wrong(|e, r, c| k * e(r, c)));
+        assert_eq!(by, By::Overall);
+        assert!((least - f64::from(k)).abs() < 8e-5, "{least}");
+    }
+    let of_group = |r: usize, c: usize| 1.0 + ((r * 7 + c / N * 5) % 11) as f32 * 2e-4;
+    let d = wrong(|e, r, c| of_group(r, c) * e(r, c));
+    assert_eq!(factor(&d).0, By::Group);
+    let d = wrong(|e, r, c| {
+        if [3, 5, 6].contains(&r) {
+            1.002 * e(r, c)
+        } else {
+            e(r, c)
+        }
+    });
+    let (by, _, within) = factor(&d);
+    assert_eq!(
+        (by, within.as_deref()),
+        (By::Overall, Some("in rows 3 and 5 to 6"))
+    );
+    says(
+        &d,
+        "right values times a constant in rows 3 and 5 to 6: 1.00",
+    );
+}
+
+#[test]
+fn too_little_is_no_rule() {
+    let d = wrong(|e, r, c| if r == 5 { e(6, c) } else { e(r, c) });
+    moved(&d, Moved::Rows, "row 5 holds row 6");
+    let d = wrong(|e, r, c| {
+        if r == 5 && c / N == 2 {
+            e(r, c ^ 1)
+        } else {
+            e(r, c)
+        }
+    });
+    assert_eq!(d.family, None, "{}", d.evidence);
+    let d = wrong(|e, r, c| {
+        if r == 5 && c < 4 {
+            0.5 * e(r, c)
+        } else {
+            e(r, c)
+        }
+    });
+    assert!(
+        !matches!(d.family, Some(Family::Factor { .. })),
+        "{}",
+        d.evidence
+    );
+}
+
+#[test]
+fn one_small_error_is_not_everywhere() {
+    let d = wrong(|e, r, c| e(r, c) + if (r, c) == (5, 300) { 0.02 } else { 0.0 });
+    assert!(!d.evidence.contains("everywhere"), "{}", d.evidence);
+    says(&d, "small errors in 1 element,");
 }

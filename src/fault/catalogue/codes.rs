@@ -1,6 +1,6 @@
 //! Faults of the unpacking and of the codebook.
 
-use super::{Row, always, fitted, one_if, row};
+use super::{Row, always, fitted, many_rows, one_if, row};
 use crate::codebook::Codebook;
 use crate::tensor::{GROUP_SIZES, TqTensor};
 use half::{bf16, f16};
@@ -25,6 +25,10 @@ pub(super) static TABLE: &[Row] = &[
         "codes are read one element off: look at the index"),
     row("index_off_by_one_down", always, |p, _| p.code_shift -= 1,
         "codes are read one element off: look at the index"),
+    row("codes_of_next_row", many_rows, |p, _| p.code_shift += p.tensor.cols() as isize,
+        "codes are read one row off and scales are not: look at the base address of the codes"),
+    row("codes_of_previous_row", many_rows, |p, _| p.code_shift -= p.tensor.cols() as isize,
+        "codes are read one row off and scales are not: look at the base address of the codes"),
     row("codebook_reversed", always, |p, _| p.centroids.reverse(),
         "the codebook is in descending order"),
     row("codebook_gaussian", always, |p, _| p.centroids = gaussian(p.tensor.layout().bits(), p.n),

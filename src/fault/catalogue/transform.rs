@@ -38,6 +38,8 @@ pub(super) static TABLE: &[Row] = &[
         "what goes into the transform is rounded to BF16: keep it in f32"),
     row("fwht_inputs_tf32", always, |p, _| p.inputs = Some(to_tf32),
         "what goes into the transform is rounded to TF32, as by a matrix unit: keep it in f32"),
+    row("fwht_inputs_tf32_truncated", always, |p, _| p.inputs = Some(cut_to_tf32),
+        "what goes into the transform loses its last 13 bits, as in a matrix unit: keep it in f32"),
     row("fwht_in_f16", always, |p, _| inside(p, to_f16),
         "the transform is done in F16: do it in f32"),
     row("fwht_in_bf16", always, |p, _| inside(p, to_bf16),
@@ -74,4 +76,9 @@ fn to_bf16(v: f32) -> f32 {
 /// Ten bits of mantissa, nearest, ties away from zero, as the hardware converts.
 fn to_tf32(v: f32) -> f32 {
     f32::from_bits(v.to_bits().wrapping_add(0x1000) & !0x1FFF)
+}
+
+/// Ten bits of mantissa, the others dropped, as a matrix unit reads an f32.
+fn cut_to_tf32(v: f32) -> f32 {
+    f32::from_bits(v.to_bits() & !0x1FFF)
 }

@@ -2,7 +2,8 @@
 
 mod factor;
 mod moved;
-mod regions;
+pub(super) mod place;
+pub(super) mod regions;
 mod rule;
 mod small;
 
@@ -80,6 +81,8 @@ pub enum Family {
         largest: f64,
         /// rms of what the constants leave over, as a share of the output.
         residual: f64,
+        /// Where alone, in words; null where every group is wrong.
+        within: Option<String>,
     },
     /// Right magnitudes, wrong signs.
     Signs {
@@ -87,6 +90,8 @@ pub enum Family {
         by: By,
         /// Share of the wrong groups' elements that are flipped.
         flipped: f64,
+        /// Where alone, in words; null where every group is wrong.
+        within: Option<String>,
     },
     /// No element is more than one step of its type off.
     Rounding {
@@ -104,12 +109,23 @@ pub enum Family {
         /// Wrong elements in none of them.
         others: u64,
     },
+    /// Nothing was computed at some positions of groups.
+    Positions {
+        /// The positions, `[first, last]` of each run.
+        positions: Vec<[usize; 2]>,
+        /// What is there.
+        holds: Holds,
+        /// How many groups; null for every one.
+        groups: Option<u64>,
+    },
     /// An error of the size that arithmetic in a smaller type makes.
     SmallError {
         /// Mean error as a share of the rms of the values.
         relative: f64,
-        /// The type whose error is of this size.
-        like: String,
+        /// The arithmetic whose error is of this size; null where too few elements are wrong to tell.
+        like: Option<String>,
+        /// Wrong elements; null where they are more than half of all.
+        wrong: Option<u64>,
     },
 }
 
@@ -117,8 +133,12 @@ pub enum Family {
 struct WrongGroup {
     row: usize,
     group: usize,
+    /// The reference before and after it is rounded.
+    reference: Vec<f32>,
     expected: Vec<f32>,
     got: Vec<f32>,
+    /// Wrong elements.
+    wrong: usize,
 }
 
 /// What a family is looked for in.
@@ -194,13 +214,15 @@ pub(super) fn find(tensor: &TqTensor, got: Got<'_>, survey: &Survey) -> Option<F
                 continue;
             }
             if seen % every == 0 {
-                let (expected, got) =
-                    values.get_or_insert_with(|| (view.expected(row, 1), got.row(row)));
+                let (reference, got) =
+                    values.get_or_insert_with(|| (reference(tensor, row, 1), got.row(row)));
                 let at = group * n..(group + 1) * n;
                 view.wrong.push(WrongGroup {
                     row,
                     group,
-                    expected: expected[at.clone()].to_vec(),
+                    reference: reference[at.clone()].to_vec(),
+                    expected: (reference[at.clone()].iter().map(|v| view.got.round(*v))).collect(),
+                    wrong: at.clone().filter(|c| survey.wrong_at(row, *c)).count(),
                     got: got[at].to_vec(),
                 });
             }
@@ -208,11 +230,13 @@ pub(super) fn find(tensor: &TqTensor, got: Got<'_>, survey: &Survey) -> Option<F
         }
     }
     regions::find(&view)
+        .or_else(|| regions::positions(&view))
+        .or_else(|| factor::find(&view))
         .or_else(|| small::rounding(&view))
         .or_else(|| moved::rows(&view))
         .or_else(|| moved::groups(&view))
         .or_else(|| moved::in_group(&view, false))
-        .or_else(|| factor::find(&view))
+        .or_else(|| factor::signs(&view))
         .or_else(|| moved::in_row(&view))
         .or_else(|| moved::in_tile(&view))
         .or_else(|| moved::in_group(&view, true))
@@ -220,16 +244,17 @@ pub(super) fn find(tensor: &TqTensor, got: Got<'_>, survey: &Survey) -> Option<F
 }
 
 impl By {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Overall => "overall",
+    fn words(self, within: Option<&str>) -> String {
+        let by = match self {
+            Self::Overall => return within.unwrap_or("overall").into(),
             Self::Row => "for each row",
             Self::GroupOfRow => "for each place of a group in its row",
             Self::Group => "for each group",
             Self::Position => "for each position in the group",
             Self::Column => "for each column",
             Self::Element => "without a rule",
-        }
+        };
+        within.map_or_else(|| by.into(), |within| format!("{by} {within}"))
     }
 }
 
@@ -251,30 +276,34 @@ impl Family {
                     Moved::InTile => "within square tiles",
                 };
                 let sign = if *up_to_sign { ", but for signs" } else { "" };
-                format!("right values in wrong places {what}{sign}: {rule}, in {groups} groups")
+                let s = if *groups == 1 { "" } else { "s" };
+                format!("right values in wrong places {what}{sign}: {rule}, in {groups} group{s}")
             }
             Self::Factor {
                 by,
                 least,
                 largest,
                 residual,
+                within,
             } => {
                 let factor = if *by == By::Overall {
                     format!("{least:.6}")
                 } else {
                     format!("from {least:.6} to {largest:.6}")
                 };
-                let by = by.words();
+                let by = by.words(within.as_deref());
                 format!("right values times a constant {by}: {factor}, {residual:.1e} left over")
             }
-            Self::Signs { by, flipped } => format!(
+            Self::Signs {
+                by,
+                flipped,
+                within,
+            } => format!(
                 "right magnitudes with wrong signs {}: {:.2} % flipped in the wrong groups",
-                by.words(),
+                by.words(within.as_deref()),
                 100.0 * flipped
             ),
-            Self::Rounding { toward_zero, away } => format!(
-                "rounding only: {toward_zero} elements one step too small in magnitude, {away} too large"
-            ),
+            Self::Rounding { toward_zero, away } => small::rounding_words(*toward_zero, *away),
             Self::Regions {
                 regions,
                 count,
@@ -283,16 +312,27 @@ impl Family {
                 let mut text: Vec<String> = regions.iter().map(Region::words).collect();
                 let more = count - regions.len() as u64;
                 if more > 0 {
-                    text.push(format!("{more} regions more"));
+                    text.push(format!(
+                        "{more} more region{}",
+                        if more == 1 { "" } else { "s" }
+                    ));
                 }
                 if *others > 0 {
-                    text.push(format!("{others} wrong elements elsewhere"));
+                    let s = if *others == 1 { "" } else { "s" };
+                    text.push(format!("{others} wrong element{s} elsewhere"));
                 }
                 text.join("; ")
             }
-            Self::SmallError { relative, like } => format!(
-                "small errors everywhere, {relative:.1e} of the values on average: as of {like} inside"
-            ),
+            Self::Positions {
+                positions,
+                holds,
+                groups,
+            } => regions::positions_words(positions, *holds, *groups),
+            Self::SmallError {
+                relative,
+                like,
+                wrong,
+            } => small::error_words(*relative, like.as_deref(), *wrong),
         }
     }
 }

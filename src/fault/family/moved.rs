@@ -13,8 +13,22 @@ const ROWS: usize = 8;
 /// Sides of tiles that are tried.
 const TILES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 
+/// Wrong elements in all, at least, and to an entry of a table: with fewer, anything fits.
+const ELEMENTS: u64 = 64;
+const TO_AN_ENTRY: u64 = 4;
+/// Wrong rows that are named one by one, and wrong groups that a rule for groups needs.
+const FEW: usize = 4;
+
+/// Whether more than one row, or group, and enough elements are wrong for a rule.
+fn enough(view: &View<'_>, places: u64) -> bool {
+    places > 1 && view.survey.wrong >= ELEMENTS
+}
+
 /// Elements of each group: the sources that every tried group leaves open, intersected.
 pub(super) fn in_group(view: &View<'_>, up_to_sign: bool) -> Option<Family> {
+    if !enough(view, view.survey.wrong_groups) {
+        return None;
+    }
     let n = view.n();
     let magnitude = |v: f32| if up_to_sign { v.abs() } else { v };
     let close = |g: f32, e: f32| view.close(magnitude(g), magnitude(e));
@@ -40,7 +54,12 @@ pub(super) fn in_group(view: &View<'_>, up_to_sign: bool) -> Option<Family> {
             from.next().filter(|_| from.next().is_none())
         };
         let table: Option<Vec<usize>> = open.chunks(n).map(only).collect();
-        table.map(Rule::table)
+        table
+            .filter(|t| {
+                let entries = t.iter().enumerate().filter(|(i, from)| i != *from).count();
+                view.survey.wrong >= TO_AN_ENTRY * entries as u64
+            })
+            .map(Rule::table)
     })?;
     let groups = view.count(|_, _, expected, got| {
         let mut all = got.iter().enumerate();
@@ -56,6 +75,9 @@ pub(super) fn in_group(view: &View<'_>, up_to_sign: bool) -> Option<Family> {
 
 /// Elements of each row.
 pub(super) fn in_row(view: &View<'_>) -> Option<Family> {
+    if !enough(view, view.wrong_rows().take(2).count() as u64) {
+        return None;
+    }
     let cols = view.tensor.cols();
     let rows: Vec<(Vec<f32>, Vec<f32>)> = view
         .wrong_rows()
@@ -88,14 +110,19 @@ pub(super) fn rows(view: &View<'_>) -> Option<Family> {
     let all = view.survey.row_signs.len();
     let map: Vec<Option<usize>> = view.survey.row_map().collect();
     let wrong: Vec<usize> = view.wrong_rows().collect();
-    if wrong.iter().any(|r| map[*r].is_none()) {
+    if view.survey.wrong < ELEMENTS || wrong.iter().any(|r| map[*r].is_none()) {
         return None;
     }
     // Rows that are right are where they belong under some rules and may not be asked under others.
     let right = |r: usize| view.survey.wrong_per_row[r] == 0;
     let may = |r: usize, from: usize| map[r].map_or(r == from, |f| f == from);
-    let rule = rule::find(all, &[], 0..all, may)
-        .or_else(|| rule::find(all, &[], wrong.iter().copied(), may))
+    let few = wrong.len() == 1 || wrong.len() <= FEW && wrong.len() < all;
+    let rule = (!few)
+        .then(|| {
+            rule::find(all, &[], 0..all, may)
+                .or_else(|| rule::find(all, &[], wrong.iter().copied(), may))
+        })
+        .flatten()
         .unwrap_or_else(|| {
             Rule::table(
                 (0..all)
@@ -103,6 +130,14 @@ pub(super) fn rows(view: &View<'_>) -> Option<Family> {
                     .collect(),
             )
         });
+    let text = if few {
+        let each = wrong
+            .iter()
+            .map(|r| format!("row {r} holds row {}", (rule.from)(*r)));
+        each.collect::<Vec<_>>().join(", ")
+    } else {
+        rule.text
+    };
     let n = view.n();
     let mut groups = 0;
     for row in wrong {
@@ -114,7 +149,7 @@ pub(super) fn rows(view: &View<'_>) -> Option<Family> {
     }
     view.most(groups).then_some(Family::Permutation {
         of: Moved::Rows,
-        rule: rule.text,
+        rule: text,
         up_to_sign: false,
         groups,
     })
@@ -122,6 +157,9 @@ pub(super) fn rows(view: &View<'_>) -> Option<Family> {
 
 /// Whole groups, told by their signs.
 pub(super) fn groups(view: &View<'_>) -> Option<Family> {
+    if view.survey.wrong < ELEMENTS || view.survey.wrong_groups < FEW as u64 {
+        return None;
+    }
     let (n, per_row) = (view.n(), view.tensor.groups_per_row());
     let all = view.tensor.groups();
     // The tried groups first: few outputs are of this kind, and all groups are many.
@@ -199,6 +237,9 @@ pub(super) fn groups(view: &View<'_>) -> Option<Family> {
 pub(super) fn in_tile(view: &View<'_>) -> Option<Family> {
     let (rows, cols, n) = (view.tensor.rows(), view.tensor.cols(), view.n());
     let wrong: Vec<usize> = view.wrong_rows().collect();
+    if !enough(view, wrong.len() as u64) {
+        return None;
+    }
     for side in TILES.into_iter().filter(|t| *t <= rows && *t <= cols) {
         let holds = |row: usize| -> u64 {
             let top = row - row % side;

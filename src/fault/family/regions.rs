@@ -1,7 +1,9 @@
 //! Parts of an output in which nothing was computed.
 
+use super::place::{list, range, runs};
 use super::{Family, View};
 use crate::fault::output::{nan, unwritten};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Regions that are listed.
@@ -21,7 +23,19 @@ pub enum Holds {
     Zero,
 }
 
-/// Wrong groups side by side, and above each other, that hold the same.
+impl Holds {
+    /// What it is in words.
+    pub(in crate::fault) fn words(self) -> &'static str {
+        match self {
+            Self::Unwritten => "unwritten",
+            Self::Nan => "NaN",
+            Self::Infinity => "infinity",
+            Self::Zero => "zero",
+        }
+    }
+}
+
+/// Wrong groups side by side, and above each other, of which every element holds the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// First and last row.
@@ -35,28 +49,17 @@ pub struct Region {
 impl Region {
     /// Where it is and what it holds.
     pub fn words(&self) -> String {
-        let range = |what: &str, [first, last]: [usize; 2]| {
-            if first == last {
-                format!("{what} {first}")
-            } else {
-                format!("{what}s {first}..{}", last + 1)
-            }
-        };
         let groups = match self.groups {
             None => "all groups".into(),
             Some(groups) => range("group", groups),
         };
-        let holds = match self.holds {
-            Holds::Unwritten => "unwritten",
-            Holds::Nan => "NaN",
-            Holds::Infinity => "infinite",
-            Holds::Zero => "zero",
-        };
+        let holds = self.holds.words();
         format!("{}, {groups}, {holds}", range("row", self.rows))
     }
 }
 
-fn holds(v: f32) -> Option<Holds> {
+/// What an element holds instead of a value.
+pub(in crate::fault) fn holds(v: f32) -> Option<Holds> {
     match v {
         v if unwritten(v) => Some(Holds::Unwritten),
         v if nan(v) => Some(Holds::Nan),
@@ -77,15 +80,13 @@ pub(super) fn find(view: &View<'_>) -> Option<Family> {
         let got = view.got.row(row);
         let mut here: Vec<Region> = Vec::new();
         for group in (0..per_row).filter(|g| view.survey.wrong_group(row, *g, n)) {
-            let wrong = (group * n..(group + 1) * n).filter(|c| view.survey.wrong_at(row, *c));
-            let mut kind = None;
-            for col in wrong {
-                match holds(got[col]) {
-                    None => others += 1,
-                    some => kind = kind.or(some),
-                }
-            }
-            let Some(kind) = kind else { continue };
+            let columns = group * n..(group + 1) * n;
+            let kind = holds(got[columns.start]);
+            let same = got[columns.clone()].iter().all(|v| holds(*v) == kind);
+            let Some(kind) = kind.filter(|_| same) else {
+                others += columns.filter(|c| view.survey.wrong_at(row, *c)).count() as u64;
+                continue;
+            };
             match here.last_mut() {
                 Some(Region {
                     groups: Some([_, last]),
@@ -121,4 +122,45 @@ pub(super) fn find(view: &View<'_>) -> Option<Family> {
         count,
         others,
     })
+}
+
+/// Positions within groups that hold the same in all wrong groups, where nothing else is wrong.
+pub(super) fn positions(view: &View<'_>) -> Option<Family> {
+    let n = view.n();
+    let first = view.wrong.first()?;
+    let kind = (first.got.iter().zip(&view.survey.positions))
+        .filter(|(_, wrong)| **wrong)
+        .find_map(|(v, _)| holds(*v))?;
+    let positions: Vec<usize> = (0..n).filter(|i| view.survey.positions[*i]).collect();
+    let held = |got: &[f32]| positions.iter().all(|i| holds(got[*i]) == Some(kind));
+    // Some of the wrong groups tell nearly always that it is not so.
+    if !view.wrong.iter().all(|w| held(&w.got))
+        || view.count(|_, _, _, g| held(g)) != view.survey.wrong_groups
+    {
+        return None;
+    }
+    let runs = runs(positions.iter().copied());
+    if runs.len() > LISTED {
+        return None;
+    }
+    let rows = 0..view.tensor.rows();
+    let every = rows
+        .into_par_iter()
+        .all(|row| view.got.row(row).chunks(n).all(held));
+    Some(Family::Positions {
+        positions: runs,
+        holds: kind,
+        groups: (!every).then_some(view.survey.wrong_groups),
+    })
+}
+
+/// Positions in words.
+pub(super) fn positions_words(runs: &[[usize; 2]], holds: Holds, groups: Option<u64>) -> String {
+    let positions = list("position", runs);
+    let holds = holds.words();
+    match groups {
+        None => format!("{positions} of every group, {holds}"),
+        Some(1) => format!("{positions} of one group, {holds}"),
+        Some(groups) => format!("{positions} of {groups} groups, {holds}"),
+    }
 }

@@ -2,6 +2,9 @@
 
 use super::{Family, View};
 
+/// With fewer wrong elements than this, the size of an error tells no type.
+const ENOUGH: u64 = 64;
+
 /// Largest mean error, as a share of the rms of the values, that is small.
 const SMALL: f64 = 1.0 / 32.0;
 
@@ -53,10 +56,51 @@ pub(super) fn error(view: &View<'_>) -> Option<Family> {
         r if r > SMALL => return None,
         r if r > 1.0 / 1024.0 => "BF16",
         r if r > 1.0 / 32_768.0 => "F16 or TF32",
-        _ => "f32 in another order",
+        _ if view.survey.inside => "f32 in another order",
+        _ => "f32 with more roundings than a transform has",
     };
+    let (wrong, all) = (view.survey.wrong, view.tensor.elements() as u64);
     Some(Family::SmallError {
         relative,
-        like: like.into(),
+        like: (wrong >= ENOUGH).then(|| like.into()),
+        wrong: (wrong <= all / 2).then_some(wrong),
     })
+}
+
+fn elements(count: u64) -> String {
+    format!("{count} element{}", if count == 1 { "" } else { "s" })
+}
+
+/// One-sided errors are no rounding to the nearest.
+pub(super) fn rounding_words(toward_zero: u64, away: u64) -> String {
+    let one_sided = |count: u64, side: &str| {
+        format!(
+            "{} one step too {side} in magnitude, none too {}: directed rounding, a factor or an offset",
+            elements(count),
+            if side == "small" { "large" } else { "small" }
+        )
+    };
+    match (toward_zero, away) {
+        (small, 0) if small >= ENOUGH => one_sided(small, "small"),
+        (0, large) if large >= ENOUGH => one_sided(large, "large"),
+        _ => format!(
+            "rounding only: {} one step too small in magnitude, {away} too large",
+            elements(toward_zero)
+        ),
+    }
+}
+
+/// Where the errors are, how large, and of what arithmetic that is.
+pub(super) fn error_words(relative: f64, like: Option<&str>, wrong: Option<u64>) -> String {
+    let place = wrong.map_or_else(|| "everywhere".into(), |w| format!("in {}", elements(w)));
+    let like = like.map_or_else(String::new, |like| {
+        if like.starts_with("f32") {
+            format!(": as of {like}")
+        } else {
+            format!(": as of {like} inside")
+        }
+    });
+    format!(
+        "small errors {place}, {relative:.1e} of the values on average in the groups with one{like}"
+    )
 }

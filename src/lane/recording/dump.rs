@@ -3,6 +3,7 @@
 use crate::checkpoint::read_json_text;
 use crate::error::{Error, Result};
 use crate::lane::Output;
+use crate::record::OutputType;
 use half::{bf16, f16};
 use serde::Deserialize;
 use std::path::Path;
@@ -16,6 +17,8 @@ struct Text {
     shape: Vec<usize>,
     bits: Option<u32>,
     group_size: Option<usize>,
+    // This project's own: the published tool writes BF16.
+    dtype: Option<OutputType>,
     // Python writes a NaN as `NaN`, which is not JSON; other writers write null.
     values: Vec<Option<f32>>,
 }
@@ -51,29 +54,62 @@ impl Dump {
         }
         let values = text.values.into_iter().map(|v| v.unwrap_or(f32::NAN));
         let values: Vec<f32> = values.collect();
+        let of = text.dtype.unwrap_or_else(|| likely_type(&values));
         Ok(Self {
             tensor_base: text.tensor_base,
             row_start: text.row_start,
             shape: [rows, cols],
             bits: text.bits,
             group_size: text.group_size,
-            values: narrowest(values),
+            values: typed(values, of),
         })
     }
 }
 
-/// Half types written as decimals come back exactly: the values are of the first type that holds them all.
-fn narrowest(values: Vec<f32>) -> Output {
-    let held = |by: fn(f32) -> f32| {
-        let mut values = values.iter();
-        values.all(|v| v.is_nan() || by(*v).to_bits() == v.to_bits())
+/// The type that the values were of before they were written as decimals: BF16 or F16 when nearly all lie
+/// where a short decimal of such a value does, so that neither few digits nor a stray value hide it; else f32.
+fn likely_type(values: &[f32]) -> OutputType {
+    // Four digits keep a BF16 value within an eighth of a step, five an F16 value.
+    const NEAR: f32 = 1.0 / 6.0;
+    const NEARLY_ALL: f64 = 0.9;
+    let told = || {
+        values
+            .iter()
+            .copied()
+            .filter(|v| v.is_finite() && *v != 0.0)
     };
-    if held(|v| bf16::from_f32(v).to_f32()) {
-        Output::Bf16(values.into_iter().map(bf16::from_f32).collect())
-    } else if held(|v| f16::from_f32(v).to_f32()) {
-        Output::F16(values.into_iter().map(f16::from_f32).collect())
+    let count = told().count();
+    let share = |like: fn(f32) -> bool| told().filter(|v| like(*v)).count() as f64 / count as f64;
+    fn like(v: f32, rounded: f32, next: f32) -> bool {
+        rounded != 0.0 && (v - rounded).abs() <= NEAR * (next - rounded).abs()
+    }
+    let like_bf16 = |v: f32| {
+        let r = bf16::from_f32(v);
+        like(v, r.into(), bf16::from_bits(r.to_bits() + 1).into())
+    };
+    let like_f16 = |v: f32| {
+        let r = f16::from_f32(v);
+        like(v, r.into(), f16::from_bits(r.to_bits() + 1).into())
+    };
+    // Subnormal F16 values are BF16 values as well; the other way round it would be chance.
+    let subnormal = |v: f32| v.abs() < f16::MIN_POSITIVE.to_f32() && f16::from_f32(v).to_f32() == v;
+    if count > 0 && told().all(subnormal) {
+        OutputType::F16
+    } else if count == 0 || share(like_bf16) >= NEARLY_ALL {
+        OutputType::Bf16
+    } else if share(like_f16) >= NEARLY_ALL {
+        OutputType::F16
     } else {
-        Output::F32(values)
+        OutputType::F32
+    }
+}
+
+/// The values, rounded to their type.
+fn typed(values: Vec<f32>, of: OutputType) -> Output {
+    match of {
+        OutputType::Bf16 => Output::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+        OutputType::F16 => Output::F16(values.into_iter().map(f16::from_f32).collect()),
+        OutputType::F32 => Output::F32(values),
     }
 }
 
@@ -126,6 +162,67 @@ fn with_nulls(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synthetic::Rng;
+
+    fn written(values: &[f32], digits: usize) -> Vec<f32> {
+        let text = |v: &f32| format!("{v:.*e}", digits - 1).parse().unwrap();
+        values.iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_type_is_told_from_few_digits_and_beside_stray_values() {
+        let mut rng = Rng::new(1);
+        let f32s: Vec<f32> = (0..4096).map(|_| 0.02 * rng.normal()).collect();
+        let bf16s: Vec<f32> = f32s.iter().map(|v| bf16::from_f32(*v).to_f32()).collect();
+        let f16s: Vec<f32> = f32s.iter().map(|v| f16::from_f32(*v).to_f32()).collect();
+        for digits in 4..10 {
+            assert_eq!(
+                likely_type(&written(&bf16s, digits)),
+                OutputType::Bf16,
+                "{digits}"
+            );
+            if digits > 4 {
+                assert_eq!(
+                    likely_type(&written(&f16s, digits)),
+                    OutputType::F16,
+                    "{digits}"
+                );
+                assert_eq!(
+                    likely_type(&written(&f32s, digits)),
+                    OutputType::F32,
+                    "{digits}"
+                );
+            }
+        }
+        let mut stray = bf16s.clone();
+        stray[..100].copy_from_slice(&f32s[..100]);
+        assert_eq!(likely_type(&stray), OutputType::Bf16);
+        let tiny: Vec<f32> = f32s
+            .iter()
+            .map(|v| f16::from_f32(v * 1e-4).to_f32())
+            .collect();
+        assert_eq!(likely_type(&tiny), OutputType::F16);
+        let tiny: Vec<f32> = f32s
+            .iter()
+            .map(|v| bf16::from_f32(v * 1e-4).to_f32())
+            .collect();
+        assert_eq!(likely_type(&tiny), OutputType::Bf16);
+        assert_eq!(likely_type(&[0.0; 8]), OutputType::Bf16);
+    }
+
+    /// What was read is the value that was written, whatever the digits.
+    #[test]
+    fn few_digits_come_back_as_the_value_that_they_were_written_from() {
+        let mut rng = Rng::new(2);
+        let values: Vec<f32> = (0..4096)
+            .map(|_| bf16::from_f32(rng.normal()).to_f32())
+            .collect();
+        for digits in 4..10 {
+            let read = written(&values, digits);
+            let of = likely_type(&read);
+            assert_eq!(typed(read, of).single(), values, "{digits}");
+        }
+    }
 
     #[test]
     fn constants_of_python_become_null_outside_strings() {

@@ -1,0 +1,93 @@
+//! Which rows and groups are wrong, in words.
+
+use super::View;
+
+/// Rows or groups that are listed.
+const LISTED: u64 = 8;
+
+/// `row 5`, `rows 3 to 5`.
+pub(in crate::fault) fn range(what: &str, [first, last]: [usize; 2]) -> String {
+    if first == last {
+        format!("{what} {first}")
+    } else {
+        format!("{what}s {}", run([first, last]))
+    }
+}
+
+/// `5`, `3 to 5`.
+pub(in crate::fault) fn run([first, last]: [usize; 2]) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first} to {last}")
+    }
+}
+
+/// Ascending numbers as runs, `[first, last]` each.
+pub(in crate::fault) fn runs(of: impl IntoIterator<Item = usize>) -> Vec<[usize; 2]> {
+    let mut runs: Vec<[usize; 2]> = Vec::new();
+    for i in of {
+        match runs.last_mut() {
+            Some(run) if run[1] + 1 == i => run[1] = i,
+            _ => runs.push([i, i]),
+        }
+    }
+    runs
+}
+
+/// `row 5`, `rows 3 to 5 and 9`.
+pub(super) fn list(what: &str, runs: &[[usize; 2]]) -> String {
+    match runs {
+        [one] => range(what, *one),
+        [most @ .., last] => {
+            let most: Vec<String> = most.iter().map(|r| run(*r)).collect();
+            format!("{what}s {} and {}", most.join(", "), run(*last))
+        }
+        [] => String::new(),
+    }
+}
+
+/// Where alone something is wrong: `None` where it is in every group.
+pub(super) fn within(view: &View<'_>) -> Option<String> {
+    let (n, per_row) = (view.n(), view.tensor.groups_per_row());
+    let all = (view.tensor.rows() * per_row) as u64;
+    let wrong = view.survey.wrong_groups;
+    if wrong == all {
+        return None;
+    }
+    let rows: Vec<usize> = view.wrong_rows().collect();
+    let count = rows.len() as u64;
+    if wrong == count * per_row as u64 {
+        return Some(if count > LISTED {
+            "in the wrong rows".into()
+        } else {
+            format!("in {}", list("row", &runs(rows)))
+        });
+    }
+    if wrong > LISTED {
+        return Some(if count > LISTED {
+            "in the wrong groups".into()
+        } else {
+            format!("in the wrong groups of {}", list("row", &runs(rows)))
+        });
+    }
+    let of_row = |row: &usize| {
+        let groups = (0..per_row).filter(|g| view.survey.wrong_group(*row, *g, n));
+        format!("{} of row {row}", list("group", &runs(groups)))
+    };
+    let each: Vec<String> = rows.iter().map(of_row).collect();
+    Some(format!("in {}", each.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_with_their_last() {
+        let text = |of: &[usize]| list("row", &runs(of.iter().copied()));
+        assert_eq!(text(&[5]), "row 5");
+        assert_eq!(text(&[3, 4, 5]), "rows 3 to 5");
+        assert_eq!(text(&[3, 5, 6, 9]), "rows 3, 5 to 6 and 9");
+    }
+}
