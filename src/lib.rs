@@ -51,6 +51,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod fault;
 #[doc(hidden)]
+pub mod fixture;
+#[doc(hidden)]
 pub mod fwht;
 mod hash;
 #[doc(hidden)]

@@ -2,16 +2,16 @@
 
 use super::lanes::{LaneArgs, tell_unmet};
 use super::progress::Progress;
-use super::{Format, Outcome, check_outputs, print};
+use super::{Format, Outcome, check_outputs, print, tell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tq4::Error;
 use tq4::bench::measure::{Job, Options, measure};
 use tq4::bench::{baseline, plan};
 use tq4::checkpoint::{TqModel, write_atomically};
-use tq4::error::Result;
+use tq4::error::{Result, printable};
 use tq4::lane::{self, Slot, cpu::Cpu};
-use tq4::record::bench::{Bench, Host, SCHEMA};
+use tq4::record::bench::{Bench, Change, Host, Measure, SCHEMA};
 use tq4::record::{LaneConfig, OutputType, Status, Tool, to_json, unmet};
 use tq4::report::{Style, bench_csv, bench_page, bench_text};
 use tq4::run::Event;
@@ -85,6 +85,25 @@ pub struct Args {
         requires = "baseline"
     )]
     tolerance: f64,
+    /// Exit code 1 when a lane decodes more than so many percent slower than in --baseline, for certain:
+    /// its whole interval lies beyond
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        requires = "baseline",
+        conflicts_with = "tolerance"
+    )]
+    fail_if_slower: Option<f64>,
+}
+
+impl Args {
+    /// Percent by which a speed may differ and still be the same.
+    fn same(&self) -> (f64, &'static str) {
+        match self.fail_if_slower {
+            Some(percent) => (percent, "--fail-if-slower"),
+            None => (self.tolerance, "--tolerance"),
+        }
+    }
 }
 
 /// What is timed, before its rows are cut.
@@ -103,12 +122,10 @@ impl Target {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let limit = seconds(args.time_limit)?;
-    if !(0.0..=100.0).contains(&args.tolerance) {
-        return Err(Error::input(
-            format!("{} percent found, expected 0 to 100", args.tolerance),
-            "--tolerance",
-            "",
-        ));
+    let (same, option) = args.same();
+    if !(0.0..=100.0).contains(&same) {
+        let what = format!("{same} percent found, expected 0 to 100");
+        return Err(Error::input(what, option, ""));
     }
     let inputs: Vec<&Path> = [&args.tq_model, &args.baseline]
         .into_iter()
@@ -164,14 +181,36 @@ pub fn run(args: &Args) -> Result<Outcome> {
         shapes,
         comparison: None,
     };
-    record.comparison = old.map(|old| baseline::compare(&old, &record, args.tolerance / 100.0));
+    record.comparison = old.map(|old| baseline::compare(&old, &record, same / 100.0));
     write(args, &record)?;
     print(&match args.format {
         Format::Json => to_json(&record),
         Format::Table => bench_text(&record, Style::Terminal),
         Format::Markdown => bench_text(&record, Style::Markdown),
     })?;
-    Ok(outcome(&config, &record))
+    let outcome = outcome(&config, &record);
+    if outcome == Outcome::Passed && args.fail_if_slower.is_some() && slower(&record) {
+        return Ok(Outcome::GatesFailed);
+    }
+    Ok(outcome)
+}
+
+/// Tells of the lanes that decode slower than in the baseline, and whether there is one.
+fn slower(record: &Bench) -> bool {
+    let changes = record.comparison.iter().flat_map(|c| &c.changes);
+    let slower = changes.filter(|c| c.outcome == Change::Slower && c.measure != Measure::Copy);
+    let mut any = false;
+    for c in slower {
+        any = true;
+        tell(&format!(
+            "error: {}: lane {} is slower than in the baseline ({}, {:.3} times as fast)",
+            printable(&c.name),
+            printable(&c.lane.to_string()),
+            c.measure.name(),
+            c.speed_ratio
+        ));
+    }
+    any
 }
 
 fn seconds(given: f64) -> Result<Duration> {

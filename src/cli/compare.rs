@@ -58,10 +58,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
     let mut inputs: Vec<&Path> = given.iter().map(|(_, path)| *path).collect();
     inputs.extend(args.tq_model.as_deref());
-    let outputs = [
-        ("--report", &args.output.report),
-        ("--html", &args.output.html),
-    ];
+    let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;
     if let [a, b] = &args.files[..] {
         let reports = [a, b].map(|p| match Path::new(p).is_file() {
@@ -225,6 +222,14 @@ fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome
 
 /// Two recordings against each other: the second is what the first is held to.
 fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
+    let options = args.options()?;
+    if options.tolerance.is_some_and(|t| t.by_element()) {
+        return Err(Error::input(
+            "atol and rtol are of the distance from the reference, which takes the model",
+            "--tolerance",
+            "give --tq-model, or rmse=R alone",
+        ));
+    }
     files.reverse();
     let targets = files[0].file.identity().tensors.iter().map(|e| Target {
         base: e.tensor_base.clone(),
@@ -232,7 +237,7 @@ fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
         rows: e.rows(),
         bytes: 0,
     });
-    let job = Job::of_recordings(targets.collect(), &args.options()?);
+    let job = Job::of_recordings(targets.collect(), &options);
     judge(args, job, Vec::new(), files)
 }
 
@@ -255,9 +260,11 @@ fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> 
 
 /// Two reports: same input, same verdicts, the same bits?
 fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
-    if args.output.html.is_some() {
-        let help = "give it where a report is made";
-        return Err(Error::input("two reports make no page", "--html", help));
+    for (option, path) in &args.output.files()[1..] {
+        if path.is_some() {
+            let help = "give it where a report is made";
+            return Err(Error::input("two reports make none", *option, help));
+        }
     }
     let place = args.files.join(" and ");
     let pair = ReportPair::new(a, b).map_err(|what| not_the_same(&what, place))?;

@@ -56,10 +56,7 @@ fn only_a_demo(dir: &Path) -> Result<()> {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let outputs = [
-        ("--report", &args.output.report),
-        ("--html", &args.output.html),
-    ];
+    let outputs = args.output.files();
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));

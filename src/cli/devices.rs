@@ -1,103 +1,212 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
-use super::{Outcome, print};
-use tq4::error::{Result, printable};
+use super::{Format, Outcome, print};
+use serde_json::{Value, json};
+use tq4::error::{Error, Result, printable};
 use tq4::lane::{Lane, cuda, wgpu};
-use tq4::record::LaneName;
+use tq4::record::{LaneName, to_json};
 use tq4::report::{Style, table};
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
 
-pub fn run(_args: &Args) -> Result<Outcome> {
-    print(&format!("{}\n{}", wgpu_adapters(), cuda_devices()))?;
+pub fn run(args: &Args) -> Result<Outcome> {
+    let lanes = [wgpu_lane(), cuda_lane()];
+    let text = match args.format {
+        Format::Json => to_json(&lanes.iter().map(LaneDevices::to_json).collect::<Vec<_>>()),
+        Format::Table => texts(&lanes, Style::Terminal),
+        Format::Markdown => texts(&lanes, Style::Markdown),
+    };
+    print(&text)?;
     Ok(Outcome::Passed)
 }
 
-fn yes(v: bool) -> &'static str {
-    if v { "yes" } else { "no" }
+/// What is said of a device.
+struct Fact {
+    /// Key in JSON, where the value is in the unit that the key names.
+    key: &'static str,
+    value: Value,
+    /// For people.
+    label: &'static str,
+    text: String,
 }
 
-fn wgpu_adapters() -> String {
-    let adapters = wgpu::list();
-    if adapters.is_empty() {
-        return "wgpu: NOT AVAILABLE: no Vulkan, Metal or D3D12 adapter found\n  help: install the \
-                GPU's Vulkan driver, or Mesa's for the CPU (Debian: mesa-vulkan-drivers libvulkan1)\n"
-            .into();
-    }
-    let mut text = String::from("wgpu adapters\n");
-    for a in adapters {
-        let mut t = table(Style::Terminal, &["index", &a.index.to_string()]);
-        for (key, value) in [
-            ("name", a.name),
-            ("driver", a.driver),
-            ("API", a.api),
-            ("software", yes(a.software).into()),
-            ("largest binding", format!("{} MiB", a.max_binding >> 20)),
-            ("largest buffer", format!("{} MiB", a.max_buffer >> 20)),
-            ("workgroups per dimension", a.max_workgroups.to_string()),
-            (
-                "workgroup memory",
-                format!("{} KiB", a.workgroup_memory >> 10),
-            ),
-            (
-                "subgroups",
-                match a.subgroup_sizes {
-                    _ if !a.subgroups => "no".into(),
-                    [least, most] if least == most => format!("yes, {least} invocations"),
-                    [least, most] => format!("yes, {least} to {most} invocations"),
-                },
-            ),
-            (
-                "kernel variant",
-                wgpu::Wgpu::open(
-                    &wgpu::Options {
-                        adapter: wgpu::Select::Index(a.index),
-                        ..Default::default()
-                    },
-                    LaneName::WGPU,
-                )
-                .map_or_else(
-                    |e| e.problem().what.clone(),
-                    |lane| lane.info().kernel_variant.clone(),
-                ),
-            ),
-            ("timestamps", yes(a.timestamps).into()),
-        ] {
-            t.add_row([key.to_owned(), printable(&value)]);
+impl Fact {
+    fn new(key: &'static str, label: &'static str, value: impl Into<Value>, text: String) -> Self {
+        Self {
+            key,
+            value: value.into(),
+            label,
+            text,
         }
-        text += &format!("{t}\n");
     }
-    text
+
+    /// Whose value is read as it is.
+    fn plain(name: &'static str, value: String) -> Self {
+        Self::new(name, name, value.clone(), value)
+    }
+
+    fn yes(key: &'static str, label: &'static str, value: bool) -> Self {
+        Self::new(key, label, value, if value { "yes" } else { "no" }.into())
+    }
 }
 
-fn cuda_devices() -> String {
-    match cuda::list() {
-        Err(e) => {
-            let p = e.problem();
-            format!(
-                "cuda: NOT AVAILABLE: {}\n  help: {}\n",
-                printable(&p.what),
-                printable(&p.help)
-            )
-        }
-        Ok(devices) => {
-            let mut text = String::from("CUDA devices\n");
-            for d in devices {
-                let mut t = table(Style::Terminal, &["index", &d.index.to_string()]);
-                let (major, minor) = d.compute_capability;
-                for (key, value) in [
-                    ("name", d.name),
-                    ("driver", d.driver),
-                    ("compute capability", format!("{major}.{minor}")),
-                    ("memory", format!("{} MiB", d.memory >> 20)),
-                    ("software", yes(d.software).into()),
-                ] {
-                    t.add_row([key.to_owned(), printable(&value)]);
-                }
-                text += &format!("{t}\n");
+/// The devices of one lane, by index; or why there is none.
+struct LaneDevices {
+    lane: &'static str,
+    title: &'static str,
+    devices: std::result::Result<Vec<Vec<Fact>>, Error>,
+}
+
+impl LaneDevices {
+    fn to_json(&self) -> Value {
+        let (problem, devices) = match &self.devices {
+            Err(e) => (Some(e.problem()), Vec::new()),
+            Ok(devices) => (None, devices.iter().enumerate().map(device).collect()),
+        };
+        json!({
+            "lane": self.lane,
+            "available": problem.is_none(),
+            "reason": problem.map(|p| &p.what),
+            "help": problem.map(|p| &p.help),
+            "devices": devices,
+        })
+    }
+
+    fn text(&self, style: Style) -> String {
+        let devices = match &self.devices {
+            Err(e) => {
+                let [what, help] = [&e.problem().what, &e.problem().help].map(|t| printable(t));
+                return format!("{}: NOT AVAILABLE: {what}\n  help: {help}\n", self.lane);
             }
-            text
-        }
+            Ok(devices) => devices,
+        };
+        let tables = devices.iter().enumerate().map(|(index, facts)| {
+            let mut t = table(style, &["index", &index.to_string()]);
+            for fact in facts {
+                t.add_row([fact.label.to_owned(), printable(&fact.text)]);
+            }
+            format!("{t}\n")
+        });
+        // Markdown takes a line right above a table for a part of it.
+        let gap = if style == Style::Markdown { "\n" } else { "" };
+        format!(
+            "{}\n{gap}{}",
+            self.title,
+            tables.collect::<Vec<_>>().join(gap)
+        )
+    }
+}
+
+fn device((index, facts): (usize, &Vec<Fact>)) -> Value {
+    let mut object = serde_json::Map::from_iter([("index".to_owned(), index.into())]);
+    object.extend(facts.iter().map(|f| (f.key.to_owned(), f.value.clone())));
+    object.into()
+}
+
+fn texts(lanes: &[LaneDevices], style: Style) -> String {
+    let texts: Vec<String> = lanes.iter().map(|l| l.text(style)).collect();
+    texts.join("\n")
+}
+
+fn wgpu_lane() -> LaneDevices {
+    let adapters = wgpu::list();
+    LaneDevices {
+        lane: "wgpu",
+        title: "wgpu adapters",
+        devices: if adapters.is_empty() {
+            Err(Error::unavailable(
+                "no Vulkan, Metal or D3D12 adapter found",
+                "lane wgpu",
+                "install the GPU's Vulkan driver, or Mesa's for the CPU (Debian: mesa-vulkan-drivers \
+                 libvulkan1)",
+            ))
+        } else {
+            Ok(adapters.into_iter().map(adapter).collect())
+        },
+    }
+}
+
+fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
+    let options = wgpu::Options {
+        adapter: wgpu::Select::Index(a.index),
+        ..Default::default()
+    };
+    let variant = wgpu::Wgpu::open(&options, LaneName::WGPU).map_or_else(
+        |e| e.problem().what.clone(),
+        |lane| lane.info().kernel_variant.clone(),
+    );
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let subgroups = match a.subgroup_sizes {
+        _ if !a.subgroups => "no".into(),
+        [least, most] if least == most => format!("yes, {least} invocations"),
+        [least, most] => format!("yes, {least} to {most} invocations"),
+    };
+    let sizes = a.subgroups.then_some(a.subgroup_sizes);
+    vec![
+        Fact::plain("name", a.name),
+        Fact::plain("driver", a.driver),
+        Fact::new("api", "API", a.api.clone(), a.api),
+        Fact::yes("software", "software", a.software),
+        Fact::new(
+            "max_binding_bytes",
+            "largest binding",
+            a.max_binding,
+            mib(a.max_binding),
+        ),
+        Fact::new(
+            "max_buffer_bytes",
+            "largest buffer",
+            a.max_buffer,
+            mib(a.max_buffer),
+        ),
+        Fact::new(
+            "max_workgroups",
+            "workgroups per dimension",
+            a.max_workgroups,
+            a.max_workgroups.to_string(),
+        ),
+        Fact::new(
+            "workgroup_memory_bytes",
+            "workgroup memory",
+            a.workgroup_memory,
+            format!("{} KiB", a.workgroup_memory >> 10),
+        ),
+        Fact::new("subgroup_sizes", "subgroups", json!(sizes), subgroups),
+        Fact::new("kernel_variant", "kernel variant", variant.clone(), variant),
+        Fact::yes("timestamps", "timestamps", a.timestamps),
+    ]
+}
+
+fn cuda_lane() -> LaneDevices {
+    let facts = |d: cuda::CudaDeviceInfo| {
+        let (major, minor) = d.compute_capability;
+        let capability = format!("{major}.{minor}");
+        vec![
+            Fact::plain("name", d.name),
+            Fact::plain("driver", d.driver),
+            Fact::new(
+                "compute_capability",
+                "compute capability",
+                capability.clone(),
+                capability,
+            ),
+            Fact::new(
+                "memory_bytes",
+                "memory",
+                d.memory,
+                format!("{} MiB", d.memory >> 20),
+            ),
+            Fact::yes("software", "software", d.software),
+        ]
+    };
+    LaneDevices {
+        lane: "cuda",
+        title: "CUDA devices",
+        devices: cuda::list().map(|all| all.into_iter().map(facts).collect()),
     }
 }

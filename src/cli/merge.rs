@@ -18,10 +18,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
-    let outputs = [
-        ("--report", &args.output.report),
-        ("--html", &args.output.html),
-    ];
+    let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;
     let run = merge(&args.reports)?;
     args.output.write_lines(&run)?;

@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod dequantize;
 mod devices;
+mod fixture;
 mod lanes;
 mod merge;
 mod output;
@@ -49,6 +50,7 @@ enum Command {
     Devices(devices::Args),
     /// Inject every known fault and show that each one is caught and named
     Selftest(selftest::Args),
+    Fixture(fixture::Args),
     /// Make a TQ4 model from a source model
     Quantize(quantize::Args),
     /// Write a TQ4 model back as a plain BF16 model
@@ -106,6 +108,7 @@ fn run(command: Command) -> Result<Outcome, Error> {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Fixture(args) => fixture::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Dequantize(args) => dequantize::run(&args),
         Command::Record(args) => record::run(&args),

@@ -10,7 +10,7 @@ use tq4::journal::Journal;
 use tq4::lane::{self, Decoded, LaneOutput, Slot};
 use tq4::metrics::Values;
 use tq4::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
-use tq4::report::{Exporter, Json, Markdown, Page, Table, TopErrors};
+use tq4::report::{Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
 use tq4::run::Recorder;
 use tq4::run::{self, Job, Records, Sink, Target, same_weights};
 
@@ -26,9 +26,21 @@ pub struct OutputArgs {
     /// Write a page with pictures here
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the verdicts here as JUnit XML, for a CI system
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 impl OutputArgs {
+    /// The files that are written, each with its option.
+    pub fn files(&self) -> [(&'static str, &Option<PathBuf>); 3] {
+        [
+            ("--report", &self.report),
+            ("--html", &self.html),
+            ("--junit", &self.junit),
+        ]
+    }
+
     /// Whether the report is one of lines, which can be resumed.
     pub fn lines(&self) -> bool {
         let report = self.report.as_deref();
@@ -55,6 +67,9 @@ impl OutputArgs {
         }
         if let Some(path) = &self.html {
             write_atomically(path, &export(&Page)?)?;
+        }
+        if let Some(path) = &self.junit {
+            write_atomically(path, &export(&JUnit)?)?;
         }
         let text = match self.format {
             Format::Json => export(&Json)?,

@@ -92,12 +92,8 @@ impl Args {
         inputs.extend(self.source_model.as_deref());
         inputs.extend(&recordings);
         let recorded = self.record.as_ref().map(|dir| dir.join("recording"));
-        let outputs = [
-            ("--report", &self.output.report),
-            ("--html", &self.output.html),
-            ("--top-errors", &self.top_errors),
-            ("--record", &recorded),
-        ];
+        let mut outputs = self.output.files().to_vec();
+        outputs.extend([("--top-errors", &self.top_errors), ("--record", &recorded)]);
         if let Some(dir) = &self.record {
             let within = |path: &&&Path| {
                 let parent = path.parent().map(|p| match p.as_os_str().is_empty() {

@@ -4,6 +4,7 @@ mod bench;
 mod csv;
 mod html;
 mod json;
+mod junit;
 mod markdown;
 mod table;
 mod terminal;
@@ -16,6 +17,7 @@ pub use bench::{csv as bench_csv, text as bench_text};
 pub use csv::TopErrors;
 pub use html::{Page, bench_page};
 pub use json::Json;
+pub use junit::JUnit;
 pub use markdown::Markdown;
 pub use table::Table;
 #[doc(hidden)]

@@ -195,6 +195,41 @@ fn a_record_holds_together_and_is_its_own_baseline() {
     );
 }
 
+/// A baseline that is a hundred times as fast, or as slow: no machine is so noisy.
+#[test]
+fn slower_than_the_baseline_is_exit_code_1_where_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let arg = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let shape = ["--shape", "8x256", "--lanes", "reference"];
+    let out = bench(&[&shape[..], &["--json", &arg("a.json")]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    let record = json(&dir.path().join("a.json"));
+    let scaled = |name: &str, factor: f64| {
+        let mut record = record.clone();
+        let times = &mut record["shapes"][0]["lanes"][0]["times"];
+        for measure in ["kernel_cold", "kernel_warm", "end_to_end"] {
+            for s in times[measure]["samples_s"].as_array_mut().unwrap() {
+                *s = (s.as_f64().unwrap() * factor).into();
+            }
+        }
+        std::fs::write(dir.path().join(name), record.to_string()).unwrap();
+        arg(name)
+    };
+    let (fast, slow) = (scaled("fast.json", 0.01), scaled("slow.json", 100.0));
+    for (baseline, more, code) in [
+        (&fast, &["--fail-if-slower", "50"][..], 1),
+        (&fast, &[], 0),
+        (&slow, &["--fail-if-slower", "50"], 0),
+    ] {
+        let out = bench(&[&shape[..], &["--baseline", baseline], more].concat());
+        assert_eq!(out.status.code(), Some(code), "{}", stderr(&out));
+        let told = stderr(&out).contains("lane reference is slower than in the baseline");
+        assert_eq!(told, code == 1, "{}", stderr(&out));
+    }
+    let out = bench(&["--fail-if-slower", "5"]);
+    assert_eq!(out.status.code(), Some(2));
+}
+
 #[test]
 fn tensors_of_a_model_are_timed_under_their_names() {
     let dir = tempfile::tempdir().unwrap();

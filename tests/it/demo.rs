@@ -81,6 +81,39 @@ fn every_adapter_is_listed_or_the_lack_of_one_explained() {
 }
 
 #[test]
+fn devices_are_told_to_machines_and_in_markdown() {
+    let out = tq4(&["devices", "--format", "json"]);
+    let all: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let lanes: Vec<&str> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["lane"].as_str().unwrap())
+        .collect();
+    assert_eq!(lanes, ["wgpu", "cuda"]);
+    let adapters = tq4::lane::wgpu::list();
+    let found = all[0]["devices"].as_array().unwrap();
+    assert_eq!(all[0]["available"], !adapters.is_empty());
+    assert_eq!(found.len(), adapters.len());
+    for (a, found) in adapters.iter().zip(found) {
+        assert_eq!(found["index"], a.index);
+        assert_eq!(found["name"], a.name);
+        assert_eq!(found["software"], a.software);
+        assert_eq!(found["max_binding_bytes"], a.max_binding);
+    }
+    for lane in all.as_array().unwrap() {
+        let explained = lane["reason"].is_string() && lane["help"].is_string();
+        assert_eq!(explained, lane["available"] == false, "{lane}");
+    }
+    let out = tq4(&["devices", "--format", "markdown"]);
+    let rows = stdout(&out)
+        .lines()
+        .filter(|l| l.starts_with("| largest binding"))
+        .count();
+    assert_eq!(rows, adapters.len(), "{}", stdout(&out));
+}
+
+#[test]
 fn every_cuda_device_is_listed_or_the_lack_of_one_explained() {
     let (Some(right), Some(empty)) = (standin::right(), standin::empty()) else {
         return;

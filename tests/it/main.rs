@@ -48,8 +48,12 @@ mod fault;
 mod fault_families;
 // Broken kernels, written apart from the catalogue.
 mod fault_kernels;
+// `tq4 fixture`.
+mod fixture;
 // Converters that are killed or meet a full disk.
 mod interrupted;
+// The report as JUnit XML.
+mod junit;
 // What every lane does, the CUDA device of this machine included.
 mod lanes;
 // The HTML page beside the Markdown and the JSON.
@@ -89,11 +93,13 @@ mod sweep_memory;
 mod tint;
 // Options of `tq4 validate` together.
 mod together;
+// Kernels that are lossy by intent, F16, drivers that change the arithmetic.
 mod tolerance;
 // `tq4 validate`.
 mod validate;
-// The wgpu lane's own: how strips are cut, adapters and variants.
+// The verdict on kernels of other people.
 mod verdict;
+// The wgpu lane's own: how strips are cut, adapters and variants.
 mod wgpu;
 // A wgpu device that fails.
 mod wgpu_failures;

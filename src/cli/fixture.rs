@@ -1,0 +1,87 @@
+//! `tq4 fixture`: small models that hold what kernels get wrong.
+
+use super::{Outcome, print};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tq4::Error;
+use tq4::checkpoint::{Config, write_tq_model};
+use tq4::codebook::Codebook;
+use tq4::error::Result;
+use tq4::fixture;
+use tq4::tensor::{GROUP_SIZES, Layout};
+
+/// Write small TQ4 models that hold what kernels get wrong
+///
+/// One for each number of bits and group size, DIR/b4_g128 and so on, of six tensors: every code at every
+/// position, every class of scale (zeros, subnormals, the largest), odd numbers of groups, tail rows, one row,
+/// one group. They are the same on every machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory that is made for them
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Bits per code: 2, 3 or 4; all when left out
+    #[arg(long)]
+    bits: Option<u32>,
+    /// Elements per group: 32, 64, 128 or 256; all when left out
+    #[arg(long, value_name = "N")]
+    group_size: Option<usize>,
+}
+
+pub fn run(args: &Args) -> Result<Outcome> {
+    let mut layouts = Vec::new();
+    for bits in args.bits.map_or_else(|| vec![2, 3, 4], |b| vec![b]) {
+        for n in args
+            .group_size
+            .map_or_else(|| GROUP_SIZES.to_vec(), |n| vec![n])
+        {
+            layouts.push(Layout::new(bits, n)?);
+        }
+    }
+    if args.dir.exists() {
+        return Err(Error::input(
+            "it is there already",
+            args.dir.display().to_string(),
+            "name a directory that is not there yet",
+        ));
+    }
+    let parent = args.dir.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| ".".as_ref());
+    let io = |e| Error::io("make a directory in", parent, e);
+    // Whole or not at all: it gets its name when everything is in it.
+    let unfinished = tempfile::tempdir_in(parent).map_err(io)?;
+    let mut text = String::new();
+    for layout in layouts {
+        let (bits, n) = (layout.bits(), layout.group_size());
+        let codebook = Arc::new(Codebook::encoder(bits, n));
+        let tensors = fixture::tensors(layout, &codebook)?;
+        let name = format!("b{bits}_g{n}");
+        let config = Config { layout, codebook };
+        write_tq_model(&unfinished.path().join(&name), &config, &tensors)?;
+        let elements: usize = tensors.iter().map(|t| t.elements()).sum();
+        text += &format!(
+            "{}: {bits} bits, group {n}, {} tensors, {elements} elements\n",
+            args.dir.join(name).display(),
+            tensors.len()
+        );
+    }
+    std::fs::rename(unfinished.path(), &args.dir).map_err(|e| Error::io("make", &args.dir, e))?;
+    // It has another name now, and nothing is left to remove.
+    let _ = unfinished.keep();
+    readable(&args.dir)?;
+    print(&text)?;
+    Ok(Outcome::Passed)
+}
+
+/// A temporary directory is private; what a user asked for is readable like any other.
+fn readable(dir: &std::path::Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir, mode).map_err(|e| Error::io("open up", dir, e))?;
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
