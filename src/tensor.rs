@@ -18,6 +18,9 @@ const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as 
 /// The group sizes that every lane implements.
 pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
 
+/// The largest of them.
+pub(crate) const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
+
 /// How codes are stored: bits per code and elements per group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout {

@@ -11,7 +11,7 @@ use crate::record::OutputType;
 use crate::tensor::TqTensor;
 use half::{bf16, f16};
 
-pub(crate) use render::{Group, MAX_GROUP, Rendering, renderings};
+pub(crate) use render::{Group, Rendering, renderings};
 
 /// What a kernel with this arithmetic returns for a whole tensor.
 pub(crate) fn emulate(tensor: &TqTensor, rendering: &Rendering, of: OutputType) -> Output {

@@ -3,10 +3,7 @@
 use crate::allowed::odd;
 use crate::codebook::Codebook;
 use crate::record::{Arithmetic, OutputType};
-use crate::tensor::{GROUP_SIZES, TqTensor};
-
-/// Largest group size.
-pub(crate) const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
+use crate::tensor::{MAX_GROUP, TqTensor};
 
 /// One group, unpacked.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +131,7 @@ impl Rendering {
                 for (x, code) in wide.iter_mut().zip(group.codes()) {
                     *x = f64::from(self.centroids[*code as usize]) * scale;
                 }
-                stages(wide, 0, wide_stages(x.len()), false);
+                stages(wide, 0, x.len().ilog2(), false);
                 let root = (x.len() as f64).sqrt();
                 for ((x, wide), sign) in x.iter_mut().zip(wide).zip(group.signs) {
                     let v = *wide / root * f64::from(*sign);
@@ -157,7 +154,7 @@ impl Rendering {
         x: &mut [f32],
     ) {
         let n = x.len();
-        let log = wide_stages(n);
+        let log = n.ilog2();
         let root = (n as f64).sqrt();
         let centroid = |code: &u8| self.centroids[*code as usize];
         let scale = match norm {
@@ -209,11 +206,6 @@ impl Rendering {
             *x *= f32::from(*sign);
         }
     }
-}
-
-/// Stages of a transform of `n` elements.
-fn wide_stages(n: usize) -> u32 {
-    n.ilog2()
 }
 
 /// The butterfly stages `first..end`, stage `s` of stride `2^s`, the last first where `descending`.

@@ -3,8 +3,7 @@
 use super::lanes::DeviceArgs;
 use super::output::OutputArgs;
 use super::progress::Progress;
-use super::validate::named;
-use super::{Format, Outcome, check_outputs, print, tell};
+use super::{Format, Outcome, check_outputs, named, print, tell};
 use std::path::{Path, PathBuf};
 use tq4::Error;
 use tq4::checkpoint::{TqModel, write_atomically};

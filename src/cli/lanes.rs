@@ -1,6 +1,6 @@
 //! Which lanes run, as options.
 
-use super::tell;
+use super::{named, tell};
 use tq4::Error;
 use tq4::error::{Result, printable};
 use tq4::lane::{self, Slot};
@@ -92,10 +92,7 @@ pub fn tell_unmet(unmet: &[Unmet]) {
 
 /// A kind of lane by name.
 pub fn kind(name: &str, option: &str) -> Result<LaneKind> {
-    name.parse().map_err(|e: Error| {
-        let p = e.problem();
-        Error::input(&p.what, option, &p.help)
-    })
+    named(option, name.parse())
 }
 
 impl DeviceArgs {

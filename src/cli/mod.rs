@@ -160,6 +160,11 @@ fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Resu
     Ok(())
 }
 
+/// An option's value, or the error with the option's name.
+fn named<T>(option: &str, parsed: Result<T, Error>) -> Result<T, Error> {
+    parsed.map_err(|e| Error::input(&e.problem().what, option, &e.problem().help))
+}
+
 /// A line on stderr, which may be closed.
 fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");

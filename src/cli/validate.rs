@@ -2,7 +2,7 @@
 
 use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute, select};
-use super::{Outcome, check_outputs};
+use super::{Outcome, check_outputs, named};
 use std::path::{Path, PathBuf};
 use tq4::Error;
 use tq4::checkpoint::{Checkpoint, Sum, TqModel, same_place};
@@ -140,11 +140,6 @@ impl Args {
         }
         Ok(slots)
     }
-}
-
-/// An option's value, or the error with the option's name.
-pub fn named<T>(option: &str, parsed: Result<T>) -> Result<T> {
-    parsed.map_err(|e| Error::input(&e.problem().what, option, &e.problem().help))
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {

@@ -26,16 +26,7 @@ pub(super) enum Rounding {
 
 /// To the nearest value of a type, as f32.
 pub(super) fn nearest(to: OutputType, v: f64) -> f32 {
-    // The common case is an f32, which needs no care for a second rounding.
-    let single = v as f32;
-    if f64::from(single) != v {
-        return allowed::round(to, v) as f32;
-    }
-    match to {
-        OutputType::F32 => single,
-        OutputType::Bf16 => bf16::from_f32(single).to_f32(),
-        OutputType::F16 => f16::from_f32(single).to_f32(),
-    }
+    allowed::round(to, v) as f32
 }
 
 /// The BF16 value next to `v` toward zero.

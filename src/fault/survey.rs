@@ -4,14 +4,12 @@ use super::output::Got;
 use super::sets::Sets;
 use crate::record::OutputType;
 use crate::reference;
-use crate::tensor::{GROUP_SIZES, TqTensor};
+use crate::tensor::{MAX_GROUP, TqTensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Elements decoded at a time in a pass over the whole tensor: it bounds memory.
 const STRIP: usize = 1 << 20;
-/// Largest group size.
-const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
 
 /// What an output has in common with the reference as a whole: cheap to measure, and enough to tell
 /// families of faults apart.

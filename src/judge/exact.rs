@@ -2,10 +2,10 @@
 //! gives them all.
 
 use crate::allowed::{Allowed, Bound};
-use crate::arithmetic::{Group, MAX_GROUP, Rendering, renderings};
+use crate::arithmetic::{Group, Rendering, renderings};
 use crate::lane::Output;
 use crate::record::{Arithmetic, Exactness, OutputType, Outside, Tolerance};
-use crate::tensor::TqTensor;
+use crate::tensor::{MAX_GROUP, TqTensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -117,11 +117,10 @@ fn type_name(of: OutputType) -> &'static str {
 }
 
 /// What the elements are held to.
-fn reference(e: &Exactness) -> &'static str {
+fn reference(e: &Exactness) -> String {
     match e.output {
-        OutputType::F32 => "the reference in f32",
-        OutputType::Bf16 => "the reference rounded to BF16",
-        OutputType::F16 => "the reference rounded to F16",
+        OutputType::F32 => "the reference in f32".into(),
+        rounded => format!("the reference rounded to {}", type_name(rounded)),
     }
 }
 

@@ -43,10 +43,6 @@ impl LaneTotals {
             Some(true) if self.verdict == Verdict::Identical => {
                 format!("{count} of {total} tensors, identical in every element")
             }
-            Some(true) => format!(
-                "{count} of {total} tensors; {}: {}",
-                self.tensor_base, self.reason
-            ),
             None if count == total => self.reason.clone(),
             _ => format!(
                 "{count} of {total} tensors; {}: {}",

@@ -42,6 +42,21 @@ fn ends(out: &Output, code: i32, error: &str) {
     assert!(errors.iter().all(|e| e.contains(error)), "{said}");
 }
 
+/// A benchmark of one lane that soon ends.
+fn bench(lane: &str) -> [&str; 9] {
+    [
+        "bench",
+        "--lanes",
+        lane,
+        "--shape",
+        "8x128",
+        "--time-limit",
+        "0.05",
+        "--copy-size",
+        "1",
+    ]
+}
+
 #[test]
 fn nothing_compared_is_3_with_one_line_that_says_why_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
@@ -110,17 +125,7 @@ fn a_lane_that_is_named_is_required() {
     if cfg!(target_os = "linux") {
         let named = args(&model, &["--lanes", "wgpu", "--source-model", source]);
         ends(&bare(&named), 3, said);
-        let shape = [
-            "bench",
-            "--lanes",
-            "wgpu",
-            "--shape",
-            "8x128",
-            "--time-limit",
-            "0.05",
-            "--copy-size",
-            "1",
-        ];
+        let shape = bench("wgpu");
         ends(&bare(&shape), 3, "lane wgpu is required and did not run");
     }
     // The reference always runs.
@@ -157,17 +162,7 @@ fn software_meets_a_requirement_only_where_it_is_allowed() {
         let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
         assert_eq!(report["model"]["lanes"]["allow_software"], true);
     }
-    let shape = [
-        "bench",
-        "--lanes",
-        "cuda",
-        "--shape",
-        "8x128",
-        "--time-limit",
-        "0.05",
-        "--copy-size",
-        "1",
-    ];
+    let shape = bench("cuda");
     ends(&standin::tq4(driver, &shape), 3, said);
     let allowed: Vec<&str> = shape.into_iter().chain(["--allow-software"]).collect();
     ends(&standin::tq4(driver, &allowed), 0, "");
