@@ -46,7 +46,7 @@ impl Timed {
 
 /// A producer of a dequantised tensor.
 pub trait Lane: Send {
-    /// Who computes, and the type of the values.
+    /// Who computes, and the type of the values of what is loaded.
     fn info(&self) -> &LaneInfo;
 
     /// What [`Timed::device`] comes from: `CUDA events`, `wgpu timestamp queries`, or `wall` for a lane
@@ -189,9 +189,9 @@ pub(crate) fn bf16_bits(v: f32) -> u16 {
 /// # Errors
 /// As those of the three.
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
-    let mut out = Output::zeroed(lane.info().output, strip.elements());
     let start = Instant::now();
     lane.load(strip)?;
+    let mut out = Output::zeroed(lane.info().output, strip.elements());
     let kernel = lane.run()?;
     lane.read(out.bytes_mut())?;
     let timed = Timed {

@@ -99,6 +99,20 @@ impl OutputType {
     }
 }
 
+/// The words of reports.
+impl std::str::FromStr for OutputType {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            "f32" => Ok(Self::F32),
+            _ => Err(()),
+        }
+    }
+}
+
 /// Who computes, and with what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneInfo {

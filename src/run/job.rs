@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::{Error, Result};
 use crate::judge::blank;
+use crate::lane::recording::Wanted;
 use crate::record::{
     CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
     TensorRecord, Tolerance, Tool,
@@ -259,6 +260,22 @@ fn header(model: Model) -> Header {
         tool: Tool::this(),
         model,
     }
+}
+
+/// What recordings may be of: these rows of the TQ4 tensors `bases`.
+///
+/// # Errors
+/// When a tensor is not there or does not have the rows.
+pub fn wanted(model: &TqModel, bases: &[String], rows: Rows) -> Result<Vec<Wanted>> {
+    let wanted = bases.iter().map(|base| {
+        let shape = model.info(base)?.shape;
+        Ok(Wanted {
+            base: base.clone(),
+            shape,
+            rows: rows_of(base, shape[0], rows)?,
+        })
+    });
+    wanted.collect()
 }
 
 /// Some rows of a tensor, with its source's weight checked by the headers alone.

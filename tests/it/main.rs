@@ -66,7 +66,9 @@ mod picture;
 mod ptx;
 // `tq4 quantize`.
 mod quantize;
-// Recordings in both forms.
+// Outputs of other programs in every form that is read.
+mod recording_forms;
+// Recordings of this program and dumps.
 mod recordings;
 // The reference against the oracle.
 mod reference;
