@@ -70,6 +70,7 @@ impl Args {
         Ok(Options {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: named(
                 "--tolerance",
                 self.tolerance.as_deref().map(str::parse).transpose(),
@@ -113,7 +114,8 @@ impl Args {
         check_outputs(&outputs, &inputs)
     }
 
-    fn recordings(&self) -> Result<Vec<Slot>> {
+    /// The recordings, none of them named as one of `programs`.
+    fn recordings(&self, programs: &[Slot]) -> Result<Vec<Slot>> {
         let mut slots: Vec<Slot> = Vec::new();
         for given in &self.recording {
             let bad = |what: String, help: &str| {
@@ -131,6 +133,10 @@ impl Args {
             }
             if slots.iter().any(|s| *s.name() == name) {
                 let what = format!("two recordings are named {:?}", name.to_string());
+                return bad(what, "give each its own name");
+            }
+            if programs.iter().any(|s| *s.name() == name) {
+                let what = format!("a program is named {:?} as well", name.to_string());
                 return bad(what, "give each its own name");
             }
             slots.push(Slot::Recorded(Box::new(Recorded::open(
@@ -163,7 +169,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         ));
     }
     args.check_outputs()?;
-    let recordings = args.recordings()?;
+    let programs = args.lanes.programs()?;
+    let recordings = args.recordings(&programs.slots)?;
+    options.programs = programs.given;
     for slot in &recordings {
         if let Slot::Recorded(lane) = slot {
             let sum = Sum::of(lane.file().path())?;
@@ -183,6 +191,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let extras = Extras {
         resume: args.resume,
         recordings,
+        programs: programs.slots,
         record: args.record.as_deref(),
         top_errors: args.top_errors.as_deref(),
         verbose: args.verbose,

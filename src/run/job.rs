@@ -17,6 +17,8 @@ pub struct Options {
     pub lanes: LaneConfig,
     /// The recordings that take part, each as `NAME=HASH`, for the report.
     pub recordings: Vec<String>,
+    /// The programs that take part, each as `NAME:TYPE=COMMAND`, for the report.
+    pub programs: Vec<String>,
     /// How far a lane that is lossy by intent may be off.
     pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
@@ -34,6 +36,7 @@ impl Default for Options {
         Self {
             lanes: LaneConfig::default(),
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: None,
             rows: Rows::default(),
             strip: StripSize::Auto,
@@ -128,6 +131,7 @@ impl<'a> Job<'a> {
             )),
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
+            programs: options.programs.clone(),
             tolerance: options.tolerance,
             rows: options.rows,
             strip: options.strip,
@@ -170,6 +174,7 @@ impl<'a> Job<'a> {
                 centroids_config_vs_cuda: None,
                 lanes: options.lanes.clone(),
                 recordings: options.recordings.clone(),
+                programs: options.programs.clone(),
                 tolerance: options.tolerance,
                 rows: options.rows,
                 strip: options.strip,
