@@ -73,6 +73,7 @@ impl Args {
         Ok(Options {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: named(
                 "--tolerance",
                 self.tolerance.as_deref().map(str::parse).transpose(),
@@ -117,8 +118,8 @@ impl Args {
         check_outputs(&outputs, &inputs)
     }
 
-    /// The recordings by name, before any of them is opened.
-    fn recordings(&self) -> Result<Vec<(LaneName, Given)>> {
+    /// The recordings by name, before any of them is opened; none is named as one of `programs`.
+    fn recordings(&self, programs: &[Slot]) -> Result<Vec<(LaneName, Given)>> {
         let mut all: Vec<(LaneName, Given)> = Vec::new();
         for text in &self.recording {
             let bad = |what: String, help: &str| {
@@ -136,6 +137,10 @@ impl Args {
             }
             if all.iter().any(|(n, _)| *n == name) {
                 let what = format!("two recordings are named {:?}", name.to_string());
+                return bad(what, "give each its own name");
+            }
+            if programs.iter().any(|s| *s.name() == name) {
+                let what = format!("a program is named {:?} as well", name.to_string());
                 return bad(what, "give each its own name");
             }
             if given.is_stdin() && all.iter().any(|(_, g)| g.is_stdin()) {
@@ -171,7 +176,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         ));
     }
     args.check_outputs()?;
-    let given = args.recordings()?;
+    let programs = args.lanes.programs()?;
+    let given = args.recordings(&programs.slots)?;
+    options.programs = programs.given;
     let model = TqModel::open(&args.tq_model)?;
     let source = args
         .source_model
@@ -192,6 +199,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let extras = Extras {
         resume: args.resume,
         recordings,
+        programs: programs.slots,
         record: args.record.as_deref(),
         top_errors: args.top_errors.as_deref(),
         verbose: args.verbose,

@@ -18,6 +18,8 @@ pub struct Options {
     pub lanes: LaneConfig,
     /// The recordings that take part, each as `NAME=HASH`, for the report.
     pub recordings: Vec<String>,
+    /// The programs that take part, each as `NAME:TYPE=COMMAND`, for the report.
+    pub programs: Vec<String>,
     /// How far a lane that is lossy by intent may be off.
     pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
@@ -35,6 +37,7 @@ impl Default for Options {
         Self {
             lanes: LaneConfig::default(),
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: None,
             rows: Rows::default(),
             strip: StripSize::Auto,
@@ -129,6 +132,7 @@ impl<'a> Job<'a> {
             )),
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
+            programs: options.programs.clone(),
             tolerance: options.tolerance,
             rows: options.rows,
             strip: options.strip,
@@ -171,6 +175,7 @@ impl<'a> Job<'a> {
                 centroids_config_vs_cuda: None,
                 lanes: options.lanes.clone(),
                 recordings: options.recordings.clone(),
+                programs: options.programs.clone(),
                 tolerance: options.tolerance,
                 rows: options.rows,
                 strip: options.strip,

@@ -40,6 +40,9 @@ mod demo;
 mod dequantize;
 // Converters and recordings on the CUDA lane, over the stand-in.
 mod dequantize_cuda;
+// Programs as lanes.
+#[cfg(unix)]
+mod exec;
 // The exit codes.
 mod exit_codes;
 // Faults that are named, and `tq4 selftest`.

@@ -25,7 +25,7 @@ impl Given {
                     path: path.into(),
                     of: Some(of),
                 },
-                Err(()) => whole,
+                Err(_) => whole,
             },
             _ => whole,
         }
