@@ -40,6 +40,9 @@ mod arithmetic;
 pub mod bench;
 #[doc(hidden)]
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[doc(hidden)]
 pub mod codebook;
 #[doc(hidden)]
