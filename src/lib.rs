@@ -78,6 +78,7 @@ pub mod record;
 pub mod reference;
 #[doc(hidden)]
 pub mod report;
+mod rounding;
 #[doc(hidden)]
 pub mod run;
 #[doc(hidden)]
@@ -96,7 +97,7 @@ pub use codebook::Codebook;
 #[doc(inline)]
 pub use error::{Error, Problem, Result};
 #[doc(inline)]
-pub use judge::judge_values;
+pub use judge::{judge_strip, judge_values};
 #[doc(inline)]
 pub use lane::{Decoded, Lane, LaneOutput, Output, Slot, Timed, decode, open};
 #[doc(inline)]
@@ -104,7 +105,7 @@ pub use metrics::{Metrics, Values, compare};
 #[doc(inline)]
 pub use record::{
     Decision, LaneConfig, LaneInfo, LaneKind, LaneName, LaneRecord, Outcome, OutputType, Run,
-    Status, Summary, TensorRecord, Verdict,
+    Status, Summary, TensorRecord, Tolerance, Verdict,
 };
 #[doc(inline)]
 pub use reference::dequantize;
