@@ -18,7 +18,7 @@ from ._tq4 import Element, Model, Tensor, Verdict, __version__, _check, open
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Rows = slice | range | tuple[int, int]
+    _Rows = slice | range | tuple[int, int]
 
 __all__ = [
     "Element",
@@ -36,7 +36,7 @@ def check(
     actual: Any,
     model: Model,
     name: str,
-    rows: Rows | None = None,
+    rows: _Rows | None = None,
     tolerance: str | Mapping[str, float] | None = None,
 ) -> Verdict:
     """Holds the output of a kernel to a tensor of a model.
@@ -66,7 +66,7 @@ def assert_decodes(
     actual: Any,
     model: Model,
     name: str,
-    rows: Rows | None = None,
+    rows: _Rows | None = None,
     tolerance: str | Mapping[str, float] | None = None,
 ) -> None:
     """Raises ``AssertionError`` with the figures and the fault unless ``check`` of the same passes."""
