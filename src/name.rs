@@ -69,7 +69,7 @@ pub enum LaneName {
         /// Whether it is the second of two variants on this adapter.
         workgroup: bool,
     },
-    /// A recording under a name of its own.
+    /// A recording or a program under a name of its own.
     Named(String),
 }
 
@@ -80,7 +80,7 @@ impl LaneName {
         workgroup: false,
     };
 
-    /// The kind of lane that it is; `None` for the source and for recordings.
+    /// The kind of lane that it is; `None` for the source, recordings and programs of other names.
     pub fn kind(&self) -> Option<LaneKind> {
         match self {
             Self::Reference => Some(LaneKind::Reference),
@@ -91,7 +91,7 @@ impl LaneName {
     }
 
     /// The name in the published report's metrics: `bf16_source`, `reference_dequant`,
-    /// `cuda_dequant`; a recording's own.
+    /// `cuda_dequant`; a recording's or a program's own.
     pub fn published(&self) -> String {
         match self {
             Self::Source => "bf16_source".into(),

@@ -37,7 +37,9 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
                 continue;
             };
             for measure in Measure::ALL {
-                let (o, n) = (before.of(measure), times.of(measure));
+                let (Some(o), Some(n)) = (before.of(measure), times.of(measure)) else {
+                    continue;
+                };
                 let (speed_ratio, interval, outcome) = decide(
                     &per_unit(then, measure, o),
                     &per_unit(shape, measure, n),

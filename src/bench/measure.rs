@@ -3,11 +3,10 @@
 use super::{plan, speed, stats, verify, warn};
 use crate::error::{Error, Result};
 use crate::lane::{Lane, Slot, Timed, decode};
-use crate::record::LaneName;
 use crate::record::bench::{Checked, INTERVAL, LaneTimes, Measure, ShapeRecord, Stopped, Times};
+use crate::record::{LaneName, OutputType};
 use crate::strip::Strip;
 use crate::tensor::TqTensor;
-use half::bf16;
 use std::time::{Duration, Instant};
 
 /// The rule by which rounds end is asked from this round on.
@@ -46,7 +45,9 @@ struct Runner {
     /// Index among the slots.
     slot: usize,
     times: LaneTimes,
+    /// Known once it was checked.
     clock: &'static str,
+    output: OutputType,
     /// Hash of the output that was checked.
     hash: String,
     software: bool,
@@ -83,6 +84,8 @@ impl Runner {
             &self.end_to_end,
         ]
         .into_iter()
+        // A lane without memory of its own copies nothing.
+        .filter(|s| !s.is_empty())
         .all(|s| {
             stats::interval(s, stats::CONFIDENCE)
                 .is_some_and(|i| stats::relative_width(stats::median(s), i) <= INTERVAL)
@@ -124,10 +127,14 @@ pub fn measure(
     let mut cut = job.cut;
     let strip = load(job.tensor, slots, &mut runners, options, &mut cut)?;
     let tensor = strip.tensor()?;
-    let mut out = vec![bf16::ZERO; tensor.elements()];
     for r in runners.iter_mut().filter(|r| r.runs()) {
         step(&format!("checking {}", r.times.lane));
-        if let Some(checked) = r.with(slots, |_, lane| verify::check(lane, &strip, &mut out)) {
+        let checked = r.with(slots, |r, lane| {
+            let checked = verify::check(lane, &strip)?;
+            r.clock = lane.clock();
+            Ok(checked)
+        });
+        if let Some(checked) = checked {
             r.times.equal = checked.equal;
             r.hash = checked.hash;
             r.wrong(checked.wrong);
@@ -136,9 +143,7 @@ pub fn measure(
     let (rounds, stopped) = rounds(slots, &mut runners, &strip, options, &mut step);
     for r in runners.iter_mut().filter(|r| r.runs() && rounds > 0) {
         step(&format!("checking {} again", r.times.lane));
-        let again = r.with(slots, |r, lane| {
-            verify::check_again(lane, &r.hash, &mut out)
-        });
+        let again = r.with(slots, |r, lane| verify::check_again(lane, &strip, &r.hash));
         r.wrong(again.flatten());
     }
     for lane in slots.iter_mut().filter_map(Slot::lane) {
@@ -188,6 +193,7 @@ fn runners(slots: &mut [Slot]) -> Vec<Runner> {
                 times: None,
             },
             clock: lane.clock(),
+            output: lane.info().output,
             hash: String::new(),
             software: lane.info().software,
             copy: Vec::new(),
@@ -308,15 +314,30 @@ fn finish(mut r: Runner, record: &mut ShapeRecord) {
         let (copy, copy_clock) = take("copy", &r.copy);
         let (cold, cold_clock) = take("cold kernel", &r.cold);
         let (warm, warm_clock) = take("warm kernel", &r.warm);
-        let copy = speed::of_copy(copy_clock, copy, 2 * record.copy_bytes);
+        let copy =
+            (!copy.is_empty()).then(|| speed::of_copy(copy_clock, copy, 2 * record.copy_bytes));
+        // The least bytes of the record are those of BF16.
+        let more = (r.output.size() - OutputType::Bf16.size()) as u64 * record.elements;
+        let bytes = record.bytes + more;
         let job =
-            |clock, samples| speed::of_job(clock, samples, record.bytes, record.elements, &copy);
+            |clock, samples| speed::of_job(clock, samples, bytes, record.elements, copy.as_ref());
         r.times.times = Some(Times {
             kernel_cold: job(cold_clock, cold),
             kernel_warm: job(warm_clock, warm),
             end_to_end: job("wall", r.end_to_end),
             copy,
         });
+        if r.copy.is_empty() {
+            let clock = match cold_clock {
+                "wall" => "the wall",
+                other => other,
+            };
+            record.warnings.push(format!(
+                "{}: timed by {clock} clock; its device cannot be told to copy: caches are not flushed before \
+                 the cold kernel, and its bandwidth is not known",
+                r.times.lane
+            ));
+        }
         if r.software && r.times.lane != LaneName::Reference {
             record.warnings.push(format!(
                 "{} is a software adapter: its figures say nothing about a GPU",

@@ -18,25 +18,25 @@ pub(super) fn of_copy(clock: &str, samples: Vec<f64>, bytes: u64) -> Speed {
     }
 }
 
-/// Of decoding `elements`, which moves `bytes` at least, beside the device's `copy`.
+/// Of decoding `elements`, which moves `bytes` at least, beside the device's `copy` where it has one.
 pub(super) fn of_job(
     clock: &str,
     samples: Vec<f64>,
     bytes: u64,
     elements: u64,
-    copy: &Speed,
+    copy: Option<&Speed>,
 ) -> Speed {
     let speed = of_copy(clock, samples, bytes);
     Speed {
         elements_per_s: Some(elements as f64 / speed.median_s),
-        percent_of_copy: Some(100.0 * speed.gb_per_s / copy.gb_per_s),
+        percent_of_copy: copy.map(|copy| 100.0 * speed.gb_per_s / copy.gb_per_s),
         ..speed
     }
 }
 
 /// Of two lanes timed in the same rounds.
 pub(super) fn ratio(lhs: &LaneTimes, rhs: &LaneTimes, measure: Measure) -> Option<Ratio> {
-    let samples = |l: &LaneTimes| Some(l.times.as_ref()?.of(measure).samples_s.clone());
+    let samples = |l: &LaneTimes| Some(l.times.as_ref()?.of(measure)?.samples_s.clone());
     let quotients = stats::quotients(&samples(rhs)?, &samples(lhs)?);
     Some(Ratio {
         lhs: lhs.lane.clone(),

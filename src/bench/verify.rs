@@ -6,7 +6,6 @@ use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed, checksum, decode};
 use crate::record::{LaneRecord, OutputType, Status, TensorRecord};
 use crate::strip::Strip;
-use half::bf16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +23,12 @@ pub(super) struct Checked {
     pub hash: String,
 }
 
-/// Runs the lane on what it has loaded and judges the output as one tensor. `out` has room for it.
-pub(super) fn check(lane: &mut dyn Lane, strip: &Strip, out: &mut [bf16]) -> Result<Checked> {
+/// Runs the lane on what it has loaded and judges the output as one tensor.
+pub(super) fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<Checked> {
     lane.run()?;
-    lane.read(bytemuck::cast_slice_mut(out))?;
-    let record = judge(lane, strip, out)?;
+    let mut out = Output::zeroed(lane.info().output, strip.elements());
+    lane.read(out.bytes_mut())?;
+    let record = judge(lane, strip, &out)?;
     let name = &lane.info().name;
     // There is no decision about the reference: it must be itself.
     let decision = record.decisions.iter().find(|d| d.lane == *name);
@@ -41,7 +41,7 @@ pub(super) fn check(lane: &mut dyn Lane, strip: &Strip, out: &mut [bf16]) -> Res
     Ok(Checked {
         equal,
         wrong,
-        hash: checksum(bytemuck::cast_slice(out)),
+        hash: checksum(out.bytes()),
     })
 }
 
@@ -49,12 +49,13 @@ pub(super) fn check(lane: &mut dyn Lane, strip: &Strip, out: &mut [bf16]) -> Res
 /// was checked.
 pub(super) fn check_again(
     lane: &mut dyn Lane,
+    strip: &Strip,
     hash: &str,
-    out: &mut [bf16],
 ) -> Result<Option<String>> {
+    let mut out = Output::zeroed(lane.info().output, strip.elements());
     let mut other = |lane: &mut dyn Lane| {
-        lane.read(bytemuck::cast_slice_mut(out))?;
-        Ok(checksum(bytemuck::cast_slice(out)) != hash)
+        lane.read(out.bytes_mut())?;
+        Ok(checksum(out.bytes()) != hash)
     };
     if other(lane)? {
         let what = "after the rounds the output is another than the one that was checked";
@@ -65,7 +66,7 @@ pub(super) fn check_again(
     Ok(other(lane)?.then(|| what.into()))
 }
 
-fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {
+fn judge(lane: &dyn Lane, strip: &Strip, out: &Output) -> Result<TensorRecord> {
     let mut reference = Cpu::new(OutputType::F32);
     let lanes = vec![
         LaneRecord::of(reference.info(), Status::Ran),
@@ -85,12 +86,12 @@ fn judge(lane: &dyn Lane, strip: &Strip, out: &[bf16]) -> Result<TensorRecord> {
             ..Strip::of(strip.tensor()?.slice_rows(first..last)?)
         };
         let (expected, _) = decode(&mut reference, &block)?;
-        let got = out[first * strip.cols..last * strip.cols].to_vec();
+        let got = out.part(first * strip.cols..last * strip.cols);
         judge.push(&Arc::new(Decoded {
             strip: block,
             outputs: vec![
                 LaneOutput::Values(expected, timed),
-                LaneOutput::Values(Output::Bf16(got), timed),
+                LaneOutput::Values(got, timed),
             ],
         }));
     }

@@ -42,7 +42,7 @@ pub(super) fn about_rounds(record: &mut ShapeRecord) {
         let each = |part: &dyn Fn(&Speed) -> Option<f64>| -> Option<String> {
             let found: Vec<String> = Measure::ALL
                 .into_iter()
-                .filter_map(|m| Some(format!("{} {}", m.name(), percent(part(times.of(m))?))))
+                .filter_map(|m| Some(format!("{} {}", m.name(), percent(part(times.of(m)?)?))))
                 .collect();
             (!found.is_empty()).then(|| found.join(", "))
         };

@@ -25,6 +25,10 @@ impl Dtype {
     pub const BF16: Self = Self(safetensors::Dtype::BF16);
     /// IEEE single precision.
     pub const F32: Self = Self(safetensors::Dtype::F32);
+    /// Unsigned 16-bit integers.
+    pub const U16: Self = Self(safetensors::Dtype::U16);
+    /// Signed 16-bit integers.
+    pub const I16: Self = Self(safetensors::Dtype::I16);
     /// Unsigned 64-bit integers.
     pub const U64: Self = Self(safetensors::Dtype::U64);
 

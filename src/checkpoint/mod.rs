@@ -17,6 +17,7 @@ pub use dtype::Dtype;
 pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
 pub use shard::{Shard, TensorInfo};
+pub(crate) use shard::{failed, read_exact_at};
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{remove_if_there, sync_directory, temporary};
 pub use tq::{TqInfo, TqModel};
@@ -231,35 +232,23 @@ fn inside(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
 
 /// Reads a regular file of JSON, with a limit on its size.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read_json_text(path)?).map_err(|e| {
-        Error::input(
-            format!("not the JSON expected here: {e}"),
-            path.display().to_string(),
-            "the file is damaged or of another kind",
-        )
-    })
-}
-
-/// The bytes of a regular file of JSON, with a limit on their number.
-pub(crate) fn read_json_text(path: &Path) -> Result<Vec<u8>> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
-    let bad = |what: String| {
-        Err(Error::input(
-            what,
-            path.display().to_string(),
-            "name a JSON file",
-        ))
-    };
+    let bad = |what: String, help: &str| Error::input(what, path.display().to_string(), help);
     if !meta.is_file() {
-        return bad("not a regular file".into());
+        return Err(bad("not a regular file".into(), "name a JSON file"));
     }
     if meta.len() > MAX_JSON {
-        return bad(format!(
+        let what = format!(
             "{} bytes of JSON are more than the {MAX_JSON} read here",
             meta.len()
-        ));
+        );
+        return Err(bad(what, "the file is damaged or of another kind"));
     }
-    std::fs::read(path).map_err(|e| Error::io("read", path, e))
+    let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    serde_json::from_slice(&text).map_err(|e| {
+        let what = format!("not the JSON expected here: {e}");
+        bad(what, "the file is damaged or of another kind")
+    })
 }
 
 /// `; nearest: a, b, c` for a name that is not there, or nothing when no name is near.

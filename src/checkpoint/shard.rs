@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Metadata};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest header that is read, in bytes: the safetensors library's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -29,7 +30,7 @@ pub struct TensorInfo {
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     as_opened: Metadata,
     data_start: u64,
     tensors: BTreeMap<String, TensorInfo>,
@@ -52,6 +53,15 @@ impl Shard {
             return Err(bad("the file is empty", "copy it again"));
         }
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        Self::of(path, file)
+    }
+
+    /// An open file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As those of [`Shard::open`].
+    pub(crate) fn of(path: &Path, file: File) -> Result<Self> {
+        let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
         // The file that was opened, which may be another than the one asked about above.
         let as_opened = file.metadata().map_err(|e| Error::io("open", path, e))?;
         let len = as_opened.len();
@@ -96,7 +106,7 @@ impl Shard {
         });
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             as_opened,
             data_start,
             tensors: tensors.collect(),
@@ -146,6 +156,12 @@ impl Shard {
         self.read(name, 0..self.known(name)?.bytes as usize)
     }
 
+    /// The file, and where in it a tensor's bytes start.
+    pub(crate) fn place(&self, name: &str) -> Option<(Arc<File>, u64)> {
+        let info = self.info(name)?;
+        Some((Arc::clone(&self.file), self.data_start + info.start))
+    }
+
     pub(super) fn known(&self, name: &str) -> Result<&TensorInfo> {
         self.info(name).ok_or_else(|| {
             Error::input(
@@ -186,7 +202,7 @@ impl Shard {
 }
 
 /// What a failed read means: the length was checked when the file was opened.
-fn failed(path: &Path, e: std::io::Error) -> Error {
+pub(crate) fn failed(path: &Path, e: std::io::Error) -> Error {
     if e.kind() != std::io::ErrorKind::UnexpectedEof {
         return Error::io("read", path, e);
     }
@@ -197,13 +213,19 @@ fn failed(path: &Path, e: std::io::Error) -> Error {
     )
 }
 
+/// Fills `out` from byte `offset` of the file on.
 #[cfg(unix)]
-fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
 }
 
+/// Fills `out` from byte `offset` of the file on.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+pub(crate) fn read_exact_at(
+    file: &File,
+    mut out: &mut [u8],
+    mut offset: u64,
+) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !out.is_empty() {
         let n = file.seek_read(out, offset)?;

@@ -2,7 +2,7 @@
 
 use super::lanes::{LaneArgs, tell_unmet};
 use super::progress::Progress;
-use super::{Format, Outcome, check_outputs, print, tell};
+use super::{Format, Outcome, check_outputs, print, seconds, tell};
 use crate::Error;
 use crate::bench::measure::{Job, Options, measure};
 use crate::bench::{baseline, plan};
@@ -15,7 +15,7 @@ use crate::report::{Style, bench_csv, bench_page, bench_text};
 use crate::run::Event;
 use crate::tensor::{Layout, TqTensor};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rounds that the shapes of the default run are cut for: fewer give no interval.
 const DEFAULT_ROUNDS: u32 = 6;
@@ -121,7 +121,7 @@ impl Target {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let limit = seconds(args.time_limit)?;
+    let limit = seconds("--time-limit", args.time_limit)?;
     let (same, option) = args.same();
     if !(0.0..=100.0).contains(&same) {
         let what = format!("{same} percent found, expected 0 to 100");
@@ -140,12 +140,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
     ];
     check_outputs(&outputs, &inputs)?;
     let config = args.lanes.config()?;
+    let programs = args.lanes.programs()?;
     let old = args.baseline.as_deref().map(Bench::read).transpose()?;
     let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
     let targets = targets(args, model.as_ref())?;
     let mut slots = lane::open(&config)?;
     // Timed as a lane, the reference rounds as every other does.
     slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
+    slots.extend(programs.slots);
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,
@@ -211,19 +213,6 @@ fn slower(record: &Bench) -> bool {
         ));
     }
     any
-}
-
-fn seconds(given: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(given)
-        .ok()
-        .filter(|d| !d.is_zero() && given <= 86_400.0)
-        .ok_or_else(|| {
-            Error::input(
-                format!("{given} seconds found, expected more than 0 and at most 86400"),
-                "--time-limit",
-                "",
-            )
-        })
 }
 
 fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {

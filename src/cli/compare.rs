@@ -8,9 +8,9 @@ use crate::Error;
 use crate::checkpoint::{TqModel, write_atomically};
 use crate::error::{Result, printable};
 use crate::journal::read_report;
-use crate::lane::recording::{Identity, RecordingFile};
+use crate::lane::recording::{Given, Identity, RecordingFile};
 use crate::lane::{Slot, cpu::Cpu, recorded::Recorded};
-use crate::record::{LaneName, OutputType, ReportPair, Run, to_json};
+use crate::record::{LaneName, OutputType, ReportPair, Rows, Run, to_json};
 use crate::report::{Page, Style, table};
 use crate::run::{self, Job, Options, Records, Target};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// Two reports, two recordings, or one recording with --lane; NAME= gives a recording another name
     /// than that of its lane
-    #[arg(value_name = "[NAME=]FILE", required = true, num_args = 1..=2)]
+    #[arg(value_name = "[NAME=]FILE[:TYPE]", required = true, num_args = 1..=2)]
     files: Vec<String>,
     /// Lane to run here and compare with the recording: reference, cuda or wgpu
     #[arg(long, value_name = "LANE", requires = "tq_model")]
@@ -55,7 +55,7 @@ struct Named {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
-    let mut inputs: Vec<&Path> = given.iter().map(|(_, path)| *path).collect();
+    let mut inputs: Vec<&Path> = given.iter().map(|(_, g)| &*g.path).collect();
     inputs.extend(args.tq_model.as_deref());
     let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;
@@ -77,7 +77,16 @@ pub fn run(args: &Args) -> Result<Outcome> {
             }
         }
     }
-    let files = open(args, &given)?;
+    let mut files = open(args, &given)?;
+    let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
+    fit(&mut files, model.as_ref())?;
+    if let [a, b] = &mut files[..]
+        && let left @ 1.. = a.file.keep_common(&mut b.file)
+    {
+        tell(&format!(
+            "note: {left} tensors are in one of the recordings only, and are left out"
+        ));
+    }
     if let [a, b] = &files[..]
         && let Some(what) = a.file.identity().difference(b.file.identity())
     {
@@ -85,27 +94,44 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Err(not_the_same(&what, format!("{a} and {b}")));
     }
     notes(&files);
-    match &args.tq_model {
-        Some(dir) => with_model(args, &TqModel::open(dir)?, files),
+    match &model {
+        Some(model) => with_model(args, model, files),
         None => recordings_alone(args, files),
     }
 }
 
 /// The parts of `[NAME=]FILE`; a file that is there is meant as it is written.
-fn name_and_path(given: &str) -> (Option<&str>, &Path) {
+fn name_and_path(given: &str) -> (Option<&str>, Given) {
     match given.split_once('=') {
         Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
-            (Some(name), path.as_ref())
+            (Some(name), Given::new(path))
         }
-        _ => (None, given.as_ref()),
+        _ => (None, Given::new(given)),
     }
 }
 
+/// Finds what each recording is of.
+fn fit(files: &mut [Named], model: Option<&TqModel>) -> Result<()> {
+    let Some(model) = model else {
+        return files.iter_mut().try_for_each(|f| f.file.fit_itself());
+    };
+    let bases: Vec<String> = model.bases().map(str::to_owned).collect();
+    let all = run::wanted(model, &bases, Rows::default())?;
+    files.iter_mut().try_for_each(|f| f.file.fit(&all))
+}
+
 /// Opens the recordings and gives each its name.
-fn open(args: &Args, given: &[(Option<&str>, &Path)]) -> Result<Vec<Named>> {
+fn open(args: &Args, given: &[(Option<&str>, Given)]) -> Result<Vec<Named>> {
+    if given.iter().filter(|(_, g)| g.is_stdin()).count() > 1 {
+        return Err(Error::input(
+            "two recordings from standard input",
+            "-",
+            "give one as a file",
+        ));
+    }
     let mut files: Vec<Named> = Vec::new();
-    for (name, path) in given {
-        let file = RecordingFile::open(path)?;
+    for (name, given) in given {
+        let file = RecordingFile::open(given)?;
         let lane = file.info().name.to_string();
         let mut name = match name {
             Some(name) => (*name).to_owned(),

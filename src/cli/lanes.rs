@@ -1,8 +1,9 @@
 //! Which lanes run, as options.
 
-use super::{named, tell};
+use super::{named, seconds, tell};
 use crate::Error;
 use crate::error::{Result, printable};
+use crate::lane::exec::{Exec, Program};
 use crate::lane::{self, Slot};
 use crate::record::{LaneConfig, LaneKind, ShaderVariant, Status, Unmet};
 
@@ -40,6 +41,39 @@ pub struct LaneArgs {
     /// subgroups where the adapter has them when left out
     #[arg(long, value_enum, value_name = "VARIANT")]
     shader_variant: Option<Variant>,
+    #[command(flatten)]
+    programs: ProgramArgs,
+}
+
+/// Programs of the user's as lanes.
+#[derive(clap::Args)]
+struct ProgramArgs {
+    /// A program as a lane; may be repeated. It is started once and gets a line of JSON on stdin for each
+    /// strip: `input`, a safetensors file with `packed`, `scales`, `signs` and `centroids`; `output`, the
+    /// file for the raw row-major values; `rows`, `cols`, `bits`, `group_size` and others. It answers by a
+    /// line on stdout, {"ok": true, "seconds": 0.1} or {"ok": false, "error": "why"}. Values are bf16, or
+    /// of TYPE: f16 or f32. A COMMAND with {input} and {output} is started for each strip instead, with
+    /// the files' names in these places. No shell is used
+    #[arg(long, value_name = "NAME[:TYPE]=COMMAND")]
+    exec: Vec<String>,
+    /// Most seconds that a program of --exec may take for a strip; then it is killed, and its lane has
+    /// failed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60.0,
+        requires = "exec"
+    )]
+    exec_timeout: f64,
+}
+
+/// The programs of a run.
+#[derive(Default)]
+pub struct Programs {
+    /// Each as `NAME:TYPE=COMMAND`, for the report.
+    pub given: Vec<String>,
+    /// Their lanes.
+    pub slots: Vec<Slot>,
 }
 
 /// Variants of the wgpu shader.
@@ -68,6 +102,28 @@ impl LaneArgs {
             },
             ..self.device.config()
         })
+    }
+
+    /// The programs that were asked for, none of them started.
+    ///
+    /// # Errors
+    /// When one is no command, is not found, or has the name of another lane.
+    pub fn programs(&self) -> Result<Programs> {
+        let ProgramArgs { exec, exec_timeout } = &self.programs;
+        let limit = seconds("--exec-timeout", *exec_timeout)?;
+        let mut programs = Programs::default();
+        for given in exec {
+            let option = format!("--exec {given}");
+            let program: Program = named(&option, given.parse())?;
+            if programs.slots.iter().any(|s| s.name() == program.name()) {
+                let what = format!("two programs are named {}", program.name());
+                return Err(Error::input(what, option, "give each its own name"));
+            }
+            programs.given.push(program.to_string());
+            let lane = Exec::open(program, limit)?;
+            programs.slots.push(Slot::Live(Box::new(lane)));
+        }
+        Ok(programs)
     }
 }
 

@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 ///
@@ -178,6 +179,20 @@ fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Resu
 /// An option's value, or the error with the option's name.
 fn named<T>(option: &str, parsed: Result<T, Error>) -> Result<T, Error> {
     parsed.map_err(|e| Error::input(&e.problem().what, option, &e.problem().help))
+}
+
+/// A time that an option gives: more than no seconds and at most a day.
+fn seconds(option: &str, given: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(given)
+        .ok()
+        .filter(|d| !d.is_zero() && given <= 86_400.0)
+        .ok_or_else(|| {
+            Error::input(
+                format!("{given} seconds found, expected more than 0 and at most 86400"),
+                option,
+                "",
+            )
+        })
 }
 
 /// A line on stderr, which may be closed.

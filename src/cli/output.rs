@@ -104,7 +104,7 @@ fn outcome(run: &Run) -> Outcome {
         record::Outcome::NothingCompared => {
             tell(
                 "error: nothing was compared: no lane ran beside the reference, and no source was given; \
-                 give --source-model, a --recording, or a lane that `tq4 devices` lists",
+                 give --source-model, a --recording, an --exec, or a lane that `tq4 devices` lists",
             );
             Outcome::NothingCompared
         }
@@ -171,6 +171,8 @@ pub struct Extras<'a> {
     pub resume: bool,
     /// Recordings that take part.
     pub recordings: Vec<Slot>,
+    /// Programs that take part.
+    pub programs: Vec<Slot>,
     /// Where kernel lanes are recorded.
     pub record: Option<&'a Path>,
     /// Where the worst elements go.
@@ -218,7 +220,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     }
     // Devices are opened before a new report is begun: an adapter that is not there leaves no file.
     let recordings: Vec<LaneName> = extras.recordings.iter().map(|s| s.name().clone()).collect();
-    let mut slots = open_slots(&job, extras.recordings)?;
+    let mut slots = open_slots(&job, extras.programs, extras.recordings)?;
     if let (None, Some(path)) = (&journal, lines) {
         journal = Some(Journal::create(path, &job.header)?);
     }
@@ -253,7 +255,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
 }
 
 /// The lanes of a job, a recording named after a lane in its place.
-fn open_slots(job: &Job<'_>, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
+fn open_slots(job: &Job<'_>, programs: Vec<Slot>, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
     if job.targets.is_empty() {
         return Ok(Vec::new());
     }
@@ -267,6 +269,7 @@ fn open_slots(job: &Job<'_>, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
     config.lanes.push(record::LaneKind::Reference);
     let mut slots = lane::open(&config)?;
     slots.retain(|s| s.name().kind().is_none_or(|kind| !replaced(kind)));
+    slots.extend(programs);
     slots.extend(recordings);
     Ok(slots)
 }

@@ -4,11 +4,12 @@ use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute, select};
 use super::{Outcome, check_outputs, named};
 use crate::Error;
-use crate::checkpoint::{Checkpoint, Sum, TqModel, same_place};
+use crate::checkpoint::{Checkpoint, TqModel, same_place};
 use crate::error::Result;
+use crate::lane::recording::Given;
 use crate::lane::{Slot, recorded::Recorded};
 use crate::record::{LaneName, Partition, Rows, StripSize};
-use crate::run::{Job, Options};
+use crate::run::{Job, Options, wanted};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -38,8 +39,10 @@ pub struct Args {
     strip: String,
     #[command(flatten)]
     lanes: LaneArgs,
-    /// A saved output to compare; named `cuda` or `wgpu` it stands in for that lane
-    #[arg(long, value_name = "NAME=FILE")]
+    /// A saved output to compare; named `cuda` or `wgpu` it stands in for that lane. FILE is a safetensors
+    /// file or a directory of them (tensors named BASE or BASE.weight), .npy, JSON, a recording of this
+    /// program, or plain values as FILE:bf16, FILE:f16 or FILE:f32; `-` is standard input
+    #[arg(long, value_name = "NAME=FILE[:TYPE]")]
     recording: Vec<String>,
     /// How far kernels may be off that are lossy by intent (int8 codebooks, f16 accumulation): rmse=R over
     /// the rms of the reference, atol=A,rtol=R for each element, or all three
@@ -70,6 +73,7 @@ impl Args {
         Ok(Options {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: named(
                 "--tolerance",
                 self.tolerance.as_deref().map(str::parse).transpose(),
@@ -87,7 +91,8 @@ impl Args {
     /// Refuses to write over what is read, or two files into one.
     fn check_outputs(&self) -> Result<()> {
         let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
-        let recordings: Vec<&Path> = recordings.map(|(_, path)| Path::new(path)).collect();
+        let recordings: Vec<Given> = recordings.map(|(_, file)| Given::new(file)).collect();
+        let recordings: Vec<&Path> = recordings.iter().map(|given| &*given.path).collect();
         let mut inputs = vec![self.tq_model.as_path()];
         inputs.extend(self.source_model.as_deref());
         inputs.extend(&recordings);
@@ -113,32 +118,40 @@ impl Args {
         check_outputs(&outputs, &inputs)
     }
 
-    fn recordings(&self) -> Result<Vec<Slot>> {
-        let mut slots: Vec<Slot> = Vec::new();
-        for given in &self.recording {
+    /// The recordings by name, before any of them is opened; none is named as one of `programs`.
+    fn recordings(&self, programs: &[Slot]) -> Result<Vec<(LaneName, Given)>> {
+        let mut all: Vec<(LaneName, Given)> = Vec::new();
+        for text in &self.recording {
             let bad = |what: String, help: &str| {
-                Err(Error::input(what, format!("--recording {given}"), help))
+                Err(Error::input(what, format!("--recording {text}"), help))
             };
-            let (name, path) = match given.split_once('=') {
-                Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-                    (LaneName::from(name), path)
+            let (name, given) = match text.split_once('=') {
+                Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                    (LaneName::from(name), Given::new(file))
                 }
-                _ => return bad(format!("{given:?} found, expected NAME=FILE"), ""),
+                _ => return bad(format!("{text:?} found, expected NAME=FILE"), ""),
             };
             if matches!(name, LaneName::Reference | LaneName::Source) {
                 let what = format!("a recording cannot stand in for the {name}");
                 return bad(what, "give it another name");
             }
-            if slots.iter().any(|s| *s.name() == name) {
+            if all.iter().any(|(n, _)| *n == name) {
                 let what = format!("two recordings are named {:?}", name.to_string());
                 return bad(what, "give each its own name");
             }
-            slots.push(Slot::Recorded(Box::new(Recorded::open(
-                name,
-                path.as_ref(),
-            )?)));
+            if programs.iter().any(|s| *s.name() == name) {
+                let what = format!("a program is named {:?} as well", name.to_string());
+                return bad(what, "give each its own name");
+            }
+            if given.is_stdin() && all.iter().any(|(_, g)| g.is_stdin()) {
+                return bad(
+                    "two recordings from standard input".into(),
+                    "give one as a file",
+                );
+            }
+            all.push((name, given));
         }
-        Ok(slots)
+        Ok(all)
     }
 }
 
@@ -163,14 +176,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         ));
     }
     args.check_outputs()?;
-    let recordings = args.recordings()?;
-    for slot in &recordings {
-        if let Slot::Recorded(lane) = slot {
-            let sum = Sum::of(lane.file().path())?;
-            let given = format!("{}={}", slot.name(), &sum.sha256[..32]);
-            options.recordings.push(given);
-        }
-    }
+    let programs = args.lanes.programs()?;
+    let given = args.recordings(&programs.slots)?;
+    options.programs = programs.given;
     let model = TqModel::open(&args.tq_model)?;
     let source = args
         .source_model
@@ -178,11 +186,20 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .map(Checkpoint::open)
         .transpose()?;
     let bases = select(&model, &args.tensor_base, args.all)?;
+    let wanted = wanted(&model, &bases, options.rows)?;
+    let mut recordings = Vec::new();
+    for (name, given) in given {
+        let lane = Recorded::open(name.clone(), &given, &wanted)?;
+        let hash = lane.file().sha256()?;
+        options.recordings.push(format!("{name}={}", &hash[..32]));
+        recordings.push(Slot::Recorded(Box::new(lane)));
+    }
     // Shapes are checked before a device is opened: bad input must not wait for a driver.
     let job = Job::new(&model, source.as_ref(), &bases, &options)?;
     let extras = Extras {
         resume: args.resume,
         recordings,
+        programs: programs.slots,
         record: args.record.as_deref(),
         top_errors: args.top_errors.as_deref(),
         verbose: args.verbose,

@@ -181,12 +181,12 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
         }
         .to_string()
     };
-    let recordings = |m: &Model| match m.recordings.as_slice() {
+    let list = |given: &[String]| match given {
         [] => "none".to_owned(),
-        some => some.join(","),
+        some => some.join(", "),
     };
     let count = |m: &Model| format!("{} and {} others", m.tensors.len(), m.plain.len());
-    let fields: [(&str, String, String); 11] = [
+    let fields: [(&str, String, String); 12] = [
         ("format", old.format.clone(), new.format.clone()),
         (
             "tool version",
@@ -202,7 +202,8 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
             fingerprint(&b.source),
         ),
         ("lanes", a.lanes.to_string(), b.lanes.to_string()),
-        ("recordings", recordings(a), recordings(b)),
+        ("recordings", list(&a.recordings), list(&b.recordings)),
+        ("programs", list(&a.programs), list(&b.programs)),
         (
             "rows",
             format!("{}, in strips of {}", a.rows, a.strip),

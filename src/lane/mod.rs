@@ -1,4 +1,5 @@
-//! Lanes: what produces a dequantised tensor. A device, the CPU reference, or a file.
+//! Lanes: what produces a dequantised tensor. A device, the CPU reference, a program, or a
+//! file.
 //!
 //! A strip is loaded, the kernel runs, the result is read: a decode is the three in turn, and a benchmark
 //! runs the middle one again and again on the memory that was checked.
@@ -7,6 +8,7 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod cuda;
 mod decoded;
+pub mod exec;
 mod open;
 pub mod recorded;
 pub mod recording;
@@ -47,11 +49,11 @@ impl Timed {
 
 /// A producer of a dequantised tensor.
 pub trait Lane: Send {
-    /// Who computes, and the type of the values.
+    /// Who computes, and the type of the values of what is loaded.
     fn info(&self) -> &LaneInfo;
 
     /// What [`Timed::device`] comes from: `CUDA events`, `wgpu timestamp queries`, or `wall` for a lane
-    /// whose device has no clock of its own.
+    /// whose device has no clock of its own. A program's is known after its first run.
     fn clock(&self) -> &'static str {
         "wall"
     }
@@ -61,7 +63,8 @@ pub trait Lane: Send {
     ///
     /// # Errors
     /// [`Error::Backend`] when the device fails, most often for want of memory; [`Error::Input`] and
-    /// [`Error::Unavailable`] from a recording that does not fit. Nothing is then loaded.
+    /// [`Error::Unavailable`] from a recording that does not fit; [`Error::Io`] when a program's input
+    /// cannot be written. Nothing is then loaded.
     fn load(&mut self, strip: &Strip) -> Result<()>;
 
     /// Runs the kernel on what is loaded.
@@ -116,6 +119,18 @@ impl Output {
             OutputType::Bf16 => Self::Bf16(vec![bf16::ZERO; elements]),
             OutputType::F16 => Self::F16(vec![f16::ZERO; elements]),
             OutputType::F32 => Self::F32(vec![0.0; elements]),
+        }
+    }
+
+    /// A copy of some of the values.
+    ///
+    /// # Panics
+    /// When the range reaches outside.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Bf16(v) => Self::Bf16(v[range].to_vec()),
+            Self::F16(v) => Self::F16(v[range].to_vec()),
+            Self::F32(v) => Self::F32(v[range].to_vec()),
         }
     }
 
@@ -182,9 +197,9 @@ impl Output {
 /// # Errors
 /// As those of the three.
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
-    let mut out = Output::zeroed(lane.info().output, strip.elements());
     let start = Instant::now();
     lane.load(strip)?;
+    let mut out = Output::zeroed(lane.info().output, strip.elements());
     let kernel = lane.run()?;
     lane.read(out.bytes_mut())?;
     let timed = Timed {

@@ -2,11 +2,10 @@
 
 use super::{Lane, Output, Timed};
 use crate::error::{Error, Result};
-use crate::lane::recording::RecordingFile;
+use crate::lane::recording::{Given, RecordingFile, Wanted};
 use crate::record::{LaneInfo, LaneName};
 use crate::strip::Strip;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Instant;
 
 /// A recording that takes part in a run.
@@ -19,12 +18,15 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Opens the recording at `path` as the lane `name`; a lane's name makes it a stand-in for that lane.
+    /// Opens a recording as the lane `name`; a lane's name makes it a stand-in for that lane. Values that
+    /// are not said to be of a tensor must be of one of those `wanted`.
     ///
     /// # Errors
-    /// When the file is no recording or is damaged.
-    pub fn open(name: LaneName, path: &Path) -> Result<Self> {
-        Ok(Self::new(name, RecordingFile::open(path)?))
+    /// When the file is no recording, is damaged or fits none of them.
+    pub fn open(name: LaneName, given: &Given, wanted: &[Wanted]) -> Result<Self> {
+        let mut file = RecordingFile::open(given)?;
+        file.fit(wanted)?;
+        Ok(Self::new(name, file))
     }
 
     /// An open recording as the lane `name`.
@@ -93,6 +95,10 @@ impl Lane for Recorded {
             && let Some(what) = self.file.identity().mismatch(tensor)
         {
             return Err(Error::unavailable(what, place(), ""));
+        }
+        // A file may hold tensors of several types.
+        if let Some(of) = self.file.output(&strip.base) {
+            self.info.output = of;
         }
         self.loaded = Some((strip.base.clone(), strip.rows.clone()));
         Ok(())

@@ -120,8 +120,9 @@ pub struct LaneTimes {
 /// Everything that is timed of a lane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// Copy of a buffer on the device.
-    pub copy: Speed,
+    /// Copy of a buffer on the device; null for a lane that has no memory of its own to copy.
+    #[serde(default)]
+    pub copy: Option<Speed>,
     /// The kernel after the copy, nothing of its memory in the caches.
     pub kernel_cold: Speed,
     /// The kernel again on the same memory.
@@ -167,13 +168,13 @@ impl Measure {
 }
 
 impl Times {
-    /// One of the four.
-    pub fn of(&self, measure: Measure) -> &Speed {
+    /// One of the four; `None` for the copy of a lane that has none.
+    pub fn of(&self, measure: Measure) -> Option<&Speed> {
         match measure {
-            Measure::Copy => &self.copy,
-            Measure::KernelCold => &self.kernel_cold,
-            Measure::KernelWarm => &self.kernel_warm,
-            Measure::EndToEnd => &self.end_to_end,
+            Measure::Copy => self.copy.as_ref(),
+            Measure::KernelCold => Some(&self.kernel_cold),
+            Measure::KernelWarm => Some(&self.kernel_warm),
+            Measure::EndToEnd => Some(&self.end_to_end),
         }
     }
 }
@@ -193,7 +194,7 @@ pub struct Speed {
     pub elements_per_s: Option<f64>,
     /// Least bytes of the job over the median, 10^9 a second; for a copy, bytes read and written.
     pub gb_per_s: f64,
-    /// That as a part of this device's own copy bandwidth; null for the copy itself.
+    /// That as a part of this device's own copy bandwidth; null for the copy itself and without one.
     pub percent_of_copy: Option<f64>,
     /// Each round's time, seconds, in order.
     pub samples_s: Vec<f64>,

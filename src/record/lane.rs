@@ -4,6 +4,7 @@ use super::{LaneKind, LaneName};
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Which variants of the shader run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +91,34 @@ pub enum OutputType {
 }
 
 impl OutputType {
+    /// Its name: `bf16`, `f16` or `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        }
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
         }
+    }
+}
+
+impl FromStr for OutputType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let all = [Self::Bf16, Self::F16, Self::F32];
+        let found = all.into_iter().find(|t| t.name() == text);
+        found.ok_or_else(|| {
+            let what = format!("no output type {text:?}");
+            Error::input(what, "", "types are bf16, f16, f32")
+        })
     }
 }
 
@@ -109,7 +132,7 @@ pub struct LaneInfo {
     pub device: String,
     /// Driver name and version.
     pub driver: String,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
     pub api: String,
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
@@ -167,7 +190,7 @@ pub struct LaneRecord {
     pub device: Option<String>,
     /// Driver name and version.
     pub driver: Option<String>,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
     pub api: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,

@@ -211,6 +211,9 @@ pub struct Model {
     /// The recordings that take part, each as `NAME=HASH`: first 32 hex digits of the file's SHA-256.
     #[serde(default)]
     pub recordings: Vec<String>,
+    /// The programs that take part, each as `NAME:TYPE=COMMAND`; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
     /// How many rows go through the lanes at a time.
     pub strip: StripSize,
     /// The part of `tensors` and `plain` that this report is about.

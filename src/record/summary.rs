@@ -6,6 +6,7 @@ use super::{
     Unmet, Verdict, published, unmet,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// One lane over all tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub struct LaneTotals {
     pub not_run: u64,
     /// Tensors on which it broke; these are in `not_run` as well.
     pub broke: u64,
-    /// The verdict, the worst over all tensors.
+    /// The verdict, the worst over all tensors; over those that it holds, of a recording.
     pub verdict: Verdict,
     /// Its published string, as in a tensor's `decisions`.
     pub decision: String,
@@ -144,10 +145,12 @@ fn leading(lanes: &[LaneTotals]) -> String {
 
 fn lane_totals(tensors: &[TensorRecord]) -> Vec<LaneTotals> {
     let mut all: Vec<LaneTotals> = Vec::new();
+    let lanes = tensors.iter().flat_map(|t| &t.lanes);
+    let recorded = lanes.filter(|l| l.status == Status::Recorded);
+    let recorded: HashSet<&LaneName> = recorded.map(|l| &l.name).collect();
     for t in tensors {
         for d in &t.decisions {
             let i = all.iter().position(|l| l.lane == d.lane);
-            let first = i.is_none();
             let i = i.unwrap_or_else(|| {
                 let totals = LaneTotals {
                     lane: d.lane.clone(),
@@ -171,7 +174,9 @@ fn lane_totals(tensors: &[TensorRecord]) -> Vec<LaneTotals> {
             } += 1;
             let broke = |r: &&LaneRecord| r.name == d.lane && r.status == Status::Failed;
             l.broke += u64::from(t.lanes.iter().any(|r| broke(&r)));
-            if first || d.verdict > l.verdict {
+            // A recording is judged by the tensors that it holds.
+            let beside = d.verdict == Verdict::NotRun && recorded.contains(&d.lane);
+            if !beside && (l.decision.is_empty() || d.verdict > l.verdict) {
                 l.verdict = d.verdict;
                 l.decision = d.published();
                 l.reason.clone_from(&d.reason);

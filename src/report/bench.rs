@@ -140,8 +140,9 @@ fn lane_row(lane: &LaneTimes, elements: u64) -> Vec<String> {
     let cold = &t.kernel_cold;
     row.push(digits(cold.elements_per_s.unwrap_or(f64::NAN) / 1e9));
     row.push(digits(cold.gb_per_s));
-    row.push(digits(t.copy.gb_per_s));
-    row.push(format!("{:.1}", cold.percent_of_copy.unwrap_or(f64::NAN)));
+    let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
+    row.push(or_none(t.copy.as_ref().map(|c| digits(c.gb_per_s))));
+    row.push(or_none(cold.percent_of_copy.map(|p| format!("{p:.1}"))));
     row
 }
 
@@ -273,7 +274,9 @@ pub fn csv(record: &Bench) -> Result<Vec<u8>> {
                 continue;
             };
             for measure in Measure::ALL {
-                let speed = times.of(measure);
+                let Some(speed) = times.of(measure) else {
+                    continue;
+                };
                 let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
                 let mut row: Vec<String> = head.clone().into();
                 row.extend([
@@ -286,7 +289,7 @@ pub fn csv(record: &Bench) -> Result<Vec<u8>> {
                     number(speed.interval_s.map(|i| i[1])),
                     number(speed.elements_per_s),
                     speed.gb_per_s.to_string(),
-                    times.copy.gb_per_s.to_string(),
+                    number(times.copy.as_ref().map(|c| c.gb_per_s)),
                     number(speed.percent_of_copy),
                 ]);
                 writer.write_record(&row).map_err(failed)?;

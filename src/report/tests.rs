@@ -200,6 +200,7 @@ fn run() -> Run {
             lanes: LaneConfig::default(),
             tolerance: Some("rmse=0.5".parse().unwrap()),
             recordings: vec!["mine=00".into()],
+            programs: vec!["hip:bf16=./kernel".into()],
             rows: Rows {
                 start: 8,
                 count: Some(2),

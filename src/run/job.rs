@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, TqModel};
 use crate::error::{Error, Result};
 use crate::judge::blank;
+use crate::lane::recording::Wanted;
 use crate::record::{
     CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
     TensorRecord, Tolerance, Tool,
@@ -17,6 +18,8 @@ pub struct Options {
     pub lanes: LaneConfig,
     /// The recordings that take part, each as `NAME=HASH`, for the report.
     pub recordings: Vec<String>,
+    /// The programs that take part, each as `NAME:TYPE=COMMAND`, for the report.
+    pub programs: Vec<String>,
     /// How far a lane that is lossy by intent may be off.
     pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
@@ -34,6 +37,7 @@ impl Default for Options {
         Self {
             lanes: LaneConfig::default(),
             recordings: Vec::new(),
+            programs: Vec::new(),
             tolerance: None,
             rows: Rows::default(),
             strip: StripSize::Auto,
@@ -128,6 +132,7 @@ impl<'a> Job<'a> {
             )),
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
+            programs: options.programs.clone(),
             tolerance: options.tolerance,
             rows: options.rows,
             strip: options.strip,
@@ -170,6 +175,7 @@ impl<'a> Job<'a> {
                 centroids_config_vs_cuda: None,
                 lanes: options.lanes.clone(),
                 recordings: options.recordings.clone(),
+                programs: options.programs.clone(),
                 tolerance: options.tolerance,
                 rows: options.rows,
                 strip: options.strip,
@@ -259,6 +265,22 @@ fn header(model: Model) -> Header {
         tool: Tool::this(),
         model,
     }
+}
+
+/// What recordings may be of: these rows of the TQ4 tensors `bases`.
+///
+/// # Errors
+/// When a tensor is not there or does not have the rows.
+pub fn wanted(model: &TqModel, bases: &[String], rows: Rows) -> Result<Vec<Wanted>> {
+    let wanted = bases.iter().map(|base| {
+        let shape = model.info(base)?.shape;
+        Ok(Wanted {
+            base: base.clone(),
+            shape,
+            rows: rows_of(base, shape[0], rows)?,
+        })
+    });
+    wanted.collect()
 }
 
 /// Some rows of a tensor, with its source's weight checked by the headers alone.

@@ -11,7 +11,7 @@ mod read;
 mod recorder;
 
 pub use crate::strip::Strip;
-pub use job::{Job, Options, Target};
+pub use job::{Job, Options, Target, wanted};
 pub use pipeline::run;
 pub use read::same_weights;
 pub use recorder::{Recorder, file_name};

@@ -206,10 +206,6 @@ fn what_is_not_of_the_same_input_is_refused_by_name() {
         ),
         (record(&book, "r-book", &[]), "codebook"),
         (
-            record(&plain, "r-few", &["--tensor-base", "a.up_proj"]),
-            "tensors: a.gate_proj is in one",
-        ),
-        (
             record(&plain, "r-rows", &["--all", "--row-count", "3"]),
             "rows 0..6 of 256 columns and rows 0..3",
         ),

@@ -48,6 +48,22 @@ fn a_large_weight_needs_little_memory() {
     limited(&["dequantize", "--tq-model", &tq, "--output", &plain]);
     let record = ["record", "--tq-model", &tq, "--all", "--lane", "reference"];
     limited(&[&record[..], &["--output", &file]].concat());
+    // A dump has no type of its own: its values go by one at a time.
+    let (dump, rows) = (path("dump.json"), 4096);
+    let zeros = vec!["0"; COLS].join(",");
+    let values = vec![zeros; rows].join(",");
+    std::fs::write(&dump, format!("{{\"values\":[{values}]}}")).unwrap();
+    let (recording, rows) = (format!("mine={dump}"), rows.to_string());
+    let validate = [
+        "validate",
+        "--tq-model",
+        &tq,
+        "--all",
+        "--lanes",
+        "reference",
+    ];
+    let part = ["--row-count", &rows, "--strip", "256"];
+    limited(&[&validate[..], &part, &["--recording", &recording]].concat());
 }
 
 /// The limit is one: more than it cannot be had.

@@ -40,6 +40,9 @@ mod demo;
 mod dequantize;
 // Converters and recordings on the CUDA lane, over the stand-in.
 mod dequantize_cuda;
+// Programs as lanes.
+#[cfg(unix)]
+mod exec;
 // The exit codes.
 mod exit_codes;
 // Faults that are named, and `tq4 selftest`.
@@ -66,7 +69,9 @@ mod picture;
 mod ptx;
 // `tq4 quantize`.
 mod quantize;
-// Recordings in both forms.
+// Outputs of other programs in every form that is read.
+mod recording_forms;
+// Recordings of this program and dumps.
 mod recordings;
 // The reference against the oracle.
 mod reference;

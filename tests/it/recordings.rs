@@ -185,7 +185,7 @@ fn our_own_form_comes_back_as_it_was_written() {
     let mut lanes = slots([Fake::new("cuda", 1)]);
     run(&job, &mut lanes, &mut [&mut recorder], &mut |_| ()).unwrap();
     recorder.finish().unwrap();
-    let back = RecordingFile::open(&file).unwrap();
+    let back = RecordingFile::open(&file.as_path().into()).unwrap();
     assert_eq!(*back.info(), info);
     let entry = back.identity().entry(BASE).unwrap();
     assert_eq!((entry.row_start, entry.shape), (1, [3, COLS]));
@@ -310,7 +310,7 @@ fn tensors_with_like_names_are_recorded_apart() {
     assert!(run.status.success(), "{}", stderr(&run));
     for (base, file) in bases.iter().zip(["a%2Fb", "a_b"]) {
         let file = out.join(format!("{file}.wgpu.safetensors"));
-        let recording = RecordingFile::open(&file).unwrap();
+        let recording = RecordingFile::open(&file.as_path().into()).unwrap();
         assert_eq!(recording.identity().tensors[0].tensor_base, *base);
     }
 }
@@ -335,7 +335,7 @@ fn no_damage_makes_the_reader_panic() {
             }
             bytes.truncate(cut.unwrap_or(bytes.len()));
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(file) = RecordingFile::open(&path) {
+            if let Ok(file) = RecordingFile::open(&path.as_path().into()) {
                 // What opens can be read whole.
                 for entry in &file.identity().tensors {
                     let values = file.rows(&entry.tensor_base, entry.rows()).unwrap();

@@ -1,233 +1,301 @@
-//! The JSON of the published dump tool.
+//! The JSON of the published dump tool, of any size: what is beside its values is read as JSON, the values
+//! stream into a temporary file.
 
-use crate::checkpoint::read_json_text;
+use super::numbers::{Array, Bad, Numbers};
+use super::values::Values;
 use crate::error::{Error, Result};
-use crate::lane::Output;
 use crate::record::OutputType;
-use half::{bf16, f16};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-/// A dump as it is written.
-#[derive(Deserialize)]
-struct Text {
-    tensor_base: String,
-    #[serde(default)]
-    row_start: usize,
-    shape: Vec<usize>,
-    bits: Option<u32>,
-    group_size: Option<usize>,
-    // This project's own: the published tool writes BF16.
+/// Bytes read at a time.
+const PIECE: usize = 1 << 20;
+/// Longest text beside the values, in bytes.
+const MAX_BESIDE: usize = 1 << 20;
+
+/// What a dump says beside its values. The published tool writes the first five.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Beside {
+    pub(super) tensor_base: Option<String>,
+    pub(super) row_start: Option<usize>,
+    pub(super) shape: Option<Vec<usize>>,
+    pub(super) bits: Option<u32>,
+    pub(super) group_size: Option<usize>,
     dtype: Option<OutputType>,
-    // Python writes a NaN as `NaN`, which is not JSON; other writers write null.
-    values: Vec<Option<f32>>,
+    // Only that there are not two of them is looked at.
+    #[serde(rename = "values")]
+    _values: Option<IgnoredAny>,
 }
 
 /// A dump of one tensor whose shape fits its values.
-#[derive(Debug, Clone)]
 pub(super) struct Dump {
-    pub(super) tensor_base: String,
-    pub(super) row_start: usize,
-    pub(super) shape: [usize; 2],
-    pub(super) bits: Option<u32>,
-    pub(super) group_size: Option<usize>,
-    pub(super) values: Output,
+    pub(super) beside: Beside,
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Values,
+    /// Of the text.
+    pub(super) hash: Sha256,
+}
+
+/// Where in the text the reader is.
+enum State {
+    /// Beside the values.
+    Beside,
+    /// Right before the array of the values.
+    Before,
+    /// In it.
+    Values(Numbers<BufWriter<File>>),
+}
+
+/// Takes a text apart as it streams by.
+struct Reader {
+    state: State,
+    /// The text without the values.
+    beside: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// The string that came last, and whether it can still be a key.
+    string: Vec<u8>,
+    after_string: bool,
+    array: Option<Array<BufWriter<File>>>,
 }
 
 impl Dump {
-    /// Reads a dump.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    /// Reads a dump, or a bare array; `told` is the user's word for the type of the values.
+    ///
+    /// # Errors
+    /// When the text is not one, its values do not fit its shape, or the system fails.
+    pub(super) fn read(
+        path: &Path,
+        mut input: impl Read,
+        told: Option<OutputType>,
+    ) -> Result<Self> {
         let place = || path.display().to_string();
-        let text = read_text(path)?;
-        let [rows, cols] = text.shape[..] else {
-            let what = format!("shape {:?} found, expected [rows, cols]", text.shape);
-            return Err(Error::input(what, place(), ""));
+        let mut reader = Reader::new();
+        let (mut buffer, mut hash) = (vec![0; PIECE], Sha256::new());
+        loop {
+            let n = match input.read(&mut buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                n => n.map_err(|e| Error::io("read the recording", path, e))?,
+            };
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            reader.take(&buffer[..n]).map_err(|e| match e {
+                Bad::Text(what) => not_a_dump(&what, place()),
+                Bad::Io(e) => Error::io("keep the values in a temporary file", path, e),
+            })?;
+        }
+        let (beside, array) = reader.finish().map_err(|what| not_a_dump(&what, place()))?;
+        let told = told.or(beside.dtype);
+        let file = array
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error);
+        let file = file.map_err(|e| Error::io("keep the values in a temporary file", path, e))?;
+        let shape = match &beside.shape {
+            // The published tool writes the values in one list, whatever their shape.
+            Some(shape) if array.shape.len() == 1 => shape.clone(),
+            Some(shape) if *shape != array.shape => {
+                let what = format!(
+                    "values of shape {:?} found, \"shape\" is {shape:?}",
+                    array.shape
+                );
+                return Err(Error::input(what, place(), ""));
+            }
+            _ => array.shape,
         };
-        let found = text.values.len();
-        let fits = rows.checked_mul(cols) == Some(found) && found > 0;
-        if !fits || text.row_start.checked_add(rows).is_none() {
+        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if count != Some(array.count) || array.count == 0 {
             return Err(Error::input(
-                format!("{found} values found for shape [{rows}, {cols}]"),
+                format!("{} values found for shape {shape:?}", array.count),
                 place(),
                 "the recording is damaged; record it again",
             ));
         }
-        let values = text.values.into_iter().map(|v| v.unwrap_or(f32::NAN));
-        let values: Vec<f32> = values.collect();
-        let of = text.dtype.unwrap_or_else(|| likely_type(&values));
         Ok(Self {
-            tensor_base: text.tensor_base,
-            row_start: text.row_start,
-            shape: [rows, cols],
-            bits: text.bits,
-            group_size: text.group_size,
-            values: typed(values, of),
+            values: Values {
+                file: Arc::new(file),
+                start: 0,
+                stored: OutputType::F32,
+                of: told.unwrap_or_else(|| array.tally.likely()),
+                elements: array.count,
+            },
+            beside,
+            shape,
+            hash,
         })
     }
 }
 
-/// The type that the values were of before they were written as decimals: BF16 or F16 when nearly all lie
-/// where a short decimal of such a value does, so that neither few digits nor a stray value hide it; else f32.
-fn likely_type(values: &[f32]) -> OutputType {
-    // Four digits keep a BF16 value within an eighth of a step, five an F16 value.
-    const NEAR: f32 = 1.0 / 6.0;
-    const NEARLY_ALL: f64 = 0.9;
-    let told = || {
-        values
-            .iter()
-            .copied()
-            .filter(|v| v.is_finite() && *v != 0.0)
-    };
-    let count = told().count();
-    let share = |like: fn(f32) -> bool| told().filter(|v| like(*v)).count() as f64 / count as f64;
-    fn like(v: f32, rounded: f32, next: f32) -> bool {
-        rounded != 0.0 && (v - rounded).abs() <= NEAR * (next - rounded).abs()
-    }
-    let like_bf16 = |v: f32| {
-        let r = bf16::from_f32(v);
-        like(v, r.into(), bf16::from_bits(r.to_bits() + 1).into())
-    };
-    let like_f16 = |v: f32| {
-        let r = f16::from_f32(v);
-        like(v, r.into(), f16::from_bits(r.to_bits() + 1).into())
-    };
-    // Subnormal F16 values are BF16 values as well; the other way round it would be chance.
-    let subnormal = |v: f32| v.abs() < f16::MIN_POSITIVE.to_f32() && f16::from_f32(v).to_f32() == v;
-    if count > 0 && told().all(subnormal) {
-        OutputType::F16
-    } else if count == 0 || share(like_bf16) >= NEARLY_ALL {
-        OutputType::Bf16
-    } else if share(like_f16) >= NEARLY_ALL {
-        OutputType::F16
-    } else {
-        OutputType::F32
-    }
+fn not_a_dump(what: &str, place: String) -> Error {
+    Error::input(
+        format!("not the JSON expected here: {what}"),
+        place,
+        "a dump is {\"tensor_base\", \"row_start\", \"shape\": [rows, cols], \"values\": [...]}, the \
+         values a flat or nested list of numbers",
+    )
 }
 
-/// The values, rounded to their type.
-fn typed(values: Vec<f32>, of: OutputType) -> Output {
-    match of {
-        OutputType::Bf16 => Output::Bf16(values.into_iter().map(bf16::from_f32).collect()),
-        OutputType::F16 => Output::F16(values.into_iter().map(f16::from_f32).collect()),
-        OutputType::F32 => Output::F32(values),
+impl Reader {
+    fn new() -> Self {
+        Self {
+            state: State::Beside,
+            beside: Vec::new(),
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            string: Vec::new(),
+            after_string: false,
+            array: None,
+        }
     }
-}
 
-/// Python writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have: they are read as null, which
-/// stands for NaN. No value that is not finite passes a gate.
-fn read_text(path: &Path) -> Result<Text> {
-    let text = read_json_text(path)?;
-    serde_json::from_slice(&text)
-        .or_else(|e| serde_json::from_slice(&with_nulls(&text)).map_err(|_| e))
-        .map_err(|e| {
-            Error::input(
-                format!("not the JSON expected here: {e}"),
-                path.display().to_string(),
-                "a dump is {\"tensor_base\", \"row_start\", \"shape\": [rows, cols], \"values\": [...]}, the \
-                 values one flat list of numbers",
-            )
-        })
-}
-
-/// `text` with null in place of Python's constants, strings left alone.
-fn with_nulls(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let (mut rest, mut in_string) = (text, false);
-    while let [first, ..] = rest {
-        let taken = match first {
-            b'"' => {
-                in_string = !in_string;
-                1
-            }
-            b'\\' if in_string => 2.min(rest.len()),
-            _ if in_string => 1,
-            _ => {
-                let constant = [&b"NaN"[..], b"Infinity", b"-Infinity"]
-                    .into_iter()
-                    .find(|c| rest.starts_with(c));
-                if let Some(constant) = constant {
-                    out.extend(b"null");
-                    rest = &rest[constant.len()..];
-                    continue;
+    fn take(&mut self, mut text: &[u8]) -> Result<(), Bad> {
+        while !text.is_empty() {
+            let taken = match &mut self.state {
+                State::Values(numbers) => match numbers.take(text)? {
+                    None => text.len(),
+                    Some(n) => {
+                        let State::Values(numbers) =
+                            std::mem::replace(&mut self.state, State::Beside)
+                        else {
+                            unreachable!("the state was just looked at");
+                        };
+                        self.array = Some(numbers.finish());
+                        n
+                    }
+                },
+                State::Beside | State::Before => {
+                    self.byte(text[0])?;
+                    1
                 }
-                1
-            }
-        };
-        out.extend(&rest[..taken]);
-        rest = &rest[taken..];
+            };
+            text = &text[taken..];
+        }
+        Ok(())
     }
-    out
+
+    /// Takes a byte of the text beside the values.
+    fn byte(&mut self, byte: u8) -> Result<(), Bad> {
+        if self.beside.len() == MAX_BESIDE {
+            return Err(Bad::Text(format!(
+                "no values in the first {MAX_BESIDE} bytes"
+            )));
+        }
+        let bare = self.depth == 0 && self.beside.iter().all(u8::is_ascii_whitespace);
+        if byte == b'[' && self.array.is_none() && (bare || matches!(self.state, State::Before)) {
+            let file = tempfile::tempfile().map_err(Bad::Io)?;
+            self.state = State::Values(Numbers::new(BufWriter::with_capacity(PIECE, file)));
+            // It stands for the array in what is read as JSON.
+            self.beside.extend(if bare { &b"{}"[..] } else { b"0" });
+            return Ok(());
+        }
+        self.beside.push(byte);
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => {
+                    self.in_string = false;
+                    self.after_string = true;
+                    return Ok(());
+                }
+                _ => {}
+            }
+            self.string.push(byte);
+            return Ok(());
+        }
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => return Ok(()),
+            b'"' => {
+                self.in_string = true;
+                self.string.clear();
+            }
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        let key = byte == b':' && self.after_string && self.depth == 1 && self.string == b"values";
+        self.state = if key { State::Before } else { State::Beside };
+        self.after_string = false;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Beside, Array<BufWriter<File>>), String> {
+        if matches!(self.state, State::Values(_)) {
+            return Err("it ends within its values".into());
+        }
+        // First of all what is wrong with the text, then what is missing in it.
+        let beside: Beside = serde_json::from_slice(&self.beside).map_err(|e| e.to_string())?;
+        let array = self.array.ok_or("it has no \"values\" that are a list")?;
+        Ok((beside, array))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthetic::Rng;
 
-    fn written(values: &[f32], digits: usize) -> Vec<f32> {
-        let text = |v: &f32| format!("{v:.*e}", digits - 1).parse().unwrap();
-        values.iter().map(text).collect()
+    fn read(text: &str) -> Result<Dump> {
+        Dump::read(Path::new("dump"), text.as_bytes(), None)
+    }
+
+    fn values(dump: &Dump) -> Vec<f32> {
+        let all = dump.values.read(Path::new("dump"), 0..dump.values.elements);
+        all.unwrap().single().into_owned()
     }
 
     #[test]
-    fn the_type_is_told_from_few_digits_and_beside_stray_values() {
-        let mut rng = Rng::new(1);
-        let f32s: Vec<f32> = (0..4096).map(|_| 0.02 * rng.normal()).collect();
-        let bf16s: Vec<f32> = f32s.iter().map(|v| bf16::from_f32(*v).to_f32()).collect();
-        let f16s: Vec<f32> = f32s.iter().map(|v| f16::from_f32(*v).to_f32()).collect();
-        for digits in 4..10 {
-            assert_eq!(
-                likely_type(&written(&bf16s, digits)),
-                OutputType::Bf16,
-                "{digits}"
-            );
-            if digits > 4 {
-                assert_eq!(
-                    likely_type(&written(&f16s, digits)),
-                    OutputType::F16,
-                    "{digits}"
-                );
-                assert_eq!(
-                    likely_type(&written(&f32s, digits)),
-                    OutputType::F32,
-                    "{digits}"
-                );
-            }
+    fn what_is_beside_the_values_may_stand_anywhere() {
+        for text in [
+            r#"{"tensor_base": "a", "shape": [1, 3], "values": [1, 2, 3]}"#,
+            r#"{"values":[1,2,3],"shape":[1,3],"tensor_base":"a"}"#,
+            r#" {"x": {"values": [9]}, "y": "\"values\": [7]", "values" : [[1, 2, 3]], "tensor_base": "a"} "#,
+        ] {
+            let dump = read(text).unwrap();
+            assert_eq!(dump.beside.tensor_base.as_deref(), Some("a"));
+            assert_eq!(dump.shape, [1, 3]);
+            assert_eq!(values(&dump), [1.0, 2.0, 3.0]);
         }
-        let mut stray = bf16s.clone();
-        stray[..100].copy_from_slice(&f32s[..100]);
-        assert_eq!(likely_type(&stray), OutputType::Bf16);
-        let tiny: Vec<f32> = f32s
-            .iter()
-            .map(|v| f16::from_f32(v * 1e-4).to_f32())
-            .collect();
-        assert_eq!(likely_type(&tiny), OutputType::F16);
-        let tiny: Vec<f32> = f32s
-            .iter()
-            .map(|v| bf16::from_f32(v * 1e-4).to_f32())
-            .collect();
-        assert_eq!(likely_type(&tiny), OutputType::Bf16);
-        assert_eq!(likely_type(&[0.0; 8]), OutputType::Bf16);
+        let bare = read("[[1, 2], [3, 4]]\n").unwrap();
+        assert_eq!(
+            (&bare.shape[..], bare.beside.tensor_base),
+            (&[2, 2][..], None)
+        );
     }
 
-    /// What was read is the value that was written, whatever the digits.
     #[test]
-    fn few_digits_come_back_as_the_value_that_they_were_written_from() {
-        let mut rng = Rng::new(2);
-        let values: Vec<f32> = (0..4096)
-            .map(|_| bf16::from_f32(rng.normal()).to_f32())
-            .collect();
-        for digits in 4..10 {
-            let read = written(&values, digits);
-            let of = likely_type(&read);
-            assert_eq!(typed(read, of).single(), values, "{digits}");
+    fn damaged_texts_say_what_is_wrong() {
+        for (text, what) in [
+            ("", "EOF"),
+            ("{", "EOF"),
+            ("nonsense", "expected"),
+            (r#"{"tensor_base": "a"}"#, "no \"values\""),
+            (r#"{"values": 3}"#, "no \"values\""),
+            (r#"{"values": [1, 2"#, "ends within its values"),
+            (r#"{"values": [1, 2]"#, "EOF"),
+            (r#"{"values": [1, 2]} x"#, "trailing"),
+            (r#"{"values": [1], "values": [2]}"#, "duplicate"),
+            (
+                r#"{"shape": [2, 2], "values": [1, 2]}"#,
+                "2 values found for shape [2, 2]",
+            ),
+            (
+                r#"{"shape": [4, 1], "values": [[1, 2], [3, 4]]}"#,
+                "\"shape\" is [4, 1]",
+            ),
+            (r#"{"shape": [0, 2], "values": []}"#, "0 values found"),
+            (r#"{"dtype": "f64", "values": [1]}"#, "f64"),
+        ] {
+            let e = read(text).map(|_| ()).unwrap_err().to_string();
+            assert!(e.contains(what), "{text}: {e}");
         }
-    }
-
-    #[test]
-    fn constants_of_python_become_null_outside_strings() {
-        let text = br#"{"NaN": "a\"NaN", "v": [NaN, -Infinity, Infinity, -1e3]}"#;
-        let want = br#"{"NaN": "a\"NaN", "v": [null, null, null, -1e3]}"#;
-        assert_eq!(with_nulls(text), want);
     }
 }

@@ -154,7 +154,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         timed()
             .flat_map(|(lane, times)| {
                 measures.iter().filter_map(move |m| {
-                    let speed = times.of(*m);
+                    let speed = times.of(*m)?;
                     let value = of(speed)?;
                     Some(Bar {
                         label: format!("{lane}, {}", words(*m)),
@@ -220,9 +220,9 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         .collect(),
         speeds: timed()
             .flat_map(|(lane, times)| {
-                Measure::ALL.map(|m| {
-                    let speed = times.of(m);
-                    SpeedView {
+                Measure::ALL.into_iter().filter_map(|m| {
+                    let speed = times.of(m)?;
+                    Some(SpeedView {
                         lane: name(lane),
                         measure: words(m),
                         clock: printable(&speed.clock),
@@ -236,7 +236,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                         .into_iter()
                         .chain(ends(speed.interval_s))
                         .collect(),
-                    }
+                    })
                 })
             })
             .collect(),
@@ -293,7 +293,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
                 .map(|name| {
                     let points = record.shapes.iter().filter_map(|s| {
                         let lane = s.lanes.iter().find(|l| l.lane == **name)?;
-                        let speed = lane.times.as_ref()?.of(m);
+                        let speed = lane.times.as_ref()?.of(m)?;
                         Some((s.elements as f64, speed.gb_per_s))
                     });
                     let mut points: Vec<(f64, f64)> = points.collect();
