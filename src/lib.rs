@@ -40,6 +40,9 @@ mod arithmetic;
 pub mod bench;
 #[doc(hidden)]
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[doc(hidden)]
 pub mod codebook;
 #[doc(hidden)]
@@ -75,6 +78,7 @@ pub mod record;
 pub mod reference;
 #[doc(hidden)]
 pub mod report;
+mod rounding;
 #[doc(hidden)]
 pub mod run;
 #[doc(hidden)]
@@ -93,7 +97,7 @@ pub use codebook::Codebook;
 #[doc(inline)]
 pub use error::{Error, Problem, Result};
 #[doc(inline)]
-pub use judge::judge_values;
+pub use judge::{judge_strip, judge_values};
 #[doc(inline)]
 pub use lane::{Decoded, Lane, LaneOutput, Output, Slot, Timed, decode, open};
 #[doc(inline)]
@@ -101,7 +105,7 @@ pub use metrics::{Metrics, Values, compare};
 #[doc(inline)]
 pub use record::{
     Decision, LaneConfig, LaneInfo, LaneKind, LaneName, LaneRecord, Outcome, OutputType, Run,
-    Status, Summary, TensorRecord, Verdict,
+    Status, Summary, TensorRecord, Tolerance, Verdict,
 };
 #[doc(inline)]
 pub use reference::dequantize;

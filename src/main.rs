@@ -1,7 +1,5 @@
 //! The `tq4` command.
 
-mod cli;
-
 fn main() -> std::process::ExitCode {
-    cli::main()
+    tq4::cli::run(std::env::args_os()).into()
 }

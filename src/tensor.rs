@@ -276,6 +276,11 @@ impl TqTensor {
         self.rows * self.groups_per_row()
     }
 
+    /// Bytes of codes, scales and signs.
+    pub fn bytes(&self) -> usize {
+        self.parts.packed.len() + 2 * self.parts.scales.len() + self.parts.signs.len()
+    }
+
     /// Packed codes, row-major.
     pub fn packed(&self) -> &[u8] {
         &self.parts.packed

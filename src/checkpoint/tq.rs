@@ -55,6 +55,27 @@ impl TqModel {
             .filter_map(|n| n.strip_suffix(PACKED))
     }
 
+    /// The base name of the TQ4 tensor with this name, which may end in `.weight`.
+    ///
+    /// # Errors
+    /// When there is none; the nearest names are said.
+    pub fn base<'a>(&self, name: &'a str) -> Result<&'a str> {
+        let base = name.strip_suffix(".weight").unwrap_or(name);
+        if self.bases().any(|b| b == base) {
+            Ok(base)
+        } else {
+            Err(self.unknown(base, "give the name before .weight"))
+        }
+    }
+
+    fn unknown(&self, base: &str, help: &str) -> Error {
+        Error::input(
+            format!("no TQ4 tensor {base:?}{}", nearest(base, self.bases())),
+            self.checkpoint.dir().display().to_string(),
+            help,
+        )
+    }
+
     /// Base names that match `patterns`: exact names, or globs in which `*` crosses dots.
     ///
     /// # Errors
@@ -72,11 +93,7 @@ impl TqModel {
                 .map_err(|e| Error::input(format!("malformed pattern: {e}"), pattern, ""))?;
             let matcher = glob.compile_matcher();
             if !self.bases().any(|b| matcher.is_match(b)) {
-                return Err(Error::input(
-                    format!("no TQ4 tensor {wanted:?}{}", nearest(wanted, self.bases())),
-                    self.checkpoint.dir().display().to_string(),
-                    "give the name before .weight, or a glob",
-                ));
+                return Err(self.unknown(wanted, "give the name before .weight, or a glob"));
             }
             chosen.add(glob);
         }

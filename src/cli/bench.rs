@@ -3,19 +3,19 @@
 use super::lanes::{LaneArgs, tell_unmet};
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, print, seconds, tell};
+use crate::Error;
+use crate::bench::measure::{Job, Options, measure};
+use crate::bench::{baseline, plan};
+use crate::checkpoint::{TqModel, write_atomically};
+use crate::error::{Result, printable};
+use crate::lane::{self, Slot, cpu::Cpu};
+use crate::record::bench::{Bench, Change, Host, Measure, SCHEMA};
+use crate::record::{LaneConfig, OutputType, Status, Tool, to_json, unmet};
+use crate::report::{Style, bench_csv, bench_page, bench_text};
+use crate::run::Event;
+use crate::tensor::{Layout, TqTensor};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tq4::Error;
-use tq4::bench::measure::{Job, Options, measure};
-use tq4::bench::{baseline, plan};
-use tq4::checkpoint::{TqModel, write_atomically};
-use tq4::error::{Result, printable};
-use tq4::lane::{self, Slot, cpu::Cpu};
-use tq4::record::bench::{Bench, Change, Host, Measure, SCHEMA};
-use tq4::record::{LaneConfig, OutputType, Status, Tool, to_json, unmet};
-use tq4::report::{Style, bench_csv, bench_page, bench_text};
-use tq4::run::Event;
-use tq4::tensor::{Layout, TqTensor};
 
 /// Rounds that the shapes of the default run are cut for: fewer give no interval.
 const DEFAULT_ROUNDS: u32 = 6;

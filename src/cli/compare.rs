@@ -4,16 +4,16 @@ use super::lanes::DeviceArgs;
 use super::output::OutputArgs;
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, named, print, tell};
+use crate::Error;
+use crate::checkpoint::{TqModel, write_atomically};
+use crate::error::{Result, printable};
+use crate::journal::read_report;
+use crate::lane::recording::{Given, Identity, RecordingFile};
+use crate::lane::{Slot, cpu::Cpu, recorded::Recorded};
+use crate::record::{LaneName, OutputType, ReportPair, Rows, Run, to_json};
+use crate::report::{Page, Style, table};
+use crate::run::{self, Job, Options, Records, Target};
 use std::path::{Path, PathBuf};
-use tq4::Error;
-use tq4::checkpoint::{TqModel, write_atomically};
-use tq4::error::{Result, printable};
-use tq4::journal::read_report;
-use tq4::lane::recording::{Given, Identity, RecordingFile};
-use tq4::lane::{Slot, cpu::Cpu, recorded::Recorded};
-use tq4::record::{LaneName, OutputType, ReportPair, Rows, Run, to_json};
-use tq4::report::{Page, Style, table};
-use tq4::run::{self, Job, Options, Records, Target};
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -1,9 +1,9 @@
 //! `tq4 completions` and `tq4 man`: from the same definition as the arguments.
 
 use super::{Outcome, print};
+use crate::error::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
-use tq4::error::Result;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -36,7 +36,7 @@ pub fn man(args: &ManArgs) -> Result<Outcome> {
             // A command has no version of its own.
             Some(found) => found.clone().version(env!("CARGO_PKG_VERSION")),
             None => {
-                return Err(tq4::Error::input(
+                return Err(crate::Error::input(
                     format!("no command {name:?}"),
                     "tq4 man",
                     "see tq4 --help",

@@ -3,19 +3,19 @@
 use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute};
 use super::{Format, Outcome, check_outputs, print};
+use crate::Error;
+use crate::checkpoint::{
+    Checkpoint, Config, PlainTensor, TqModel, write_plain_model, write_tq_model,
+};
+use crate::codebook::Codebook;
+use crate::encode::quantize;
+use crate::error::Result;
+use crate::run::{Job, Options};
+use crate::synthetic::{self, Rng};
+use crate::tensor::Layout;
 use half::bf16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tq4::Error;
-use tq4::checkpoint::{
-    Checkpoint, Config, PlainTensor, TqModel, write_plain_model, write_tq_model,
-};
-use tq4::codebook::Codebook;
-use tq4::encode::quantize;
-use tq4::error::Result;
-use tq4::run::{Job, Options};
-use tq4::synthetic::{self, Rng};
-use tq4::tensor::Layout;
 
 /// Seed of the synthetic weights.
 const SEED: u64 = 0x7104;

@@ -3,10 +3,10 @@
 use super::lanes::DeviceArgs;
 use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print, tell};
+use crate::convert::{self, Dequantized};
+use crate::error::{Result, printable};
+use crate::record::LaneName;
 use std::path::PathBuf;
-use tq4::convert::{self, Dequantized};
-use tq4::error::{Result, printable};
-use tq4::record::LaneName;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     // Before a device is opened: bad input must not wait for a driver.
-    tq4::checkpoint::TqModel::open(&args.tq_model)?;
+    crate::checkpoint::TqModel::open(&args.tq_model)?;
     let Some((slot, _)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };

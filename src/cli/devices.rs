@@ -1,11 +1,11 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available.
 
 use super::{Format, Outcome, print};
+use crate::error::{Error, Result, printable};
+use crate::lane::{Lane, cuda, wgpu};
+use crate::record::{LaneName, to_json};
+use crate::report::{Style, table};
 use serde_json::{Value, json};
-use tq4::error::{Error, Result, printable};
-use tq4::lane::{Lane, cuda, wgpu};
-use tq4::record::{LaneName, to_json};
-use tq4::report::{Style, table};
 
 #[derive(clap::Args)]
 pub struct Args {

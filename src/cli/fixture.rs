@@ -1,14 +1,14 @@
 //! `tq4 fixture`: small models that hold what kernels get wrong.
 
 use super::{Outcome, print};
+use crate::Error;
+use crate::checkpoint::{Config, write_tq_model};
+use crate::codebook::Codebook;
+use crate::error::Result;
+use crate::fixture;
+use crate::tensor::{GROUP_SIZES, Layout};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tq4::Error;
-use tq4::checkpoint::{Config, write_tq_model};
-use tq4::codebook::Codebook;
-use tq4::error::Result;
-use tq4::fixture;
-use tq4::tensor::{GROUP_SIZES, Layout};
 
 /// Write small TQ4 models that hold what kernels get wrong
 ///

@@ -1,11 +1,11 @@
 //! Which lanes run, as options.
 
 use super::{named, seconds, tell};
-use tq4::Error;
-use tq4::error::{Result, printable};
-use tq4::lane::exec::{Exec, Program};
-use tq4::lane::{self, Slot};
-use tq4::record::{LaneConfig, LaneKind, ShaderVariant, Status, Unmet};
+use crate::Error;
+use crate::error::{Result, printable};
+use crate::lane::exec::{Exec, Program};
+use crate::lane::{self, Slot};
+use crate::record::{LaneConfig, LaneKind, ShaderVariant, Status, Unmet};
 
 /// Which device a lane runs on.
 #[derive(clap::Args)]

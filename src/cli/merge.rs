@@ -2,10 +2,10 @@
 
 use super::output::OutputArgs;
 use super::{Outcome, check_outputs};
+use crate::error::Result;
+use crate::journal::merge;
+use crate::record::LaneName;
 use std::path::{Path, PathBuf};
-use tq4::error::Result;
-use tq4::journal::merge;
-use tq4::record::LaneName;
 
 #[derive(clap::Args)]
 pub struct Args {

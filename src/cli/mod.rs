@@ -17,13 +17,13 @@ mod selftest;
 mod threads;
 mod validate;
 
+use crate::Error;
+use crate::checkpoint::{keep_apart, same_place};
 use clap::{Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
-use tq4::Error;
-use tq4::checkpoint::{keep_apart, same_place};
 
 /// Checks that this machine decodes TurboQuant 4-bit (TQ4) weights correctly.
 ///
@@ -84,24 +84,39 @@ enum Outcome {
     NothingCompared,
 }
 
-/// Parses the arguments, runs the command and turns its end into an exit code.
-pub fn main() -> ExitCode {
-    let command = Args::parse().command;
-    let result = threads::start().and_then(|()| run(command));
-    match result {
-        Ok(Outcome::Passed) => ExitCode::SUCCESS,
-        Ok(Outcome::GatesFailed) => ExitCode::from(1),
-        Ok(Outcome::LaneBroke) => ExitCode::from(2),
-        Ok(Outcome::RequiredLaneMissing | Outcome::NothingCompared) => ExitCode::from(3),
-        Err(e) => {
-            // stderr may be closed as well; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "error: {e}");
-            ExitCode::from(2)
+impl Outcome {
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::GatesFailed => 1,
+            Self::LaneBroke => 2,
+            Self::RequiredLaneMissing | Self::NothingCompared => 3,
         }
     }
 }
 
-fn run(command: Command) -> Result<Outcome, Error> {
+/// Runs the command that `args`, the program's name first, ask for; the exit code. At most once in a
+/// process: it starts the worker threads.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let command = match Args::try_parse_from(args) {
+        Ok(args) => args.command,
+        Err(e) => {
+            // Help and version come this way as well. Where stdout or stderr is closed nobody reads it.
+            let _ = e.print();
+            return u8::try_from(e.exit_code()).unwrap_or(2);
+        }
+    };
+    match threads::start().and_then(|()| dispatch(command)) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(e) => {
+            // stderr may be closed as well; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            2
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<Outcome, Error> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Validate(args) => validate::run(&args),

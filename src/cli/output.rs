@@ -3,16 +3,16 @@
 use super::lanes::tell_unmet;
 use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
+use crate::checkpoint::{TqModel, write_atomically};
+use crate::error::{Result, printable};
+use crate::journal::Journal;
+use crate::lane::{self, Decoded, LaneOutput, Slot};
+use crate::metrics::Values;
+use crate::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
+use crate::report::{Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
+use crate::run::Recorder;
+use crate::run::{self, Job, Records, Sink, Target, same_weights};
 use std::path::{Path, PathBuf};
-use tq4::checkpoint::{TqModel, write_atomically};
-use tq4::error::{Result, printable};
-use tq4::journal::Journal;
-use tq4::lane::{self, Decoded, LaneOutput, Slot};
-use tq4::metrics::Values;
-use tq4::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
-use tq4::report::{Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
-use tq4::run::Recorder;
-use tq4::run::{self, Job, Records, Sink, Target, same_weights};
 
 /// What a run leaves behind.
 #[derive(clap::Args)]
@@ -133,7 +133,7 @@ fn tell_broken(run: &Run) {
         for l in t.lanes.iter().filter(|l| l.status == Status::Failed) {
             let (what, help) = (l.reason.as_deref(), l.help.as_deref());
             let place = format!("lane {} at {}", l.name, t.tensor_base);
-            let e = tq4::Error::backend(what.unwrap_or(""), place, help.unwrap_or(""));
+            let e = crate::Error::backend(what.unwrap_or(""), place, help.unwrap_or(""));
             tell(&format!("error: {e}"));
         }
     }
@@ -355,7 +355,7 @@ pub fn select(model: &TqModel, patterns: &[String], all: bool) -> Result<Vec<Str
     };
     if patterns.is_empty() {
         let names: Vec<&str> = model.bases().take(3).collect();
-        return Err(tq4::Error::input(
+        return Err(crate::Error::input(
             format!("the model holds {count} TQ4 tensors"),
             model.checkpoint().dir().display().to_string(),
             format!(

@@ -1,11 +1,11 @@
 //! A progress bar on stderr, over bytes, with rate and time left.
 
+use crate::error::printable;
+use crate::record::Tool;
+use crate::run::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::Path;
-use tq4::error::printable;
-use tq4::record::Tool;
-use tq4::run::Event;
 
 /// A bar on stderr. It draws only on a terminal.
 pub struct Progress {

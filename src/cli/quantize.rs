@@ -2,12 +2,12 @@
 
 use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print};
+use crate::convert::{self, Options, Quantized, SignSeed};
+use crate::error::{Result, printable};
+use crate::report::{Style, table};
+use crate::tensor::Layout;
 use clap::ValueEnum;
 use std::path::PathBuf;
-use tq4::convert::{self, Options, Quantized, SignSeed};
-use tq4::error::{Result, printable};
-use tq4::report::{Style, table};
-use tq4::tensor::Layout;
 
 #[derive(clap::Args)]
 pub struct Args {

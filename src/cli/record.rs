@@ -4,13 +4,13 @@ use super::lanes::DeviceArgs;
 use super::output::select;
 use super::progress::{Progress, size};
 use super::{Outcome, print};
+use crate::checkpoint::{TqModel, keep_apart};
+use crate::error::{Result, printable};
+use crate::lane::Slot;
+use crate::record::Rows;
+use crate::run::Recorder;
+use crate::run::{self, Job, Options};
 use std::path::PathBuf;
-use tq4::checkpoint::{TqModel, keep_apart};
-use tq4::error::{Result, printable};
-use tq4::lane::Slot;
-use tq4::record::Rows;
-use tq4::run::Recorder;
-use tq4::run::{self, Job, Options};
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -2,11 +2,11 @@
 
 use super::progress::Progress;
 use super::{Outcome, print};
+use crate::error::Result;
+use crate::report::{Style, table};
+use crate::run::Event;
+use crate::selftest::{self, Correct, Row};
 use std::collections::BTreeSet;
-use tq4::error::Result;
-use tq4::report::{Style, table};
-use tq4::run::Event;
-use tq4::selftest::{self, Correct, Row};
 
 #[derive(clap::Args)]
 pub struct Args {

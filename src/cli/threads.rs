@@ -1,8 +1,8 @@
 //! The CPU's worker threads, as many as `RAYON_NUM_THREADS` says.
 
 use super::tell;
-use tq4::Error;
-use tq4::error::Result;
+use crate::Error;
+use crate::error::Result;
 
 const VARIABLE: &str = "RAYON_NUM_THREADS";
 

@@ -3,14 +3,14 @@
 use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute, select};
 use super::{Outcome, check_outputs, named};
+use crate::Error;
+use crate::checkpoint::{Checkpoint, TqModel, same_place};
+use crate::error::Result;
+use crate::lane::recording::Given;
+use crate::lane::{Slot, recorded::Recorded};
+use crate::record::{LaneName, Partition, Rows, StripSize};
+use crate::run::{Job, Options, wanted};
 use std::path::{Path, PathBuf};
-use tq4::Error;
-use tq4::checkpoint::{Checkpoint, TqModel, same_place};
-use tq4::error::Result;
-use tq4::lane::recording::Given;
-use tq4::lane::{Slot, recorded::Recorded};
-use tq4::record::{LaneName, Partition, Rows, StripSize};
-use tq4::run::{Job, Options, wanted};
 
 #[derive(clap::Args)]
 pub struct Args {

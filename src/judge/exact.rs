@@ -28,7 +28,7 @@ trait Value: Copy + Send + Sync {
 impl Value for bf16 {
     const OF: OutputType = OutputType::Bf16;
     fn rounded(v: f32) -> Self {
-        Self::from_bits(crate::lane::bf16_bits(v))
+        Self::from_bits(crate::rounding::bf16_bits(v))
     }
     fn half_up(v: f32) -> Option<Self> {
         Some(Self::from_bits(

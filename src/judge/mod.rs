@@ -19,6 +19,7 @@ use crate::picture::{Columns, Picture};
 use crate::record::{
     LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance, Verdict,
 };
+use crate::rounding::bf16_bits;
 use checkpoint::Checkpoint;
 use control::Control;
 use decide::decide;
@@ -28,7 +29,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 pub(crate) use values::decision;
-pub use values::{blank, judge_values};
+pub use values::{blank, judge_strip, judge_values};
 
 /// Where the values of a comparison's side come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,9 +167,9 @@ impl Judge {
             .for_each(|(hash, output)| {
                 if let LaneOutput::Values(values, _) = output {
                     match values {
-                        Output::F16(_) => hash.update(values.bytes()),
+                        Output::Bf16(_) | Output::F16(_) => hash.update(values.bytes()),
                         // The reference's values are rounded, as the other lanes' are.
-                        _ => hash.update(bytemuck::cast_slice::<_, u8>(&values.rounded())),
+                        Output::F32(values) => update_rounded(hash, values),
                     }
                 }
             });
@@ -296,6 +297,18 @@ impl WorstStrip {
             self.wrong = wrong;
             self.strip = Some(Arc::clone(strip));
         }
+    }
+}
+
+/// Takes values rounded to BF16, a few at a time.
+fn update_rounded(hash: &mut Sha256, values: &[f32]) {
+    let mut rounded = [0u16; 4096];
+    for values in values.chunks(rounded.len()) {
+        let rounded = &mut rounded[..values.len()];
+        for (r, v) in rounded.iter_mut().zip(values) {
+            *r = bf16_bits(*v);
+        }
+        hash.update(bytemuck::cast_slice::<_, u8>(rounded));
     }
 }
 

@@ -4,15 +4,17 @@ use super::exact::Exact;
 use super::{Judge, Options, gate};
 use crate::error::{Error, Result};
 use crate::lane::cpu::Cpu;
-use crate::lane::{Decoded, Lane, LaneOutput, Output, decode};
+use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed};
 use crate::metrics::{Values, compare};
 use crate::record::{
-    CodebookComparison, Decision, LaneName, LaneRecord, OutputType, Status, TensorRecord, leading,
+    CodebookComparison, Decision, LaneName, LaneRecord, OutputType, Status, TensorRecord,
+    Tolerance, leading,
 };
 use crate::reference;
 use crate::strip::{Strip, TensorSum};
 use crate::tensor::TqTensor;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Holds the output of a lane for a whole tensor to the codec: the decision alone, without a record.
 ///
@@ -36,6 +38,21 @@ pub(crate) fn decision(lane: LaneName, tensor: &TqTensor, got: &Output) -> Decis
 /// # Errors
 /// When there is another number of values than of elements.
 pub fn judge_values(name: &str, tensor: TqTensor, values: Output) -> Result<TensorRecord> {
+    judge_strip(name, Strip::of(tensor), values, None)
+}
+
+/// Judges values that were computed elsewhere for a strip, row-major; `tolerance` is how far a kernel that is
+/// lossy by intent may be off. Rows in the record count from the strip's first.
+///
+/// # Errors
+/// When the strip has no codes, or there is another number of values than of elements.
+pub fn judge_strip(
+    name: &str,
+    strip: Strip,
+    values: Output,
+    tolerance: Option<Tolerance>,
+) -> Result<TensorRecord> {
+    let tensor = strip.tensor()?;
     if values.values().len() != tensor.elements() {
         return Err(Error::input(
             format!(
@@ -48,20 +65,27 @@ pub fn judge_values(name: &str, tensor: TqTensor, values: Output) -> Result<Tens
         ));
     }
     let mut sum = TensorSum::default();
-    sum.add(&tensor);
-    let checksum = sum.finish(&tensor);
-    let strip = Strip::of(tensor);
-    let mut reference = Cpu::new(OutputType::F32);
-    let (expected, timed) = decode(&mut reference, &strip)?;
+    sum.add(tensor);
+    let checksum = sum.finish(tensor);
+    let layout = tensor.layout();
+    let record = TensorRecord {
+        bits: Some(layout.bits()),
+        group_size: Some(layout.group_size()),
+        bytes: tensor.bytes() as u64,
+        ..blank(&strip.base, &strip.rows, strip.cols)
+    };
+    let start = Instant::now();
+    let expected = Output::F32(reference::dequantize(tensor));
+    let timed = Timed::by_wall(start);
     let lanes = vec![
-        LaneRecord::of(reference.info(), Status::Ran),
+        LaneRecord::of(Cpu::new(OutputType::F32).info(), Status::Ran),
         LaneRecord::new(LaneName::from(name), Status::Recorded),
     ];
-    let mut judge = Judge::new(
-        blank(&strip.base, &strip.rows, strip.cols),
-        lanes,
-        Options::default(),
-    );
+    let options = Options {
+        tolerance,
+        ..Options::default()
+    };
+    let mut judge = Judge::new(record, lanes, options);
     judge.push(&Arc::new(Decoded {
         strip,
         outputs: vec![

@@ -21,6 +21,7 @@ pub use open::open;
 
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
+use crate::rounding::bf16_bits;
 use crate::strip::Strip;
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -191,14 +192,6 @@ impl Output {
     }
 }
 
-/// The bits of `bf16::from_f32`, in a form that compilers make vector instructions of.
-pub(crate) fn bf16_bits(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let even = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
-    let nan = bits >> 16 | 0x40;
-    (if v.is_nan() { nan } else { even }) as u16
-}
-
 /// Loads, runs and reads: a strip's values, the kernel's time and the wall time of all three.
 ///
 /// # Errors
@@ -289,18 +282,4 @@ pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -
 #[cfg(feature = "gpu")]
 fn no_f16(lane: &LaneName) -> Error {
     broke(lane, "the kernel has no F16 output", "ask for BF16 or F32")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rounding_is_that_of_the_library(bits: u32) {
-            let v = f32::from_bits(bits);
-            prop_assert_eq!(bf16_bits(v), bf16::from_f32(v).to_bits());
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! order, and the quantiles are exact or come from a sketch of counts. [`Quantiles`] says which.
 
 mod quantile;
+mod ranks;
 mod stream;
 mod sums;
 
@@ -212,7 +213,7 @@ impl Element for f32 {
         self
     }
     fn rounded(self) -> bf16 {
-        bf16::from_f32(self)
+        bf16::from_bits(crate::rounding::bf16_bits(self))
     }
 }
 
@@ -229,7 +230,8 @@ impl Element for f16 {
 impl Element for bf16 {
     const BF16: bool = true;
     fn single(self) -> f32 {
-        self.to_f32()
+        // Without the branch for NaN of the library's conversion, which keeps loops from being vectors.
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
     fn rounded(self) -> bf16 {
         self

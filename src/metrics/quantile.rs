@@ -1,5 +1,6 @@
 //! Quantiles of the relative error: exact while its elements are at hand, beyond that from a sketch.
 
+use super::ranks::Ranked;
 use super::{BLOCK, Element, Values, rel, typed};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -204,11 +205,13 @@ impl Rels {
             };
         }
         let (quantiles, top_mean) = match self {
-            Self::Exact(mut rels) => {
-                rels.par_sort_unstable_by(f32::total_cmp);
-                let quantiles = interpolated(rels.len() as u64, |rank| rels[rank as usize].into());
-                let below = rels.partition_point(|r| f64::from(*r) < quantiles[P99]);
-                let top = &rels[below..];
+            Self::Exact(rels) => {
+                let ranks = QUANTILES.map(|q| places(rels.len() as u64, q));
+                let single: Vec<usize> = ranks.iter().flat_map(|r| r.map(|r| r as usize)).collect();
+                let ranked = Ranked::new(&rels, &single, ranks[P99][0] as usize);
+                let of = |rank| ranked.at(rank as usize).into();
+                let quantiles = interpolated(rels.len() as u64, of);
+                let top = ranked.from(quantiles[P99]);
                 let sum: f64 = top.iter().map(|r| f64::from(*r)).sum();
                 (quantiles, sum / top.len() as f64)
             }
@@ -232,11 +235,17 @@ impl Rels {
     }
 }
 
+/// The ranks between which a quantile lies.
+fn places(elements: u64, q: f64) -> [u64; 2] {
+    let at = q * (elements - 1) as f64;
+    [at.floor() as u64, at.ceil() as u64]
+}
+
 /// The quantiles by linear interpolation at `q * (n - 1)`.
 fn interpolated(elements: u64, value: impl Fn(u64) -> f64) -> [f64; QUANTILES.len()] {
     QUANTILES.map(|q| {
         let at = q * (elements - 1) as f64;
-        let (low, high) = (value(at.floor() as u64), value(at.ceil() as u64));
+        let [low, high] = places(elements, q).map(&value);
         if low == high {
             low
         } else {

@@ -141,6 +141,30 @@ fn f16_subnormals_are_right_where_f16_holds_no_more() {
     assert_eq!(record.decisions[1].verdict.word(), "identical");
 }
 
+#[test]
+fn values_at_hand_are_held_to_some_rows_with_a_tolerance() {
+    let layout = Layout::new(4, 128).unwrap();
+    let tensor = synthetic::tensor(&mut Rng::new(7), layout, 8, 512, Scales::Usual).unwrap();
+    let strip = Strip {
+        rows: 24..32,
+        ..Strip::of(tensor)
+    };
+    let exact = reference::dequantize(strip.tensor().unwrap());
+    let values: Vec<f32> = exact.iter().map(|v| v * 1.001).collect();
+    let judge = |tolerance: Option<&str>| {
+        let values = tq4::Output::F32(values.clone());
+        let tolerance = tolerance.map(|t| t.parse().unwrap());
+        let record = tq4::judge_strip("mine", strip.clone(), values, tolerance).unwrap();
+        let stored = 8 * (256 + 2 * 4) + 512;
+        assert_eq!((record.row_start, record.row_count), (24, 8));
+        assert_eq!((record.bits, record.bytes), (Some(4), stored));
+        record.decision_of(&"mine".into()).unwrap().verdict.word()
+    };
+    assert_eq!(judge(None), "differs");
+    assert_eq!(judge(Some("rmse=0.01")), "within tolerance");
+    assert_eq!(judge(Some("rmse=0.0001")), "differs");
+}
+
 /// What the decision on a live lane says of an element that its program cannot give.
 fn moved(name: &str, change: fn(f32) -> f32) -> String {
     let layout = Layout::new(4, 128).unwrap();

@@ -1,0 +1,129 @@
+//! `tq4.Tensor`: a TQ4 tensor, its stored parts and its values.
+
+use crate::error::raise;
+use crate::{rows, threads, values};
+use numpy::PyArray1;
+use pyo3::prelude::*;
+use std::sync::{Arc, OnceLock};
+use tq4::checkpoint::TqInfo;
+use tq4::{OutputType, TqModel, TqTensor, dequantize};
+
+/// A TQ4 tensor of a model, the weight ``[N, K]``: its stored parts, and the values that they stand for.
+///
+/// The file is read when a part is first asked for. Every array is a copy of the caller's own.
+#[pyclass(frozen, module = "tq4")]
+pub struct Tensor {
+    model: Arc<TqModel>,
+    info: TqInfo,
+    read: OnceLock<TqTensor>,
+}
+
+impl Tensor {
+    pub(crate) fn new(model: Arc<TqModel>, info: TqInfo) -> Self {
+        Self {
+            model,
+            info,
+            read: OnceLock::new(),
+        }
+    }
+
+    fn stored(&self, py: Python<'_>) -> PyResult<&TqTensor> {
+        if let Some(tensor) = self.read.get() {
+            return Ok(tensor);
+        }
+        let rows = 0..self.info.shape[0];
+        let tensor = py.detach(|| self.model.rows(&self.info.base, rows));
+        let tensor = tensor.map_err(raise)?;
+        // Another thread may have been first, with the same contents.
+        Ok(self.read.get_or_init(|| tensor))
+    }
+}
+
+/// A flat array as `[rows, columns]`.
+fn shaped<'py>(array: Bound<'py, PyAny>, columns: usize) -> PyResult<Bound<'py, PyAny>> {
+    array.call_method1("reshape", ((-1, columns),))
+}
+
+#[pymethods]
+impl Tensor {
+    /// The name, without ``.weight``.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.info.base
+    }
+
+    /// ``(N, K)``, the shape of the weight.
+    #[getter]
+    fn shape(&self) -> (usize, usize) {
+        self.info.shape.into()
+    }
+
+    /// Codes as they are stored, uint8 ``[N, K * b / 8]`` with ``b`` = 2 for 2 bits, else 4; low bits first.
+    #[getter]
+    fn packed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let tensor = self.stored(py)?;
+        let array = PyArray1::from_slice(py, tensor.packed());
+        shaped(array.into_any(), tensor.layout().packed_len(tensor.cols()))
+    }
+
+    /// L2 norm of each rotated group, float16 ``[N, K / group_size]``.
+    #[getter]
+    fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let tensor = self.stored(py)?;
+        let bits: &[u16] = bytemuck::cast_slice(tensor.scales());
+        let array = PyArray1::from_slice(py, bits);
+        let halves = array.call_method1("view", ("float16",))?;
+        shaped(halves, tensor.groups_per_row())
+    }
+
+    /// +1 or -1 for each column, int8 ``[K]``, shared by all rows.
+    #[getter]
+    fn signs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i8>>> {
+        Ok(PyArray1::from_slice(py, self.stored(py)?.signs()))
+    }
+
+    /// The values that the tensor decodes to, ``[rows, K]``.
+    ///
+    /// ``dtype`` is ``"float32"``: before the last rounding; ``"bfloat16"`` or ``"float16"``: rounded to
+    /// nearest, ties to even. NumPy has no bfloat16: the array has the type of ``ml_dtypes``, or is uint16 with
+    /// the bits where that package is not installed. ``rows`` is a slice, a range or ``(start, stop)``, all
+    /// rows when left out.
+    #[pyo3(signature = (dtype = "float32", rows = None))]
+    fn reference<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: &str,
+        rows: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let of = values::output_type(dtype)?;
+        let rows = rows::bounds(rows, self.info.shape[0])?;
+        let (model, base) = (&self.model, &self.info.base);
+        let decoded = py.detach(|| {
+            let rows = model.rows(base, rows).map_err(raise)?;
+            threads::run(|| dequantize(&rows))
+        })?;
+        let array: Bound<'py, PyAny> = match of {
+            OutputType::F32 => PyArray1::from_vec(py, decoded).into_any(),
+            OutputType::Bf16 => {
+                let bits: Vec<u16> = py.detach(|| values::bf16_bits(&decoded));
+                values::as_bfloat16(PyArray1::from_vec(py, bits))?
+            }
+            OutputType::F16 => {
+                let bits: Vec<u16> = py.detach(|| values::f16_bits(&decoded));
+                PyArray1::from_vec(py, bits).call_method1("view", ("float16",))?
+            }
+        };
+        shaped(array, self.info.shape[1])
+    }
+
+    fn __repr__(&self) -> String {
+        let [rows, columns] = self.info.shape;
+        let layout = self.model.config().layout;
+        format!(
+            "<tq4.Tensor {:?}: [{rows}, {columns}], {} bits, group size {}>",
+            self.info.base,
+            layout.bits(),
+            layout.group_size()
+        )
+    }
+}

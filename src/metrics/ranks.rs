@@ -1,0 +1,90 @@
+//! Elements by rank, without sorting all of them.
+
+use super::BLOCK;
+use rayon::prelude::*;
+
+/// Low bits that a bucket leaves out: values of a bucket are within a share of 2^-6 of each other.
+const LOW: u32 = 17;
+const BUCKETS: usize = 1 << (31 - LOW);
+
+/// Some elements in order, with their ranks among all.
+pub(super) struct Ranked {
+    /// Bucket by bucket: the rank of its first element, and that element's place in `sorted`.
+    starts: Vec<(usize, usize)>,
+    sorted: Vec<f32>,
+}
+
+/// Values that are not negative are ordered as their bits are.
+fn bucket(v: f32) -> usize {
+    (v.to_bits() >> LOW) as usize
+}
+
+impl Ranked {
+    /// Of values that are neither negative nor NaN: those with the ranks `single`, and all from the rank
+    /// `tail` on.
+    ///
+    /// # Panics
+    /// When a rank is none of these values'.
+    pub(super) fn new(values: &[f32], single: &[usize], tail: usize) -> Self {
+        let counts = count(values);
+        let mut first = Vec::with_capacity(BUCKETS);
+        let mut rank = 0;
+        for count in counts {
+            first.push(rank);
+            rank += count as usize;
+        }
+        let of = |rank: usize| first.partition_point(|f| *f <= rank) - 1;
+        let mut wanted = vec![false; BUCKETS];
+        wanted[of(tail)..].fill(true);
+        for rank in single {
+            wanted[of(*rank)] = true;
+        }
+        let of_block = |block: &[f32]| -> Vec<f32> {
+            let chosen = block.iter().copied().filter(|v| wanted[bucket(*v)]);
+            chosen.collect()
+        };
+        let chosen: Vec<Vec<f32>> = values.par_chunks(BLOCK).map(of_block).collect();
+        let mut sorted = chosen.concat();
+        sorted.par_sort_unstable_by(f32::total_cmp);
+        let (mut starts, mut place) = (Vec::new(), 0);
+        for b in (0..BUCKETS).filter(|b| wanted[*b]) {
+            starts.push((first[b], place));
+            place += first.get(b + 1).unwrap_or(&values.len()) - first[b];
+        }
+        Self { starts, sorted }
+    }
+
+    /// The element with a rank that was asked for.
+    pub(super) fn at(&self, rank: usize) -> f32 {
+        let after = self.starts.partition_point(|(first, _)| *first <= rank);
+        let (first, place) = self.starts[after - 1];
+        self.sorted[place + rank - first]
+    }
+
+    /// The elements that are at least `least`, ascending; `least` is not below the first of the tail.
+    pub(super) fn from(&self, least: f64) -> &[f32] {
+        let below = self.sorted.partition_point(|v| f64::from(*v) < least);
+        &self.sorted[below..]
+    }
+}
+
+/// How many values each bucket has.
+fn count(values: &[f32]) -> Vec<u32> {
+    let blocks = values.par_chunks(BLOCK);
+    // Two parts for each thread: a part has a table of its own to fill and to add.
+    let least = blocks.len().div_ceil(2 * rayon::current_num_threads());
+    let add = |mut a: Vec<u32>, b: Vec<u32>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
+    };
+    blocks
+        .with_min_len(least.max(1))
+        .fold(
+            || vec![0; BUCKETS],
+            |mut table, block| {
+                block.iter().for_each(|v| table[bucket(*v)] += 1);
+                table
+            },
+        )
+        .reduce(|| vec![0; BUCKETS], add)
+}
