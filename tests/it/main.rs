@@ -69,6 +69,9 @@ mod picture;
 mod ptx;
 // `tq4 quantize`.
 mod quantize;
+// The commands of the README's section on kernels of one's own.
+#[cfg(unix)]
+mod readme;
 // Outputs of other programs in every form that is read.
 mod recording_forms;
 // Recordings of this program and dumps.
