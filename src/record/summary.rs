@@ -237,19 +237,29 @@ pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<Unmet> {
     unmet(&model.lanes, &recordings, &lanes)
 }
 
-/// Every lane once, with the worst that became of it.
+/// Every lane once, with the worst that became of it; a recording as one where it holds any tensor.
 pub fn lanes_once(tensors: &[TensorRecord]) -> Vec<LaneRecord> {
     let mut lanes: Vec<LaneRecord> = Vec::new();
     // A lane that was not tried on bad input is as it was on the other tensors.
     let tried = tensors.iter().filter(|t| t.error.is_none());
     for lane in tried.flat_map(|t| &t.lanes) {
         match lanes.iter_mut().find(|l| l.name == lane.name) {
-            Some(seen) if lane.status > seen.status => seen.clone_from(lane),
+            Some(seen) if outweighs(lane.status, seen.status) => seen.clone_from(lane),
             Some(_) => {}
             None => lanes.push(lane.clone()),
         }
     }
     lanes
+}
+
+/// Whether a status says more of a lane than what another tensor had.
+fn outweighs(new: Status, seen: Status) -> bool {
+    match (new, seen) {
+        // A recording is one where it does not hold every tensor, too.
+        (Status::Unavailable, Status::Recorded) => false,
+        (Status::Recorded, Status::Unavailable) => true,
+        _ => new > seen,
+    }
 }
 
 /// How bad a tensor is, and by which comparison: bad input, a lane that broke, a damaged checkpoint, failed
