@@ -61,10 +61,20 @@ pub fn verdict(v: &Verdict) -> String {
         lines.push(format!("Tolerance: {}", v.reason()));
     }
     lines.push(match (v.fault(), v.advice()) {
-        (Some(fault), Some(advice)) => format!("Fault: {fault}: {advice}"),
+        // Other names of the same function are in the evidence.
+        (Some(fault), Some(advice)) => match v.diagnosis().and_then(same_as) {
+            Some(same) => format!("Fault: {fault}: {advice}; {same}"),
+            None => format!("Fault: {fault}: {advice}"),
+        },
         _ => format!("Fault: {}", v.diagnosis().unwrap_or("none that is known")),
     });
     lines.join("\n")
+}
+
+/// The part of a diagnosis that names what cannot be told from the fault on this tensor.
+fn same_as(diagnosis: &str) -> Option<&str> {
+    let from = &diagnosis[diagnosis.find("on this tensor the same as ")?..];
+    from.split(';').next()
 }
 
 /// How many elements are wrong, or what is where every one is allowed by itself.

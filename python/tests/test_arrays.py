@@ -61,7 +61,7 @@ def test_a_shape_near_to_the_right_one_is_told_so(model):
         tq4.check(np.zeros((256, 67), np.float32), model, BASE)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "uint8", "complex64", "bool", "object"])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "complex64", "bool", "object"])
 def test_another_type_is_refused(model, dtype):
     with pytest.raises(TypeError, match=f"actual: {dtype} found, expected float32, float16, bfloat16"):
         tq4.check(np.zeros((67, 256), dtype), model, BASE)
@@ -191,3 +191,20 @@ def test_torch(model, single, bits):
     assert verdict(model, Torch(single, TorchType("float32"))) == "identical"
     found = tq4.check(Torch(bits, bfloat16), model, BASE)
     assert (found.verdict, found.dtype) == ("identical", "bfloat16")
+
+
+@pytest.mark.parametrize("untyped", ["V2", "int16"])
+def test_sixteen_bits_without_a_type_are_bfloat16(model, untyped):
+    # What numpy.load makes of a saved bfloat16, and what torch's bits are viewed as.
+    bits = model[BASE].reference("bfloat16").view(np.uint16)
+    assert tq4.check(bits.view(untyped), model, BASE).verdict == "identical"
+
+
+def test_bad_arguments_say_what_is_expected(model):
+    right = model[BASE].reference()
+    with pytest.raises(TypeError, match="tq4.open"):
+        tq4.check(right, "a/path", BASE)
+    with pytest.raises(TypeError, match="rmse=R"):
+        tq4.check(right, model, BASE, tolerance=0.01)
+    with pytest.raises(TypeError, match="masked"):
+        tq4.check(np.ma.masked_array(right, right > 0), model, BASE)

@@ -56,8 +56,12 @@ def check(
     # NumPy is imported when an array comes: the command does without.
     from ._arrays import on_host
 
+    if not isinstance(model, Model):
+        raise TypeError(f"model: {type(model).__name__} found, expected what tq4.open returns")
     values, dtype = on_host(actual)
     if tolerance is not None and not isinstance(tolerance, str):
+        if not hasattr(tolerance, "items"):
+            raise TypeError(f'tolerance: {tolerance!r} found, expected "rmse=R", "atol=A,rtol=R" or a dictionary')
         tolerance = ",".join(f"{key}={float(limit)!r}" for key, limit in tolerance.items())
     return _check(values, dtype, model, name, rows, tolerance)
 

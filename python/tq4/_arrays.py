@@ -16,12 +16,15 @@ _EXPECTED = "expected float32, float16, bfloat16, or uint16 with the bits of bfl
 def on_host(actual: Any) -> tuple[np.ndarray, str]:
     """The values, and the name of their type: float32 as they are, float16 and bfloat16 as bits in uint16."""
     array = actual if isinstance(actual, np.ndarray) else _as_numpy(actual)
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("actual: a masked array found, expected every element: give its filled() values")
     # By name: NumPy has no bfloat16 of its own, and a package that has registers it.
     name = array.dtype.name
     if name in ("float32", "float16", "bfloat16"):
         dtype = name
-    elif name == "uint16":
-        dtype = "bfloat16"
+    elif array.dtype.itemsize == 2 and array.dtype.kind in "uiV":
+        # The bits; NumPy saves and loads bfloat16 as two bytes without a type.
+        array, dtype = array.view(np.uint16), "bfloat16"
     elif name == "float64":
         raise TypeError(
             f"actual: float64 found, {_EXPECTED}: give what the kernel wrote in the type that it wrote it in"
@@ -58,6 +61,8 @@ def _as_numpy(actual: Any) -> np.ndarray:
 
 
 def _from_dlpack(actual: Any) -> np.ndarray:
+    if not hasattr(actual, "__dlpack_device__"):
+        raise TypeError(f"actual: {type(actual).__name__} has __dlpack__ without __dlpack_device__")
     on_device = actual.__dlpack_device__()[0] not in _HOST
     try:
         return np.from_dlpack(actual, device="cpu") if on_device else np.from_dlpack(actual)

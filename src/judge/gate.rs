@@ -27,8 +27,7 @@ fn gates(m: &Metrics, e: &Exactness) -> Vec<Gate> {
             MAX_RMSE_RATIO,
         ));
     }
-    let as_the_fault = if e.ties_away { e.unequal } else { 0 };
-    gates.push(at_most(GateName::NotAFault, as_the_fault as f64, 0.0));
+    gates.push(at_most(GateName::NotAFault, e.ties_away as f64, 0.0));
     gates
 }
 
@@ -185,7 +184,7 @@ fn failure(g: &Gate, e: &Exactness) -> String {
         GateName::NotAFault => format!(
             "{name}: every element is what bf16_round_half_up gives, ties away from zero, which {} of {n} \
              elements show",
-            e.unequal
+            e.ties_away
         ),
         GateName::ToleranceElements => {
             format!(

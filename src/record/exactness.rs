@@ -47,9 +47,9 @@ pub struct Exactness {
     pub worst: Option<Outside>,
     /// Elements beyond the tolerance; 0 without one.
     pub beyond_tolerance: u64,
-    /// Whether every element is a named arithmetic's with ties rounded away from zero, and no named
-    /// arithmetic gives them with ties to even.
-    pub ties_away: bool,
+    /// Ties that show it, where every element is a named arithmetic's with ties rounded away from zero, and no
+    /// named arithmetic gives them with ties to even; 0 where that is not so or too few show it.
+    pub ties_away: u64,
     /// The arithmetic that gives every element, bit for bit.
     pub arithmetic: Option<Arithmetic>,
 }

@@ -83,10 +83,13 @@ impl fmt::Display for LaneConfig {
 pub enum OutputType {
     /// Rounded to BF16, 2 bytes an element.
     #[default]
+    #[serde(alias = "bfloat16", alias = "torch.bfloat16")]
     Bf16,
     /// Rounded to F16, 2 bytes an element.
+    #[serde(alias = "float16", alias = "torch.float16")]
     F16,
     /// The f32 values before rounding, 4 bytes an element.
+    #[serde(alias = "float32", alias = "torch.float32")]
     F32,
 }
 

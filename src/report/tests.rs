@@ -112,7 +112,7 @@ fn exactness(wrong: u64) -> Exactness {
             bounds_away: f64::INFINITY,
         }),
         beyond_tolerance: 0,
-        ties_away: false,
+        ties_away: 0,
         arithmetic: (wrong == 0).then_some(Arithmetic::Identical),
     }
 }

@@ -276,6 +276,10 @@ fn json_is_read_flat_nested_and_bare() {
         (serde_json::json!(exact), ""),
         (serde_json::json!(exact), ":f32"),
         (serde_json::json!({"values": exact, "dtype": "f32"}), ""),
+        (
+            serde_json::json!({"values": exact, "dtype": "torch.float32"}),
+            "",
+        ),
     ] {
         let file = case.write("out.json", json.to_string().as_bytes());
         case.identical(&[], &format!("{file}{told}"));
@@ -491,6 +495,27 @@ fn errors_name_what_was_found_and_what_would_do() {
             "text found that is not JSON",
         ),
         (&one, "empty", Vec::new(), "", "the file is empty"),
+        (
+            &one,
+            "double.bin",
+            f32s.clone(),
+            ":f64",
+            "no output type \"f64\"",
+        ),
+        (
+            &one,
+            "rows.bin",
+            f32s[..4 * 2 * COLS].to_vec(),
+            ":f32",
+            "--row-start",
+        ),
+        (
+            &one,
+            "layer.safetensors",
+            named("b.gate_proj", &[ROWS, COLS]),
+            "",
+            "it holds b.gate_proj",
+        ),
         (
             &one,
             "x.npz",

@@ -343,6 +343,48 @@ fn ties_away_from_zero_are_a_fault_of_their_own() {
     assert_eq!(decide(&t, Output::Bf16(mixed)).verdict, Verdict::Allowed);
 }
 
+/// Arithmetics without a name round some ties of those with one up: not all of many.
+#[test]
+fn correct_kernels_without_a_name_are_not_taken_for_that_fault() {
+    let down = Kernel {
+        descending: true,
+        ..PLAIN
+    };
+    let after = Kernel {
+        product: |c, _| c,
+        first: |(a, _), (b, _)| [a + b, a - b],
+        norm: |x, n, s| x * s / (n as f32).sqrt(),
+        ..PLAIN
+    };
+    let kernels = [
+        down,
+        Kernel {
+            norm: |x, n, _| x / (n as f32).sqrt(),
+            ..down
+        },
+        after,
+        Kernel {
+            descending: true,
+            ..after
+        },
+    ];
+    for seed in 0..12 {
+        let t = tensor(seed, 4, 128, 32, 1024);
+        for (i, kernel) in kernels.iter().enumerate() {
+            let got = bf16s(&kernel.run(&t, t.codebook().centroids()));
+            // Of few rows, fewer ties tell the two apart.
+            for rows in [1, 4, 32] {
+                for start in (0..32).step_by(rows) {
+                    let part = t.slice_rows(start..start + rows).unwrap();
+                    let of_part = &got[start * 1024..(start + rows) * 1024];
+                    let d = decide(&part, Output::Bf16(of_part.to_vec()));
+                    assert_eq!(d.verdict.passed(), Some(true), "{seed} {i}: {}", d.reason);
+                }
+            }
+        }
+    }
+}
+
 /// A group in which the two ways to normalise differ, in every row: a share of elements says nothing.
 #[test]
 fn a_near_tie_in_every_group_is_allowed() {

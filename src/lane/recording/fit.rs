@@ -42,6 +42,13 @@ pub(super) fn base_of(name: &str) -> &str {
 }
 
 impl Loose {
+    /// Whether its name is that of a tensor in a model, this or another.
+    fn is_of_a_module(&self) -> bool {
+        self.name
+            .as_deref()
+            .is_some_and(|name| base_of(name).contains('.'))
+    }
+
     /// Number of values, as far as it is known.
     fn elements(&self) -> Option<usize> {
         self.values.as_ref().ok().map(|v| v.elements)
@@ -143,6 +150,9 @@ impl Loose {
             (None, Some(n)) if 2 * n == rows * cols || 2 * n == asked * cols => {
                 "it is half as long: are the values bf16 or f16?"
             }
+            (None, Some(n)) if n % cols == 0 => {
+                "ask for the rows that it holds with --row-start and --row-count"
+            }
             _ => "give the output for whole rows of this tensor",
         };
         [what, help.into()]
@@ -173,12 +183,14 @@ pub(super) fn place(
     for piece in &loose {
         let at = match piece.by_name(wanted) {
             Some(at) => at?,
-            // The only one in its file: whatever it is called.
-            None if alone || piece.name.is_none() => match piece.by_shape(wanted) {
-                Ok(at) => at,
-                Err(e) if piece.name.is_none() => return Err(e),
-                Err(_) => continue,
-            },
+            // The only one in its file and called by no module's path: `y`, `output`.
+            None if alone && !piece.is_of_a_module() || piece.name.is_none() => {
+                match piece.by_shape(wanted) {
+                    Ok(at) => at,
+                    Err(e) if piece.name.is_none() => return Err(e),
+                    Err(_) => continue,
+                }
+            }
             None => continue,
         };
         let values = piece.values.clone().map_err(|what| {

@@ -31,6 +31,12 @@ impl Given {
         }
     }
 
+    /// The word after a file that is there, where it is no type: the whole is no file then.
+    pub(super) fn unknown_type(&self) -> Option<&str> {
+        let (file, word) = self.path.to_str()?.rsplit_once(':')?;
+        Path::new(file).is_file().then_some(word)
+    }
+
     /// Whether it is standard input.
     pub fn is_stdin(&self) -> bool {
         self.path == Path::new("-")

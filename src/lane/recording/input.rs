@@ -54,7 +54,15 @@ impl Input {
         let bytes = if stdin {
             Bytes::Pipe(Vec::new(), Box::new(io::stdin()))
         } else {
-            let meta = std::fs::metadata(&path).map_err(io)?;
+            let meta = std::fs::metadata(&path);
+            if meta.is_err()
+                && let Some(word) = given.unknown_type()
+            {
+                let what = format!("no output type {word:?}");
+                let place = path.display().to_string();
+                return Err(Error::input(what, place, "types are bf16, f16, f32"));
+            }
+            let meta = meta.map_err(io)?;
             if !meta.is_file() && !is_pipe(&meta) {
                 let place = path.display().to_string();
                 return Err(Error::input(

@@ -100,7 +100,9 @@ fn type_of(descr: &str, told: Option<OutputType>) -> Result<OutputType, String> 
             return told.ok_or("say which type the 16 bits are: FILE:bf16 or FILE:f16".into());
         }
         "<f8" => return Err("cast to the type that the kernel writes before saving".into()),
-        _ if descr.starts_with('>') => return Err("save it little-endian: x.astype('<f4')".into()),
+        _ if descr.starts_with('>') => {
+            return Err("save it little-endian: x.astype(x.dtype.newbyteorder('<'))".into());
+        }
         _ => {
             return Err("save what the kernel wrote, as numpy.float16, float32 or bfloat16".into());
         }
