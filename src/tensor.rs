@@ -6,6 +6,11 @@ use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The name of a tensor as the format has it: that of its weight without `.weight`.
+pub(crate) fn base_of(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
 /// BF16 bit pattern that every output is filled with before a kernel runs: a NaN that no lane computes, so
 /// that what a kernel leaves unwritten fails the gates.
 pub const POISON_BF16: u16 = 0xFFA5;

@@ -6,7 +6,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use tq4::checkpoint::TqInfo;
-use tq4::{OutputType, TqModel, TqTensor, dequantize};
+use tq4::{Output, TqModel, TqTensor, dequantize};
 
 /// A TQ4 tensor of a model, the weight ``[N, K]``: its stored parts, and the values that they stand for.
 ///
@@ -102,14 +102,14 @@ impl Tensor {
             let rows = model.rows(base, rows).map_err(raise)?;
             threads::run(|| dequantize(&rows))
         })?;
-        let array: Bound<'py, PyAny> = match of {
-            OutputType::F32 => PyArray1::from_vec(py, decoded).into_any(),
-            OutputType::Bf16 => {
-                let bits: Vec<u16> = py.detach(|| values::bf16_bits(&decoded));
+        let array: Bound<'py, PyAny> = match py.detach(|| Output::rounding(decoded, of)) {
+            Output::F32(values) => PyArray1::from_vec(py, values).into_any(),
+            Output::Bf16(values) => {
+                let bits: Vec<u16> = bytemuck::allocation::cast_vec(values);
                 values::as_bfloat16(PyArray1::from_vec(py, bits))?
             }
-            OutputType::F16 => {
-                let bits: Vec<u16> = py.detach(|| values::f16_bits(&decoded));
+            Output::F16(values) => {
+                let bits: Vec<u16> = bytemuck::allocation::cast_vec(values);
                 PyArray1::from_vec(py, bits).call_method1("view", ("float16",))?
             }
         };

@@ -1,6 +1,5 @@
 //! Values of kernels: arrays of NumPy in and out. BF16 and F16 go as their bits, in uint16.
 
-use half::{bf16, f16};
 use numpy::{Element, PyArray1, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -63,27 +62,6 @@ fn copy<T: Element + Copy>(array: &Bound<'_, PyAny>, shape: [usize; 2]) -> PyRes
         .try_readonly()
         .map_err(|e| PyTypeError::new_err(e.to_string()))?;
     Ok(values.as_slice()?.to_vec())
-}
-
-/// Rounded to a type.
-pub fn rounded(of: OutputType, v: f32) -> f64 {
-    match of {
-        OutputType::F32 => v.into(),
-        OutputType::F16 => f16::from_f32(v).into(),
-        OutputType::Bf16 => bf16::from_f32(v).into(),
-    }
-}
-
-/// Rounded to BF16.
-pub fn bf16_bits(values: &[f32]) -> Vec<u16> {
-    let rounded = values.iter().map(|v| bf16::from_f32(*v).to_bits());
-    rounded.collect()
-}
-
-/// Rounded to F16.
-pub fn f16_bits(values: &[f32]) -> Vec<u16> {
-    let rounded = values.iter().map(|v| f16::from_f32(*v).to_bits());
-    rounded.collect()
 }
 
 /// Bits as the bfloat16 of `ml_dtypes`; as they are where that is not installed.

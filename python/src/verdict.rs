@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use tq4::fault::Named;
 use tq4::record::Exactness;
 use tq4::{
-    Decision, LaneName, Metrics, OutputType, Strip, TensorRecord, Tolerance, TqTensor, dequantize,
-    judge_strip,
+    Decision, LaneName, Metrics, Output, OutputType, Strip, TensorRecord, Tolerance, TqTensor,
+    dequantize, judge_strip,
 };
 
 /// Name of what is judged, in the record.
@@ -109,7 +109,7 @@ impl Verdict {
             self.worst = Some(Element {
                 index: at,
                 got: outside.got.unwrap_or(f64::NAN),
-                expected: values::rounded(of, reference),
+                expected: Output::rounding(vec![reference], of).single()[0].into(),
                 allowed: Some(outside.allowed.into()),
             });
         }

@@ -9,7 +9,6 @@ mod render;
 use crate::lane::Output;
 use crate::record::OutputType;
 use crate::tensor::TqTensor;
-use half::{bf16, f16};
 
 pub(crate) use render::{Group, Rendering, renderings};
 
@@ -20,11 +19,7 @@ pub(crate) fn emulate(tensor: &TqTensor, rendering: &Rendering, of: OutputType) 
     for (group, x) in x.chunks_mut(n).enumerate() {
         rendering.group(&Group::new(tensor, group), of, x);
     }
-    match of {
-        OutputType::F32 => Output::F32(x),
-        OutputType::Bf16 => Output::Bf16(x.into_iter().map(bf16::from_f32).collect()),
-        OutputType::F16 => Output::F16(x.into_iter().map(f16::from_f32).collect()),
-    }
+    Output::rounding(x, of)
 }
 
 #[cfg(test)]

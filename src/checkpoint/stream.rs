@@ -4,12 +4,11 @@
 use super::Dtype;
 use super::write::regular;
 use crate::error::{Error, Result};
-use crate::hash::hex;
+use crate::hash::Hashing;
 use safetensors::tensor::{Metadata, TensorInfo};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 /// A tensor that is to be written.
@@ -39,20 +38,12 @@ impl Sum {
     /// When it cannot be read.
     pub fn of(path: &Path) -> Result<Self> {
         let read = |e: std::io::Error| Error::io("read", path, e);
-        let mut file = File::open(path).map_err(read)?;
-        let (mut hash, mut bytes) = (Sha256::new(), 0);
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let n = file.read(&mut buffer).map_err(read)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&buffer[..n]);
-            bytes += n as u64;
-        }
+        let mut file = Hashing::new(File::open(path).map_err(read)?);
+        let mut pieces = BufReader::with_capacity(1 << 20, &mut file);
+        let bytes = io::copy(&mut pieces, &mut io::sink()).map_err(read)?;
         Ok(Self {
             bytes,
-            sha256: hex(&hash.finalize()),
+            sha256: file.finish(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Checkpoint, Config, Dtype, TensorInfo, nearest};
 use crate::error::{Error, Result};
-use crate::tensor::{Parts, TqTensor};
+use crate::tensor::{Parts, TqTensor, base_of};
 use bytemuck::Pod;
 use globset::{GlobBuilder, GlobSetBuilder};
 use std::ops::Range;
@@ -60,7 +60,7 @@ impl TqModel {
     /// # Errors
     /// When there is none; the nearest names are said.
     pub fn base<'a>(&self, name: &'a str) -> Result<&'a str> {
-        let base = name.strip_suffix(".weight").unwrap_or(name);
+        let base = base_of(name);
         if self.bases().any(|b| b == base) {
             Ok(base)
         } else {
@@ -83,7 +83,7 @@ impl TqModel {
     pub fn select(&self, patterns: &[String]) -> Result<Vec<String>> {
         let (mut exact, mut chosen) = (Vec::new(), GlobSetBuilder::new());
         for pattern in patterns {
-            let wanted = pattern.strip_suffix(".weight").unwrap_or(pattern);
+            let wanted = base_of(pattern);
             if self.bases().any(|b| b == wanted) {
                 exact.push(wanted);
                 continue;

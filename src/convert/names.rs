@@ -2,6 +2,7 @@
 
 use crate::checkpoint::nearest;
 use crate::error::{Error, Result};
+use crate::tensor::base_of;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Last parts of the names of linear layers in common architectures: attention, feed-forward, experts,
@@ -72,7 +73,7 @@ impl Choice {
             patterns
                 .iter()
                 .map(|p| {
-                    let wanted = p.strip_suffix(".weight").unwrap_or(p);
+                    let wanted = base_of(p);
                     // A name that is there means itself, whatever it has of a glob.
                     let exact = bases.contains(&wanted);
                     let text = if exact {

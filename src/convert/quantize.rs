@@ -9,7 +9,7 @@ use crate::codebook::Codebook;
 use crate::encode::quantize_rows;
 use crate::error::{Error, Result};
 use crate::reference;
-use crate::tensor::Layout;
+use crate::tensor::{Layout, base_of};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -268,7 +268,7 @@ impl Plan {
 
 /// Names of codes, scales and signs of the weight `name`.
 fn parts(name: &str) -> [String; 3] {
-    let base = name.strip_suffix(".weight").unwrap_or(name);
+    let base = base_of(name);
     ["tq_packed", "tq_scales", "tq_signs"].map(|part| format!("{base}.{part}"))
 }
 
@@ -285,7 +285,7 @@ fn encode(
     on(Event::Tensor(name));
     let layout = options.layout;
     let [packed_name, scales_name, signs_name] = parts(name);
-    let base = name.strip_suffix(".weight").unwrap_or(name);
+    let base = base_of(name);
     let signs = options.sign_seed.signs(base, cols);
     writer.write_at(&signs_name, 0, bytemuck::cast_slice(&signs))?;
     let row_packed = layout.packed_len(cols);

@@ -1,5 +1,4 @@
-//! Lanes: what produces a dequantised tensor. A device, the CPU reference, a program, or a
-//! file.
+//! Lanes: what produces a dequantised tensor. A device, the CPU reference, a program, or a file.
 //!
 //! A strip is loaded, the kernel runs, the result is read: a decode is the three in turn, and a benchmark
 //! runs the middle one again and again on the memory that was checked.
@@ -119,6 +118,15 @@ impl Output {
             OutputType::Bf16 => Self::Bf16(vec![bf16::ZERO; elements]),
             OutputType::F16 => Self::F16(vec![f16::ZERO; elements]),
             OutputType::F32 => Self::F32(vec![0.0; elements]),
+        }
+    }
+
+    /// f32 values rounded to a type, to nearest, ties to even.
+    pub fn rounding(values: Vec<f32>, to: OutputType) -> Self {
+        match to {
+            OutputType::Bf16 => Self::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+            OutputType::F16 => Self::F16(values.into_iter().map(f16::from_f32).collect()),
+            OutputType::F32 => Self::F32(values),
         }
     }
 

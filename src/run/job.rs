@@ -272,21 +272,22 @@ fn header(model: Model) -> Header {
 /// # Errors
 /// When a tensor is not there or does not have the rows.
 pub fn wanted(model: &TqModel, bases: &[String], rows: Rows) -> Result<Vec<Wanted>> {
-    let wanted = bases.iter().map(|base| {
-        let shape = model.info(base)?.shape;
-        Ok(Wanted {
-            base: base.clone(),
-            shape,
-            rows: rows_of(base, shape[0], rows)?,
-        })
-    });
-    wanted.collect()
+    bases.iter().map(|b| wanted_rows(model, b, rows)).collect()
+}
+
+/// The rows of one tensor that are asked for.
+fn wanted_rows(model: &TqModel, base: &str, asked: Rows) -> Result<Wanted> {
+    let shape = model.info(base)?.shape;
+    Ok(Wanted {
+        base: base.to_owned(),
+        shape,
+        rows: rows_of(base, shape[0], asked)?,
+    })
 }
 
 /// Some rows of a tensor, with its source's weight checked by the headers alone.
 fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows) -> Result<Target> {
-    let shape = model.info(base)?.shape;
-    let rows = rows_of(base, shape[0], asked)?;
+    let Wanted { base, shape, rows } = wanted_rows(model, base, asked)?;
     if let Some(source) = source {
         // No row is read: this checks the name, shape and dtype.
         source.rows_f32(&format!("{base}.weight"), shape, 0..0)?;
@@ -295,7 +296,7 @@ fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows)
     let groups = shape[1] / layout.group_size();
     let bytes = rows.len() * (layout.packed_len(shape[1]) + 2 * groups) + shape[1];
     Ok(Target {
-        base: base.to_owned(),
+        base,
         shape,
         rows,
         bytes: bytes as u64,

@@ -64,7 +64,16 @@ fn run(dir: &Path, args: &[&str]) -> Output {
 
 /// Validates every tensor on the reference and these programs: exit code, report, stderr.
 fn validate(dir: &Path, programs: &[&str], more: &[&str]) -> (Option<i32>, Value, String) {
-    let model = dir.join("model");
+    validate_model(dir, &dir.join("model"), programs, more)
+}
+
+/// The same of another model.
+fn validate_model(
+    dir: &Path,
+    model: &Path,
+    programs: &[&str],
+    more: &[&str],
+) -> (Option<i32>, Value, String) {
     let mut args = vec![
         "validate",
         "--all",
@@ -80,6 +89,18 @@ fn validate(dir: &Path, programs: &[&str], more: &[&str]) -> (Option<i32>, Value
     let report = serde_json::from_str(&stdout(&out));
     let report = report.unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)));
     (out.status.code(), report, stderr(&out))
+}
+
+/// Times the reference and these programs: what was printed, and the record.
+fn bench(dir: &Path, programs: &[String], more: &[&str]) -> (Output, Value) {
+    let json = dir.join("bench.json");
+    let mut args = vec!["bench", "--lanes", "reference", "--copy-size", "1"];
+    args.extend(["--json", json.to_str().unwrap()]);
+    args.extend(programs.iter().flat_map(|p| ["--exec", p]));
+    args.extend(more);
+    let out = run(dir, &args);
+    let record = std::fs::read(&json).unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)));
+    (out, serde_json::from_slice(&record).unwrap())
 }
 
 /// A lane's record and its decision, at a tensor.
@@ -119,19 +140,9 @@ fn the_numpy_kernel_is_identical_on_every_layout() {
             .iter()
             .map(|t| format!("np_{t}:{t}={kernel}"))
             .collect();
-        let mut args = vec![
-            "validate",
-            "--all",
-            "--lanes",
-            "reference",
-            "--format",
-            "json",
-        ];
-        args.extend(["--strip", "5", "--tq-model", model.to_str().unwrap()]);
-        args.extend(lanes.iter().flat_map(|l| ["--exec", l]));
-        let out = run(dir.path(), &args);
-        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-        let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+        let lanes: Vec<&str> = lanes.iter().map(String::as_str).collect();
+        let (code, report, errors) = validate_model(dir.path(), &model, &lanes, &["--strip", "5"]);
+        assert_eq!(code, Some(0), "{errors}");
         for tensor in 0..report["tensors"].as_array().unwrap().len() {
             for of in types {
                 let (record, decision) = lane(&report, tensor, &format!("np_{of}"));
@@ -335,7 +346,6 @@ fn a_benchmark_takes_the_time_that_a_program_tells_or_the_wall() {
     let tells = COPY.replace("true", "true,\"seconds\":0.000001");
     // Its second answer is of an output that it did not write.
     let stale = format!("[ -n \"$again\" ] || cp \"$right/$tensor\" \"$out\"; again=1; {OK}");
-    let json = dir.path().join("bench.json");
     let once = dir.path().join("once.sh");
     std::fs::write(&once, "cp \"$1\" \"$2\"\n").unwrap();
     let right = dir.path().join("right").join(BASES[0]);
@@ -349,20 +359,15 @@ fn a_benchmark_takes_the_time_that_a_program_tells_or_the_wall() {
         ),
     ];
     let model = dir.path().join("model");
-    let mut args = vec!["bench", "--tq-model", model.to_str().unwrap()];
-    args.extend([
+    let of = [
+        "--tq-model",
+        model.to_str().unwrap(),
         "--tensor-base",
         BASES[0],
-        "--lanes",
-        "reference",
-        "--time-limit",
-        "1",
-    ]);
-    args.extend(["--copy-size", "1", "--json", json.to_str().unwrap()]);
-    args.extend(lanes.iter().flat_map(|l| ["--exec", l]));
-    let out = run(dir.path(), &args);
+    ];
+    let more = [&of[..], &["--time-limit", "1"]].concat();
+    let (out, record) = bench(dir.path(), &lanes, &more);
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
-    let record: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let find = |name: &str| -> &Value {
         let lanes = record["shapes"][0]["lanes"].as_array().unwrap();
         lanes.iter().find(|l| l["lane"] == name).unwrap()
@@ -402,15 +407,10 @@ fn a_benchmark_takes_the_time_that_a_program_tells_or_the_wall() {
 fn a_benchmark_holds_f32_to_its_own_sets() {
     let Some(kernel) = numpy_kernel() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let json = dir.path().join("bench.json");
     let lanes = ["f16", "f32"].map(|t| format!("{t}:{t}={kernel}"));
-    let mut args = vec!["bench", "--shape", "8x256", "--lanes", "reference"];
-    args.extend(["--time-limit", "0.2", "--copy-size", "1"]);
-    args.extend(["--json", json.to_str().unwrap()]);
-    args.extend(lanes.iter().flat_map(|l| ["--exec", l]));
-    let out = run(dir.path(), &args);
+    let more = ["--shape", "8x256", "--time-limit", "0.2"];
+    let (out, record) = bench(dir.path(), &lanes, &more);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-    let record: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let shape = &record["shapes"][0];
     let bytes = shape["bytes"].as_f64().unwrap();
     // An element takes two bytes more than as BF16.

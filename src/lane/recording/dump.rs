@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::record::OutputType;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::path::Path;
@@ -37,8 +36,6 @@ pub(super) struct Dump {
     pub(super) beside: Beside,
     pub(super) shape: Vec<usize>,
     pub(super) values: Values,
-    /// Of the text.
-    pub(super) hash: Sha256,
 }
 
 /// Where in the text the reader is.
@@ -77,7 +74,7 @@ impl Dump {
     ) -> Result<Self> {
         let place = || path.display().to_string();
         let mut reader = Reader::new();
-        let (mut buffer, mut hash) = (vec![0; PIECE], Sha256::new());
+        let mut buffer = vec![0; PIECE];
         loop {
             let n = match input.read(&mut buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -86,7 +83,6 @@ impl Dump {
             if n == 0 {
                 break;
             }
-            hash.update(&buffer[..n]);
             reader.take(&buffer[..n]).map_err(|e| match e {
                 Bad::Text(what) => not_a_dump(&what, place()),
                 Bad::Io(e) => Error::io("keep the values in a temporary file", path, e),
@@ -129,7 +125,6 @@ impl Dump {
             },
             beside,
             shape,
-            hash,
         })
     }
 }

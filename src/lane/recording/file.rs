@@ -1,7 +1,7 @@
 //! Recording files: what they are of, who made them, and their values by rows.
 
 use super::dump::Dump;
-use super::fit::{Loose, Placed, Wanted, base_of, place};
+use super::fit::{Loose, Placed, Wanted, place};
 use super::given::Given;
 use super::identity::{Entry, Identity};
 use super::input::{Bytes, Input, Kind};
@@ -9,9 +9,10 @@ use super::values::{Values, type_of};
 use super::{ANY_FORMAT, FORMAT, Header, npy, values_of};
 use crate::checkpoint::{Checkpoint, Shard, Sum};
 use crate::error::{Error, Result};
-use crate::hash::hex;
+use crate::hash::{Hashing, hex};
 use crate::lane::Output;
 use crate::record::{LaneInfo, OutputType};
+use crate::tensor::base_of;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -77,8 +78,9 @@ impl RecordingFile {
     }
 
     fn from_json(path: PathBuf, bytes: Bytes, told: Option<OutputType>) -> Result<Self> {
-        let dump = Dump::read(&path, bytes.into_stream(), told)?;
-        let hash = Hashed::Known(hex(&dump.hash.finalize()));
+        let mut text = Hashing::new(bytes.into_stream());
+        let dump = Dump::read(&path, &mut text, told)?;
+        let hash = Hashed::Known(text.finish());
         let beside = dump.beside;
         let mut file = Self::new(path, Vec::new(), hash);
         file.header.identity.bits = beside.bits;
@@ -373,15 +375,15 @@ impl RecordingFile {
         &self.header.device
     }
 
+    /// A tensor with its values.
+    fn find(&self, base: &str) -> Option<(&Entry, &Values)> {
+        let mut all = self.identity().tensors.iter().zip(&self.values);
+        all.find(|(entry, _)| entry.tensor_base == base)
+    }
+
     /// Type of a tensor's values; `None` when it is not in the file.
     pub fn output(&self, base: &str) -> Option<OutputType> {
-        let at = self
-            .header
-            .identity
-            .tensors
-            .iter()
-            .position(|t| t.tensor_base == base)?;
-        Some(self.values[at].of)
+        self.find(base).map(|(_, values)| values.of)
     }
 
     /// The values of some rows of a tensor, numbered as in the whole tensor.
@@ -390,8 +392,7 @@ impl RecordingFile {
     /// When the tensor or the rows are not in the file, or it cannot be read.
     pub fn rows(&self, base: &str, rows: Range<usize>) -> Result<Output> {
         let place = || self.path.display().to_string();
-        let mut entries = self.identity().tensors.iter().zip(&self.values);
-        let Some((entry, values)) = entries.find(|(e, _)| e.tensor_base == base) else {
+        let Some((entry, values)) = self.find(base) else {
             let what = format!("the recording is not of tensor {base}");
             return Err(Error::unavailable(what, place(), ""));
         };

@@ -2,6 +2,7 @@
 
 use super::values::Values;
 use crate::checkpoint::nearest;
+use crate::tensor::base_of;
 use std::ops::Range;
 
 /// A tensor that a recording may be of.
@@ -34,11 +35,6 @@ pub(super) struct Placed {
     pub(super) base: String,
     pub(super) rows: Range<usize>,
     pub(super) cols: usize,
-}
-
-/// The name of a tensor without what a file may add to it.
-pub(super) fn base_of(name: &str) -> &str {
-    name.strip_suffix(".weight").unwrap_or(name)
 }
 
 impl Loose {

@@ -1,5 +1,6 @@
 //! A recording as it is named on a command line.
 
+use crate::error::Error;
 use crate::record::OutputType;
 use std::path::{Path, PathBuf};
 
@@ -31,10 +32,11 @@ impl Given {
         }
     }
 
-    /// The word after a file that is there, where it is no type: the whole is no file then.
-    pub(super) fn unknown_type(&self) -> Option<&str> {
+    /// What is wrong with the word after a file that is there, where it is no type.
+    pub(super) fn unknown_type(&self) -> Option<Error> {
         let (file, word) = self.path.to_str()?.rsplit_once(':')?;
-        Path::new(file).is_file().then_some(word)
+        let unknown = word.parse::<OutputType>().err();
+        unknown.filter(|_| Path::new(file).is_file())
     }
 
     /// Whether it is standard input.

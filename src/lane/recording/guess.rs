@@ -1,6 +1,5 @@
 //! Which type decimals were written from.
 
-use crate::lane::Output;
 use crate::record::OutputType;
 use half::{bf16, f16};
 
@@ -53,18 +52,10 @@ impl Tally {
     }
 }
 
-/// The values, rounded to their type.
-pub(super) fn typed(values: Vec<f32>, of: OutputType) -> Output {
-    match of {
-        OutputType::Bf16 => Output::Bf16(values.into_iter().map(bf16::from_f32).collect()),
-        OutputType::F16 => Output::F16(values.into_iter().map(f16::from_f32).collect()),
-        OutputType::F32 => Output::F32(values),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::Output;
     use crate::synthetic::Rng;
 
     fn likely_type(values: &[f32]) -> OutputType {
@@ -129,7 +120,7 @@ mod tests {
         for digits in 4..10 {
             let read = written(&values, digits);
             let of = likely_type(&read);
-            assert_eq!(typed(read, of).single(), values, "{digits}");
+            assert_eq!(Output::rounding(read, of).single(), values, "{digits}");
         }
     }
 }

@@ -3,10 +3,9 @@
 use super::given::Given;
 use super::npy;
 use crate::error::{Error, Result};
-use crate::hash::hex;
-use sha2::{Digest, Sha256};
+use crate::hash::Hashing;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::PathBuf;
 
 /// Bytes of a file by which its kind is told.
@@ -30,105 +29,89 @@ pub(super) struct Input {
     pub(super) bytes: Bytes,
 }
 
-/// Where the bytes are.
-pub(super) enum Bytes {
-    /// In a file.
-    File(File),
-    /// In a pipe: its first bytes, and the rest.
-    Pipe(Vec<u8>, Box<dyn Read>),
-}
-
 impl Input {
     /// Opens what was given; waits for the writer of a pipe.
     ///
     /// # Errors
     /// When it is neither a file nor a pipe, is empty, or is of a kind that is not read here.
     pub(super) fn open(given: &Given) -> Result<Self> {
-        let stdin = given.is_stdin();
-        let path: PathBuf = if stdin {
-            "standard input".into()
+        let (path, mut bytes) = if given.is_stdin() {
+            let pipe: Box<dyn Read> = Box::new(io::stdin());
+            ("standard input".into(), Bytes::Pipe(pipe))
         } else {
-            given.path.clone()
+            (given.path.clone(), Bytes::open(given)?)
         };
-        let io = |e: io::Error| Error::io("read the recording", &path, e);
-        let bytes = if stdin {
-            Bytes::Pipe(Vec::new(), Box::new(io::stdin()))
-        } else {
-            let meta = std::fs::metadata(&path);
-            if meta.is_err()
-                && let Some(word) = given.unknown_type()
-            {
-                let what = format!("no output type {word:?}");
-                let place = path.display().to_string();
-                return Err(Error::input(what, place, "types are bf16, f16, f32"));
-            }
-            let meta = meta.map_err(io)?;
-            if !meta.is_file() && !is_pipe(&meta) {
-                let place = path.display().to_string();
-                return Err(Error::input(
-                    "neither a file nor a pipe",
-                    place,
-                    "name a recording",
-                ));
-            }
-            let file = File::open(&path).map_err(io)?;
-            match meta.is_file() {
-                true => Bytes::File(file),
-                false => Bytes::Pipe(Vec::new(), Box::new(file)),
-            }
-        };
-        let mut head = Vec::new();
-        let bytes = match bytes {
-            Bytes::File(mut file) => {
-                (&file)
-                    .take(HEAD as u64)
-                    .read_to_end(&mut head)
-                    .map_err(io)?;
-                file.rewind().map_err(io)?;
-                Bytes::File(file)
-            }
-            Bytes::Pipe(_, mut pipe) => {
-                (&mut pipe)
-                    .take(HEAD as u64)
-                    .read_to_end(&mut head)
-                    .map_err(io)?;
-                Bytes::Pipe(head.clone(), pipe)
-            }
-        };
-        let kind = kind(&head, given.of.is_some());
-        let kind =
-            kind.map_err(|[what, help]| Error::input(what, path.display().to_string(), help))?;
+        let head = bytes.head();
+        let head = head.map_err(|e| Error::io("read the recording", &path, e))?;
+        let kind = kind(&head, given.of.is_some())
+            .map_err(|[what, help]| Error::input(what, path.display().to_string(), help))?;
         Ok(Self { path, kind, bytes })
     }
 }
 
+/// Where the bytes are.
+pub(super) enum Bytes {
+    /// In a file.
+    File(File),
+    /// In a pipe.
+    Pipe(Box<dyn Read>),
+}
+
 impl Bytes {
+    /// Of a file or a pipe that has a name.
+    fn open(given: &Given) -> Result<Self> {
+        let path = &given.path;
+        let io = |e: io::Error| Error::io("read the recording", path, e);
+        let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
+        let meta = std::fs::metadata(path).map_err(|e| match given.unknown_type() {
+            Some(unknown) => bad(&unknown.problem().what, &unknown.problem().help),
+            None => io(e),
+        })?;
+        if meta.is_file() {
+            return Ok(Self::File(File::open(path).map_err(io)?));
+        }
+        if !is_pipe(&meta) {
+            return Err(bad("neither a file nor a pipe", "name a recording"));
+        }
+        Ok(Self::Pipe(Box::new(File::open(path).map_err(io)?)))
+    }
+
+    /// The first bytes, which stay to be read.
+    fn head(&mut self) -> io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        match self {
+            Self::File(file) => {
+                (&*file).take(HEAD as u64).read_to_end(&mut head)?;
+                file.rewind()?;
+            }
+            Self::Pipe(pipe) => {
+                pipe.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+                let rest = std::mem::replace(pipe, Box::new(io::empty()));
+                *pipe = Box::new(io::Cursor::new(head.clone()).chain(rest));
+            }
+        }
+        Ok(head)
+    }
+
     /// The bytes as a file that is read by position; those of a pipe go to a temporary file, whose SHA-256
     /// is returned beside it.
     pub(super) fn into_file(self) -> io::Result<(File, Option<String>)> {
-        let (head, mut pipe) = match self {
+        let pipe = match self {
             Self::File(file) => return Ok((file, None)),
-            Self::Pipe(head, pipe) => (head, pipe),
+            Self::Pipe(pipe) => pipe,
         };
-        let mut to = BufWriter::new(tempfile::tempfile()?);
-        let mut hash = Sha256::new();
-        let mut piece = head;
-        while !piece.is_empty() {
-            hash.update(&piece);
-            to.write_all(&piece)?;
-            piece.clear();
-            (&mut pipe).take(1 << 20).read_to_end(&mut piece)?;
-        }
-        let mut file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let (mut pipe, mut file) = (Hashing::new(pipe), tempfile::tempfile()?);
+        // A pipe gives little at a time.
+        io::copy(&mut BufReader::with_capacity(1 << 20, &mut pipe), &mut file)?;
         file.rewind()?;
-        Ok((file, Some(hex(&hash.finalize()))))
+        Ok((file, Some(pipe.finish())))
     }
 
     /// The bytes one after the other.
     pub(super) fn into_stream(self) -> Box<dyn Read> {
         match self {
             Self::File(file) => Box::new(file),
-            Self::Pipe(head, pipe) => Box::new(io::Cursor::new(head).chain(pipe)),
+            Self::Pipe(pipe) => pipe,
         }
     }
 }

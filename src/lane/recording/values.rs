@@ -1,6 +1,5 @@
 //! Values somewhere in a file, row-major and little-endian, read by position.
 
-use super::guess::typed;
 use crate::checkpoint::{Dtype, failed, read_exact_at};
 use crate::error::Result;
 use crate::lane::Output;
@@ -32,7 +31,7 @@ impl Values {
         let at = self.start + (elements.start * self.stored.size()) as u64;
         read_exact_at(&self.file, out.bytes_mut(), at).map_err(|e| failed(path, e))?;
         Ok(match out {
-            Output::F32(values) => typed(values, self.of),
+            Output::F32(values) => Output::rounding(values, self.of),
             same => same,
         })
     }
