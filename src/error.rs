@@ -160,6 +160,16 @@ impl Error {
         }
     }
 
+    /// The same, found in another place.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn at(mut self, place: String) -> Self {
+        match &mut self {
+            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) => p.place = place,
+            Self::Io { problem, .. } => problem.place = place,
+        }
+        self
+    }
+
     /// Whether the disk is full, which is nobody's bad input: the same call works once there is space.
     pub fn is_storage_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)

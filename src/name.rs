@@ -69,7 +69,7 @@ pub enum LaneName {
         /// Whether it is the second of two variants on this adapter.
         workgroup: bool,
     },
-    /// A recording or a program under a name of its own.
+    /// A recording, a program or a user's kernel under a name of its own.
     Named(String),
 }
 
@@ -80,13 +80,43 @@ impl LaneName {
         workgroup: false,
     };
 
-    /// The kind of lane that it is; `None` for the source, recordings and programs of other names.
+    /// The name of a user's own program or kernel: none that another lane or a published metric has.
+    ///
+    /// # Errors
+    /// When it has other characters than letters, digits, `.`, `_` and `-`, or is taken.
+    pub(crate) fn own(text: &str) -> Result<Self, Error> {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.is_empty() || !text.chars().all(plain) {
+            let what =
+                format!("{text:?} found, expected a name of letters, digits, '.', '_' and '-'");
+            return Err(Error::input(what, "", ""));
+        }
+        let name = Self::Named(text.to_owned());
+        if Self::from(text) != name || Self::from_published(text) != name {
+            let what = format!("{text} is the name of one of tq4's own lanes");
+            return Err(Error::input(what, "", "give it another name"));
+        }
+        Ok(name)
+    }
+
+    /// The kind of lane that it is; `None` for the source and for names of users.
     pub fn kind(&self) -> Option<LaneKind> {
         match self {
             Self::Reference => Some(LaneKind::Reference),
             Self::Cuda => Some(LaneKind::Cuda),
             Self::Wgpu { .. } => Some(LaneKind::Wgpu),
             Self::Source | Self::Named(_) => None,
+        }
+    }
+
+    /// Whether it is `kernel`, or that on one of several adapters: `mine:1` of `mine`.
+    pub(crate) fn is_of(&self, kernel: &Self) -> bool {
+        match (self, kernel) {
+            (Self::Named(name), Self::Named(kernel)) => {
+                let rest = name.strip_prefix(kernel.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+            }
+            _ => self == kernel,
         }
     }
 

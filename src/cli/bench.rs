@@ -10,7 +10,7 @@ use crate::checkpoint::{TqModel, write_atomically};
 use crate::error::{Result, printable};
 use crate::lane::{self, Slot, cpu::Cpu};
 use crate::record::bench::{Bench, Change, Host, Measure, SCHEMA};
-use crate::record::{LaneConfig, OutputType, Status, Tool, to_json, unmet};
+use crate::record::{LaneConfig, LaneName, OutputType, Status, Tool, to_json, unmet};
 use crate::report::{Style, bench_csv, bench_page, bench_text};
 use crate::run::Event;
 use crate::tensor::{Layout, TqTensor};
@@ -140,14 +140,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
     ];
     check_outputs(&outputs, &inputs)?;
     let config = args.lanes.config()?;
-    let programs = args.lanes.programs()?;
+    let own = args.lanes.own()?;
+    let kernels: Vec<LaneName> = own.kernels.iter().map(|k| k.name().clone()).collect();
     let old = args.baseline.as_deref().map(Bench::read).transpose()?;
     let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
     let targets = targets(args, model.as_ref())?;
     let mut slots = lane::open(&config)?;
     // Timed as a lane, the reference rounds as every other does.
     slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
-    slots.extend(programs.slots);
+    own.open(&config, &mut slots)?;
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,
@@ -190,7 +191,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Format::Table => bench_text(&record, Style::Terminal),
         Format::Markdown => bench_text(&record, Style::Markdown),
     })?;
-    let outcome = outcome(&config, &record);
+    let outcome = outcome(&config, &kernels, &record);
     if outcome == Outcome::Passed && args.fail_if_slower.is_some() && slower(&record) {
         return Ok(Outcome::GatesFailed);
     }
@@ -330,7 +331,7 @@ fn write(args: &Args, record: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn outcome(config: &LaneConfig, record: &Bench) -> Outcome {
+fn outcome(config: &LaneConfig, kernels: &[LaneName], record: &Bench) -> Outcome {
     let [wrong, broke] = record.failures();
     if broke || record.lanes.iter().any(|l| l.status == Status::Failed) {
         return Outcome::LaneBroke;
@@ -338,7 +339,7 @@ fn outcome(config: &LaneConfig, record: &Bench) -> Outcome {
     if wrong {
         return Outcome::GatesFailed;
     }
-    let missing = unmet(config, &[], &[&record.lanes]);
+    let missing = unmet(config, &[], kernels, &[&record.lanes]);
     tell_unmet(&missing);
     if missing.is_empty() {
         Outcome::Passed

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let outputs = args.output.files();
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
-    let programs = args.lanes.programs()?;
+    let own = args.lanes.own()?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
     let layout = Layout::new(4, 128)?;
     let codebook = Arc::new(Codebook::encoder(4, 128));
@@ -103,13 +103,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
     let options = Options {
         lanes,
-        programs: programs.given,
+        programs: own.programs.clone(),
+        kernels: own.hashes(),
         pictures: args.output.html.is_some(),
         ..Options::default()
     };
     let job = Job::new(&model, Some(&source), &bases, &options)?;
     let extras = Extras {
-        programs: programs.slots,
+        own,
         ..Extras::default()
     };
     execute(job, &args.output, extras)

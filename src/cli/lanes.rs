@@ -4,8 +4,10 @@ use super::{named, seconds, tell};
 use crate::Error;
 use crate::error::{Result, printable};
 use crate::lane::exec::{Exec, Program};
+use crate::lane::kernel::Manifest;
 use crate::lane::{self, Slot};
-use crate::record::{LaneConfig, LaneKind, ShaderVariant, Status, Unmet};
+use crate::record::{LaneConfig, LaneKind, LaneName, ShaderVariant, Status, Unmet};
+use std::path::PathBuf;
 
 /// Which device a lane runs on.
 #[derive(clap::Args)]
@@ -42,12 +44,17 @@ pub struct LaneArgs {
     #[arg(long, value_enum, value_name = "VARIANT")]
     shader_variant: Option<Variant>,
     #[command(flatten)]
-    programs: ProgramArgs,
+    own: OwnArgs,
 }
 
-/// Programs of the user's as lanes.
+/// Kernels and programs of the user's as lanes.
 #[derive(clap::Args)]
-struct ProgramArgs {
+struct OwnArgs {
+    /// A kernel as a lane; may be repeated. FILE.toml says its name, its source (.cu through NVRTC, .ptx,
+    /// .cubin on the CUDA device; .wgsl on the wgpu adapter), its entry point, what its arguments are and
+    /// its grid and block; see docs/manifest.md and examples/kernels. It must run
+    #[arg(long, value_name = "FILE.toml")]
+    kernel: Vec<PathBuf>,
     /// A program as a lane; may be repeated. It is started once and gets a line of JSON on stdin for each
     /// strip: `input`, a safetensors file with `packed`, `scales`, `signs` and `centroids`; `output`, the
     /// file for the raw row-major values; `rows`, `cols`, `bits`, `group_size` and others. It answers by a
@@ -67,13 +74,43 @@ struct ProgramArgs {
     exec_timeout: f64,
 }
 
-/// The programs of a run.
+/// The kernels and programs of the user's in a run.
 #[derive(Default)]
-pub struct Programs {
-    /// Each as `NAME:TYPE=COMMAND`, for the report.
-    pub given: Vec<String>,
-    /// Their lanes.
+pub struct Own {
+    /// The kernels, on no device yet.
+    pub kernels: Vec<Manifest>,
+    /// The programs, each as `NAME:TYPE=COMMAND`, for the report.
+    pub programs: Vec<String>,
+    /// The programs' lanes.
     pub slots: Vec<Slot>,
+}
+
+impl Own {
+    /// Whether one of them has this name.
+    pub fn has(&self, name: &LaneName) -> bool {
+        let kernel = self.kernels.iter().any(|k| k.name() == name);
+        kernel || self.slots.iter().any(|s| s.name() == name)
+    }
+
+    /// The kernels, each as `NAME=HASH`, for the report.
+    pub fn hashes(&self) -> Vec<String> {
+        let hashes = self.kernels.iter();
+        hashes
+            .map(|k| format!("{}={}", k.name(), k.hash()))
+            .collect()
+    }
+
+    /// Puts the kernels, opened, and the programs behind the lanes of `config`.
+    ///
+    /// # Errors
+    /// When an adapter was named that is not there.
+    pub fn open(self, config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
+        for kernel in &self.kernels {
+            slots.extend(lane::open_kernel(config, kernel)?);
+        }
+        slots.extend(self.slots);
+        Ok(())
+    }
 }
 
 /// Variants of the wgpu shader.
@@ -104,26 +141,40 @@ impl LaneArgs {
         })
     }
 
-    /// The programs that were asked for, none of them started.
+    /// The kernels and programs that were asked for, none of them opened or started.
     ///
     /// # Errors
-    /// When one is no command, is not found, or has the name of another lane.
-    pub fn programs(&self) -> Result<Programs> {
-        let ProgramArgs { exec, exec_timeout } = &self.programs;
+    /// When a manifest or a command is wrong, a program is not found, or one has the name of another lane.
+    pub fn own(&self) -> Result<Own> {
+        let OwnArgs {
+            kernel,
+            exec,
+            exec_timeout,
+        } = &self.own;
         let limit = seconds("--exec-timeout", *exec_timeout)?;
-        let mut programs = Programs::default();
+        let mut own = Own::default();
+        let twice = |name: &LaneName, option: String| {
+            let what = format!("two lanes are named {name}");
+            Err(Error::input(what, option, "give each its own name"))
+        };
+        for path in kernel {
+            let manifest = Manifest::read(path)?;
+            if own.has(manifest.name()) {
+                return twice(manifest.name(), format!("--kernel {}", path.display()));
+            }
+            own.kernels.push(manifest);
+        }
         for given in exec {
             let option = format!("--exec {given}");
             let program: Program = named(&option, given.parse())?;
-            if programs.slots.iter().any(|s| s.name() == program.name()) {
-                let what = format!("two programs are named {}", program.name());
-                return Err(Error::input(what, option, "give each its own name"));
+            if own.has(program.name()) {
+                return twice(program.name(), option);
             }
-            programs.given.push(program.to_string());
+            own.programs.push(program.to_string());
             let lane = Exec::open(program, limit)?;
-            programs.slots.push(Slot::Live(Box::new(lane)));
+            own.slots.push(Slot::Live(Box::new(lane)));
         }
-        Ok(programs)
+        Ok(own)
     }
 }
 
@@ -136,6 +187,7 @@ pub fn tell_unmet(unmet: &[Unmet]) {
     } in unmet
     {
         let on = if *several { " on every tensor" } else { "" };
+        let lane = printable(&lane.to_string());
         tell(&match software {
             Some(device) => format!(
                 "error: lane {lane} is required and ran only on a software adapter ({}); give --allow-software to accept it",

@@ -1,6 +1,6 @@
 //! Where the report of a run goes: files that were asked for, stdout, and the exit code.
 
-use super::lanes::tell_unmet;
+use super::lanes::{Own, tell_unmet};
 use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
 use crate::checkpoint::{TqModel, write_atomically};
@@ -104,7 +104,7 @@ fn outcome(run: &Run) -> Outcome {
         record::Outcome::NothingCompared => {
             tell(
                 "error: nothing was compared: no lane ran beside the reference, and no source was given; \
-                 give --source-model, a --recording, an --exec, or a lane that `tq4 devices` lists",
+                 give --source-model, a --recording, a --kernel, an --exec, or a lane that `tq4 devices` lists",
             );
             Outcome::NothingCompared
         }
@@ -171,8 +171,8 @@ pub struct Extras<'a> {
     pub resume: bool,
     /// Recordings that take part.
     pub recordings: Vec<Slot>,
-    /// Programs that take part.
-    pub programs: Vec<Slot>,
+    /// Kernels and programs of the user's that take part.
+    pub own: Own,
     /// Where kernel lanes are recorded.
     pub record: Option<&'a Path>,
     /// Where the worst elements go.
@@ -220,7 +220,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     }
     // Devices are opened before a new report is begun: an adapter that is not there leaves no file.
     let recordings: Vec<LaneName> = extras.recordings.iter().map(|s| s.name().clone()).collect();
-    let mut slots = open_slots(&job, extras.programs, extras.recordings)?;
+    let mut slots = open_slots(&job, extras.own, extras.recordings)?;
     if let (None, Some(path)) = (&journal, lines) {
         journal = Some(Journal::create(path, &job.header)?);
     }
@@ -255,7 +255,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
 }
 
 /// The lanes of a job, a recording named after a lane in its place.
-fn open_slots(job: &Job<'_>, programs: Vec<Slot>, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
+fn open_slots(job: &Job<'_>, own: Own, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
     if job.targets.is_empty() {
         return Ok(Vec::new());
     }
@@ -269,7 +269,7 @@ fn open_slots(job: &Job<'_>, programs: Vec<Slot>, recordings: Vec<Slot>) -> Resu
     config.lanes.push(record::LaneKind::Reference);
     let mut slots = lane::open(&config)?;
     slots.retain(|s| s.name().kind().is_none_or(|kind| !replaced(kind)));
-    slots.extend(programs);
+    own.open(&config, &mut slots)?;
     slots.extend(recordings);
     Ok(slots)
 }

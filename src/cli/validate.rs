@@ -1,6 +1,6 @@
 //! `tq4 validate`: the main job.
 
-use super::lanes::LaneArgs;
+use super::lanes::{LaneArgs, Own};
 use super::output::{Extras, OutputArgs, execute, select};
 use super::{Outcome, check_outputs, named};
 use crate::Error;
@@ -74,6 +74,7 @@ impl Args {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
             programs: Vec::new(),
+            kernels: Vec::new(),
             tolerance: named(
                 "--tolerance",
                 self.tolerance.as_deref().map(str::parse).transpose(),
@@ -118,8 +119,8 @@ impl Args {
         check_outputs(&outputs, &inputs)
     }
 
-    /// The recordings by name, before any of them is opened; none is named as one of `programs`.
-    fn recordings(&self, programs: &[Slot]) -> Result<Vec<(LaneName, Given)>> {
+    /// The recordings by name, before any of them is opened; none is named as one of the user's lanes.
+    fn recordings(&self, own: &Own) -> Result<Vec<(LaneName, Given)>> {
         let mut all: Vec<(LaneName, Given)> = Vec::new();
         for text in &self.recording {
             let bad = |what: String, help: &str| {
@@ -139,8 +140,11 @@ impl Args {
                 let what = format!("two recordings are named {:?}", name.to_string());
                 return bad(what, "give each its own name");
             }
-            if programs.iter().any(|s| *s.name() == name) {
-                let what = format!("a program is named {:?} as well", name.to_string());
+            if own.has(&name) {
+                let what = format!(
+                    "a kernel or program is named {:?} as well",
+                    name.to_string()
+                );
                 return bad(what, "give each its own name");
             }
             if given.is_stdin() && all.iter().any(|(_, g)| g.is_stdin()) {
@@ -176,9 +180,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         ));
     }
     args.check_outputs()?;
-    let programs = args.lanes.programs()?;
-    let given = args.recordings(&programs.slots)?;
-    options.programs = programs.given;
+    let own = args.lanes.own()?;
+    let given = args.recordings(&own)?;
+    options.programs.clone_from(&own.programs);
+    options.kernels = own.hashes();
     let model = TqModel::open(&args.tq_model)?;
     let source = args
         .source_model
@@ -199,7 +204,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let extras = Extras {
         resume: args.resume,
         recordings,
-        programs: programs.slots,
+        own,
         record: args.record.as_deref(),
         top_errors: args.top_errors.as_deref(),
         verbose: args.verbose,

@@ -186,7 +186,7 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
         some => some.join(", "),
     };
     let count = |m: &Model| format!("{} and {} others", m.tensors.len(), m.plain.len());
-    let fields: [(&str, String, String); 12] = [
+    let fields: [(&str, String, String); 13] = [
         ("format", old.format.clone(), new.format.clone()),
         (
             "tool version",
@@ -204,6 +204,7 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
         ("lanes", a.lanes.to_string(), b.lanes.to_string()),
         ("recordings", list(&a.recordings), list(&b.recordings)),
         ("programs", list(&a.programs), list(&b.programs)),
+        ("kernels", list(&a.kernels), list(&b.kernels)),
         (
             "rows",
             format!("{}, in strips of {}", a.rows, a.strip),

@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod cuda;
 mod decoded;
 pub mod exec;
+pub mod kernel;
 mod open;
 pub mod recorded;
 pub mod recording;
@@ -16,7 +17,7 @@ pub mod wgpu;
 
 pub use crate::tensor::{POISON_BF16, POISON_F32};
 pub use decoded::{Decoded, LaneOutput};
-pub use open::open;
+pub use open::{open, open_kernel};
 
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};

@@ -1,5 +1,6 @@
 //! Opening the lanes that compute.
 
+use super::kernel::Manifest;
 use super::{Slot, cpu::Cpu};
 use crate::error::Result;
 use crate::record::{LaneConfig, LaneKind, LaneName, OutputType};
@@ -26,15 +27,63 @@ pub fn open(config: &LaneConfig) -> Result<Vec<Slot>> {
     Ok(slots)
 }
 
+/// Opens a user's kernel on the CUDA device, or the wgpu adapter, that `config` chooses; as one lane for each
+/// adapter, `NAME:INDEX`, where it chooses all.
+///
+/// # Errors
+/// [`crate::Error::Input`] when an adapter was named that is not there.
+pub fn open_kernel(config: &LaneConfig, kernel: &Manifest) -> Result<Vec<Slot>> {
+    let mut slots = Vec::new();
+    open_user(config, kernel, &mut slots)?;
+    Ok(slots)
+}
+
 #[cfg(not(feature = "gpu"))]
-fn open_kind(_: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Result<()> {
+fn absent(name: LaneName, slots: &mut Vec<Slot>) {
     let error = crate::Error::unavailable(
         "this build has no GPU lanes",
-        format!("lane {kind}"),
+        format!("lane {name}"),
         "build with the feature gpu",
     );
-    slots.push(Slot::failed(LaneName::from(kind), &error));
+    slots.push(Slot::failed(name, &error));
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_kind(_: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Result<()> {
+    absent(kind.into(), slots);
     Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_user(_: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> Result<()> {
+    absent(kernel.name().clone(), slots);
+    Ok(())
+}
+
+#[cfg(feature = "gpu")]
+fn open_user(config: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> Result<()> {
+    if kernel.form().is_cuda() {
+        let options = cuda::Options {
+            device: config.cuda_device,
+            kernel: Some(kernel.clone()),
+            ..Default::default()
+        };
+        slots.push(slot(kernel.name().clone(), cuda::Cuda::open(&options))?);
+        return Ok(());
+    }
+    on_adapters(config, |select, adapter| {
+        let name = match adapter {
+            None => kernel.name().clone(),
+            Some(index) => LaneName::Named(format!("{}:{index}", kernel.name())),
+        };
+        let options = wgpu::Options {
+            adapter: select,
+            kernel: Some(kernel.clone()),
+            ..Default::default()
+        };
+        slots.push(slot(name.clone(), wgpu::Wgpu::open(&options, name))?);
+        Ok(())
+    })
 }
 
 #[cfg(feature = "gpu")]
@@ -54,8 +103,7 @@ fn open_kind(config: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Resu
 /// The lane on the adapter that was asked for, or one for each adapter.
 #[cfg(feature = "gpu")]
 fn open_wgpu(config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
-    use wgpu::Select;
-    let mut open = |select: Select, adapter: Option<usize>| {
+    on_adapters(config, |select, adapter| {
         let (first, both) = match config.shader_variant {
             ShaderVariant::Auto => (None, false),
             ShaderVariant::Subgroup => (Some(true), false),
@@ -75,7 +123,16 @@ fn open_wgpu(config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
             slots.push(slot(name.clone(), wgpu::Wgpu::open(&options, name))?);
         }
         Ok(())
-    };
+    })
+}
+
+/// Does `open` for the adapter that was asked for, or for each with its index.
+#[cfg(feature = "gpu")]
+fn on_adapters(
+    config: &LaneConfig,
+    mut open: impl FnMut(wgpu::Select, Option<usize>) -> Result<()>,
+) -> Result<()> {
+    use wgpu::Select;
     match config.adapter.as_deref() {
         None => open(Select::Auto, None),
         Some("all") => {

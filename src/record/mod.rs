@@ -214,6 +214,10 @@ pub struct Model {
     /// The programs that take part, each as `NAME:TYPE=COMMAND`; left out where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<String>,
+    /// The users' kernels that take part, each as `NAME=HASH`: first 32 hex digits of the SHA-256 of
+    /// manifest and source; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
     /// How many rows go through the lanes at a time.
     pub strip: StripSize,
     /// The part of `tensors` and `plain` that this report is about.

@@ -231,10 +231,13 @@ fn outcome(
 
 /// Required lanes that did not run on every tensor, or on software only.
 pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<Unmet> {
-    let recordings = model.recordings.iter().filter_map(|r| r.rsplit_once('='));
-    let recordings: Vec<LaneName> = recordings.map(|(name, _)| name.into()).collect();
+    let names = |given: &[String]| -> Vec<LaneName> {
+        let given = given.iter().filter_map(|g| g.rsplit_once('='));
+        given.map(|(name, _)| name.into()).collect()
+    };
+    let (recordings, kernels) = (names(&model.recordings), names(&model.kernels));
     let lanes: Vec<&[LaneRecord]> = tensors.iter().map(|t| &t.lanes[..]).collect();
-    unmet(&model.lanes, &recordings, &lanes)
+    unmet(&model.lanes, &recordings, &kernels, &lanes)
 }
 
 /// Every lane once, with the worst that became of it; a recording as one where it holds any tensor.

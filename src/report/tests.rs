@@ -201,6 +201,7 @@ fn run() -> Run {
             tolerance: Some("rmse=0.5".parse().unwrap()),
             recordings: vec!["mine=00".into()],
             programs: vec!["hip:bf16=./kernel".into()],
+            kernels: vec!["plain=0123456789abcdef0123456789abcdef".into()],
             rows: Rows {
                 start: 8,
                 count: Some(2),

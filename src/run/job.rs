@@ -20,6 +20,8 @@ pub struct Options {
     pub recordings: Vec<String>,
     /// The programs that take part, each as `NAME:TYPE=COMMAND`, for the report.
     pub programs: Vec<String>,
+    /// The users' kernels that take part, each as `NAME=HASH`, for the report.
+    pub kernels: Vec<String>,
     /// How far a lane that is lossy by intent may be off.
     pub tolerance: Option<Tolerance>,
     /// Rows of every tensor.
@@ -38,6 +40,7 @@ impl Default for Options {
             lanes: LaneConfig::default(),
             recordings: Vec::new(),
             programs: Vec::new(),
+            kernels: Vec::new(),
             tolerance: None,
             rows: Rows::default(),
             strip: StripSize::Auto,
@@ -133,6 +136,7 @@ impl<'a> Job<'a> {
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
             programs: options.programs.clone(),
+            kernels: options.kernels.clone(),
             tolerance: options.tolerance,
             rows: options.rows,
             strip: options.strip,
@@ -176,6 +180,7 @@ impl<'a> Job<'a> {
                 lanes: options.lanes.clone(),
                 recordings: options.recordings.clone(),
                 programs: options.programs.clone(),
+                kernels: options.kernels.clone(),
                 tolerance: options.tolerance,
                 rows: options.rows,
                 strip: options.strip,

@@ -1,4 +1,4 @@
-// Test equipment: lets the unmodified kernels/tq4_dequant.cu compile as C++ and run on the CPU.
+// Test equipment: lets unmodified CUDA kernels compile as C++ and run on the CPU.
 //
 // Every thread of a block is a fiber. A fiber runs until it reaches a barrier or a shuffle, and goes on
 // once the whole block, or its warp, has reached the same one. Fibers start from the last thread to the
@@ -85,10 +85,16 @@ static void fiber_main() {
     to_scheduler(true);
 }
 
+// Makes it this thread's turn.
+static void enter(unsigned thread) {
+    current = thread;
+    threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y,
+                 thread / blockDim.x / blockDim.y};
+}
+
 static void to_fiber(unsigned thread) {
     Fiber &f = fibers[thread];
-    current = thread;
-    threadIdx.x = thread;
+    enter(thread);
 #if defined(__SANITIZE_ADDRESS__)
     void *fake = nullptr;
     __sanitizer_start_switch_fiber(&fake, f.stack.get(), STACK);
@@ -106,7 +112,6 @@ static void to_fiber(unsigned thread) {
 static void wait(State state) {
     fibers[current].state = state;
     to_scheduler(false);
-    threadIdx.x = current;
 }
 
 static uint32_t shuffle(uint32_t mask, uint32_t value, uint32_t distance) {
@@ -181,19 +186,24 @@ static bool run_block(unsigned threads, std::string &error) {
 }
 
 // Runs `kernel` for every thread of the grid. Empty when it went well, else what went wrong.
-static std::string launch(unsigned grid, unsigned threads, void (*kernel)()) {
+static std::string launch(dim3_host grid, dim3_host block, void (*kernel)()) {
+    const unsigned threads = block.x * block.y * block.z;
     if (threads == 0 || threads % 32 != 0 || threads > 1024) return "bad block size";
     body = kernel;
-    blockDim = {threads, 1, 1};
-    gridDim = {grid, 1, 1};
+    blockDim = block;
+    gridDim = grid;
     if (fibers.size() != threads) {
         fibers.clear();
         fibers.resize(threads);
     }
     std::string error;
-    for (unsigned b = 0; b < grid; ++b) {
-        blockIdx = {b, 0, 0};
-        if (!run_block(threads, error)) return error;
+    for (unsigned z = 0; z < grid.z; ++z) {
+        for (unsigned y = 0; y < grid.y; ++y) {
+            for (unsigned x = 0; x < grid.x; ++x) {
+                blockIdx = {x, y, z};
+                if (!run_block(threads, error)) return error;
+            }
+        }
     }
     return "";
 }

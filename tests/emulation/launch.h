@@ -1,51 +1,60 @@
-// Test equipment: the kernel of TQ4_SOURCE, compiled for the CPU, with its entry points by name.
+// Test equipment: the kernel of TQ4_SOURCE, and of TQ4_PLAIN where it is given, compiled for the CPU, with
+// their entry points by name.
 
 #pragma once
 
 #include "cuda_host.h"
 #include TQ4_SOURCE
+#if defined(TQ4_PLAIN)
+namespace plain {
+#include TQ4_PLAIN
+}
+#endif
+
+#include <type_traits>
 
 namespace emulation {
 
-using Entry = void (*)(const u8 *, const u16 *, const signed char *, const float *, u8 *, u32, u32);
-struct Named { const char *name; Entry entry; int bits, group, out_size; };
+// What the driver was given for the kernel that runs.
+static void **arguments;
 
-#define NAMED(BITS, N)                                                                             \
-    {"tq4_dequant_b" #BITS "_g" #N "_bf16", tq4_dequant_b##BITS##_g##N##_bf16, BITS, N, 2},        \
-    {"tq4_dequant_b" #BITS "_g" #N "_f32", tq4_dequant_b##BITS##_g##N##_f32, BITS, N, 4}
-
-static const Named entries[] = {NAMED(2, 32), NAMED(2, 64), NAMED(2, 128), NAMED(2, 256),
-                                NAMED(4, 32), NAMED(4, 64), NAMED(4, 128), NAMED(4, 256)};
-
-struct Arguments {
-    const u8 *packed;
-    const u16 *scales;
-    const signed char *signs;
-    const float *centroids;
-    u8 *out;
-    u32 blocks, row_blocks;
+template <auto KERNEL> struct Call;
+template <typename... A, void (*KERNEL)(A...)> struct Call<KERNEL> {
+    template <size_t... I> static void with(std::index_sequence<I...>) {
+        KERNEL(*static_cast<A *>(arguments[I])...);
+    }
+    // Runs one thread.
+    static void run() { with(std::index_sequence_for<A...>()); }
+    // Which arguments are addresses.
+    static std::vector<bool> pointers() { return {std::is_pointer_v<A>...}; }
 };
 
-static Entry entry;
-static Arguments arguments;
+struct Named {
+    const char *name;
+    void (*run)();
+    std::vector<bool> pointers;
+    // Of this project's kernel; 0 of others.
+    int bits, group, out_size;
+};
 
-static void call_entry() {
-    const Arguments &a = arguments;
-    entry(a.packed, a.scales, a.signs, a.centroids, a.out, a.blocks, a.row_blocks);
-}
+#define ENTRY_NAMED(ENTRY, BITS, N, OUT_SIZE)                                                      \
+    {#ENTRY, Call<ENTRY>::run, Call<ENTRY>::pointers(), BITS, N, OUT_SIZE}
+#define NAMED(BITS, N)                                                                             \
+    ENTRY_NAMED(tq4_dequant_b##BITS##_g##N##_bf16, BITS, N, 2),                                    \
+        ENTRY_NAMED(tq4_dequant_b##BITS##_g##N##_f32, BITS, N, 4)
+
+static const Named entries[] = {
+#if defined(TQ4_PLAIN)
+    {"plain_dequant", Call<plain::plain_dequant>::run, Call<plain::plain_dequant>::pointers(), 0, 0, 0},
+#endif
+    NAMED(2, 32), NAMED(2, 64), NAMED(2, 128), NAMED(2, 256),
+    NAMED(4, 32), NAMED(4, 64), NAMED(4, 128), NAMED(4, 256)};
 
 // `parameters` as cuLaunchKernel has them. Empty when it went well, else what went wrong.
-static std::string launch_entry(const Named &named, unsigned grid, unsigned threads,
+static std::string launch_entry(const Named &named, dim3_host grid, dim3_host block,
                                 void **parameters) {
-    memcpy(&arguments.packed, parameters[0], 8);
-    memcpy(&arguments.scales, parameters[1], 8);
-    memcpy(&arguments.signs, parameters[2], 8);
-    memcpy(&arguments.centroids, parameters[3], 8);
-    memcpy(&arguments.out, parameters[4], 8);
-    memcpy(&arguments.blocks, parameters[5], 4);
-    memcpy(&arguments.row_blocks, parameters[6], 4);
-    entry = named.entry;
-    return launch(grid, threads, call_entry);
+    arguments = parameters;
+    return launch(grid, block, named.run);
 }
 
 } // namespace emulation
@@ -56,7 +65,7 @@ extern "C" int tq4_emulate(const char *name, unsigned grid, unsigned threads, vo
     std::string what = std::string("no entry point ") + name;
     for (const auto &named : emulation::entries) {
         if (strcmp(named.name, name) == 0) {
-            what = emulation::launch_entry(named, grid, threads, parameters);
+            what = emulation::launch_entry(named, {grid, 1, 1}, {threads, 1, 1}, parameters);
             break;
         }
     }

@@ -1,5 +1,6 @@
 // Test equipment: a stand-in for the CUDA driver's library, libcuda.so.1, with the functions that the
-// lane calls. It runs the kernel compiled for the CPU in place of the PTX. Its results are emulated.
+// lane calls. It runs kernels compiled for the CPU in place of the PTX or the cubin, found by the names of their
+// entry points. Its results are emulated.
 //
 // TQ4_STANDIN_FAIL=SYMBOL:CODE[:NTH] makes the NTH call (from 1; every call without it) of a function
 //   return CODE. "cuDeviceGetCount:0" reports no device.
@@ -33,6 +34,7 @@ enum Code {
     UNSUPPORTED_PTX_VERSION = 222,
     INVALID_CONTEXT = 201,
     NOT_FOUND = 500,
+    ILLEGAL_ADDRESS = 700,
     LAUNCH_FAILED = 719,
 };
 
@@ -63,6 +65,7 @@ struct Module { std::vector<std::string> entries; };
 std::recursive_mutex lock;
 std::map<std::string, int> calls;
 std::map<uintptr_t, size_t> device_memory, pinned_memory;
+std::map<const emulation::Named *, unsigned> shared_memory;
 size_t used = 0;
 int objects = 0, retained = 0;
 bool initialized = false;
@@ -100,6 +103,21 @@ bool inside(const std::map<uintptr_t, size_t> &memory, uintptr_t at, size_t size
     if (it == memory.begin()) return false;
     --it;
     return at + size <= it->first + it->second;
+}
+
+// The kernels of a cubin: each has a section ".text.NAME".
+Module *cubin(const char *image) {
+    u64 sections;
+    u16 size, count;
+    memcpy(&sections, image + 0x28, 8);
+    memcpy(&size, image + 0x3A, 2);
+    memcpy(&count, image + 0x3C, 2);
+    const std::string all(image, sections + (size_t)size * count);
+    Module *module = new Module;
+    for (size_t at = 0; (at = all.find(".text.", at)) != std::string::npos; at += 6) {
+        module->entries.emplace_back(all.c_str() + at + 6);
+    }
+    return module;
 }
 
 struct Leaks {
@@ -347,6 +365,11 @@ int cuEventDestroy_v2(Event *event) {
 int cuModuleLoadDataEx(Module **out, const void *image, unsigned count, const int *options,
                        void **values) {
     ENTER_CURRENT(cuModuleLoadDataEx);
+    if (memcmp(image, "\x7f" "ELF", 4) == 0) {
+        *out = cubin((const char *)image);
+        ++objects;
+        return SUCCESS;
+    }
     int major = 0, minor = 0, newest_major = 8, newest_minor = 0;
     version("TQ4_STANDIN_PTX", newest_major, newest_minor);
     const char *ptx = (const char *)image;
@@ -389,24 +412,44 @@ int cuModuleGetFunction(const emulation::Named **out, Module *module, const char
     return NOT_FOUND;
 }
 
+int cuFuncSetAttribute(const emulation::Named *kernel, int attribute, int value) {
+    ENTER_CURRENT(cuFuncSetAttribute);
+    // The most dynamic shared memory; no device has more than 227 KiB.
+    if (attribute != 8 || value > 227 << 10) return INVALID_VALUE;
+    shared_memory[kernel] = (unsigned)value;
+    return SUCCESS;
+}
+
 int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                    unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                    Stream *stream, void **parameters, void **extra) {
     ENTER_CURRENT(cuLaunchKernel);
-    if (!stream || grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0 || extra) {
-        return INVALID_VALUE;
+    if (!stream || extra) return INVALID_VALUE;
+    const auto allowed = shared_memory.find(kernel);
+    if (shared > (allowed == shared_memory.end() ? 48u << 10 : allowed->second)) return INVALID_VALUE;
+    for (size_t i = 0; i < kernel->pointers.size(); ++i) {
+        u64 at;
+        if (!kernel->pointers[i]) continue;
+        memcpy(&at, parameters[i], 8);
+        if (!inside(device_memory, (uintptr_t)at, 1)) return ILLEGAL_ADDRESS;
     }
-    u64 at[5];
-    u32 blocks, row_blocks;
-    for (int i = 0; i < 5; ++i) memcpy(&at[i], parameters[i], 8);
-    memcpy(&blocks, parameters[5], 4);
-    memcpy(&row_blocks, parameters[6], 4);
-    const size_t sizes[5] = {(size_t)blocks * 4 * kernel->bits, (size_t)blocks * 64 / kernel->group,
-                             (size_t)row_blocks * 32, 64, (size_t)blocks * 32 * kernel->out_size};
-    for (int i = 0; i < 5; ++i) {
-        if (!inside(device_memory, (uintptr_t)at[i], sizes[i]) || at[i] % 16 != 0) return LAUNCH_FAILED;
+    if (kernel->bits != 0) {
+        if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0) {
+            return INVALID_VALUE;
+        }
+        u64 at[5];
+        u32 blocks, row_blocks;
+        for (int i = 0; i < 5; ++i) memcpy(&at[i], parameters[i], 8);
+        memcpy(&blocks, parameters[5], 4);
+        memcpy(&row_blocks, parameters[6], 4);
+        const size_t sizes[5] = {(size_t)blocks * 4 * kernel->bits, (size_t)blocks * 64 / kernel->group,
+                                 (size_t)row_blocks * 32, 64, (size_t)blocks * 32 * kernel->out_size};
+        for (int i = 0; i < 5; ++i) {
+            if (!inside(device_memory, (uintptr_t)at[i], sizes[i]) || at[i] % 16 != 0) return LAUNCH_FAILED;
+        }
     }
-    const std::string error = emulation::launch_entry(*kernel, grid_x, block_x, parameters);
+    const std::string error = emulation::launch_entry(*kernel, {grid_x, grid_y, grid_z},
+                                                      {block_x, block_y, block_z}, parameters);
     if (error.empty()) return SUCCESS;
     fprintf(stderr, "stand-in: %s\n", error.c_str());
     return LAUNCH_FAILED;

@@ -29,7 +29,7 @@ int main() {
             void *parameters[] = {&packed, &scales, &signs, &centroids, &out, &blocks,
                                   &row_blocks_argument};
             const std::string error =
-                emulation::launch_entry(e, (blocks + 255) / 256, 256, parameters);
+                emulation::launch_entry(e, {(blocks + 255) / 256, 1, 1}, {256, 1, 1}, parameters);
             if (!error.empty()) {
                 fprintf(stderr, "%s: %s\n", e.name, error.c_str());
                 return 1;

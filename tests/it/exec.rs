@@ -446,14 +446,17 @@ fn bad_commands_are_refused_at_the_start() {
             &["--exec", "mine=sh {input}"],
             "{input} is there without {output}",
         ),
-        (&["--exec", "cuda=sh"], "cannot stand in for the lane cuda"),
+        (
+            &["--exec", "cuda=sh"],
+            "cuda is the name of one of tq4's own lanes",
+        ),
         (
             &["--exec", "mine=sh", "--exec", "mine:f32=sh"],
-            "two programs are named mine",
+            "two lanes are named mine",
         ),
         (
             &["--exec", "mine=sh", "--recording", &recording],
-            "a program is named \"mine\" as well",
+            "a kernel or program is named \"mine\" as well",
         ),
         (
             &["--exec", "mine=sh", "--exec-timeout", "0"],

@@ -2,11 +2,13 @@
 
 use crate::support::lane::{check, check_all, edge_scales, layouts, random_strips, strip};
 use crate::support::tint::{self, Tint};
-use crate::support::{REQUIRE, again, not_run, not_run_under, standin, tool};
+use crate::support::{REQUIRE, again, not_run, not_run_under, root, standin, tool};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Duration;
 use tq4::Error;
+use tq4::lane::kernel::Manifest;
 use tq4::lane::{Lane, Output, POISON_F32, Slot, cpu, cuda, decode, open, wgpu};
 use tq4::record::{LaneConfig, LaneKind, LaneName, OutputType, ShaderVariant, Status};
 use tq4::run::Strip;
@@ -95,6 +97,24 @@ lane_tests!(
 lane_tests!(tint_swiftshader, || super::Home::Here, super::open_tint);
 lane_tests!(cuda_here, || super::Home::Here, super::open_cuda);
 lane_tests!(cuda_emulated, super::emulation, super::open_emulated);
+// The plain twins: where one of them and the lane above it fail alike, the driver is wrong.
+lane_tests!(
+    plain_wgpu_here,
+    || super::Home::Here,
+    super::open_plain_wgpu
+);
+lane_tests!(
+    plain_wgpu_swiftshader,
+    super::swiftshader,
+    super::open_plain_wgpu
+);
+lane_tests!(plain_tint, || super::Home::Here, super::open_plain_tint);
+lane_tests!(plain_cuda_here, super::compiler, super::open_plain_cuda);
+lane_tests!(
+    plain_cuda_emulated,
+    super::emulated_compiler,
+    super::open_plain_emulated
+);
 
 fn open_reference(output: OutputType) -> Lanes {
     vec![Box::new(cpu::Cpu::new(output))]
@@ -148,13 +168,52 @@ fn open_tint(output: OutputType) -> Lanes {
         return Vec::new();
     };
     let mut lanes: Lanes = Vec::new();
-    for subgroups in [false, true] {
-        match Tint::open(&tools, wgpu::shader(subgroups), subgroups, output) {
+    for reach in [1, 2] {
+        match Tint::open(&tools, "tint", wgpu::Program::own(reach, output)) {
             Some(lane) => lanes.push(Box::new(lane)),
             None => not_run("Tint with subgroups", "the adapter has none"),
         }
     }
     lanes
+}
+
+/// The plain kernel of the examples.
+fn plain(api: &str) -> Manifest {
+    let name = format!("examples/kernels/plain_{api}.toml");
+    Manifest::read(&root().join(name)).unwrap()
+}
+
+/// The plain shader on every adapter. It returns BF16.
+fn open_plain_wgpu(output: OutputType) -> Lanes {
+    let mut lanes: Lanes = Vec::new();
+    if output != OutputType::Bf16 {
+        return lanes;
+    }
+    let kernel = plain("wgpu");
+    for a in wgpu::list() {
+        let options = wgpu::Options {
+            adapter: wgpu::Select::Index(a.index),
+            kernel: Some(kernel.clone()),
+            ..Default::default()
+        };
+        let lane = wgpu::Wgpu::open(&options, kernel.name().clone());
+        lanes.push(Box::new(lane.unwrap()));
+    }
+    if lanes.is_empty() {
+        let why = "no adapter (Debian: mesa-vulkan-drivers libvulkan1)";
+        not_run("the plain shader", why);
+    }
+    lanes
+}
+
+fn open_plain_tint(output: OutputType) -> Lanes {
+    let (kernel, bf16) = (plain("wgpu"), output == OutputType::Bf16);
+    let Some(tools) = bf16.then(tint::tools).flatten() else {
+        return Vec::new();
+    };
+    let name = kernel.name().to_string();
+    let lane = Tint::open(&tools, &name, wgpu::Program::User(Box::new(kernel)));
+    vec![Box::new(lane.unwrap())]
 }
 
 /// The CUDA device of this machine. Few have one: only `TQ4_REQUIRE_CUDA` makes its absence a failure.
@@ -188,6 +247,55 @@ fn open_emulated(output: OutputType) -> Lanes {
     let lane = open_first_cuda(output).unwrap();
     assert!(lane.info().software, "{:?}", lane.info());
     vec![lane]
+}
+
+/// NVRTC on the library path, with `first` before it.
+fn with_compiler(first: Option<&Path>) -> Home {
+    let how =
+        "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its libnvrtc.so.12";
+    let Some(library) = tool("TQ4_NVRTC_LIB", "the plain CUDA kernel", how) else {
+        return Home::Nowhere;
+    };
+    let folders = first.into_iter().chain(library.parent());
+    Home::Process("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap())
+}
+
+fn compiler() -> Home {
+    with_compiler(None)
+}
+
+fn emulated_compiler() -> Home {
+    match standin::right() {
+        Some(folder) => with_compiler(Some(folder)),
+        None => Home::Nowhere,
+    }
+}
+
+/// The plain kernel on the CUDA device. It returns BF16.
+fn open_plain_cuda(output: OutputType) -> Lanes {
+    if output != OutputType::Bf16 {
+        return Vec::new();
+    }
+    let options = cuda::Options {
+        kernel: Some(plain("cuda")),
+        ..Default::default()
+    };
+    match cuda::Cuda::open(&options) {
+        Ok(lane) => vec![Box::new(lane)],
+        Err(e @ Error::Unavailable(_)) => {
+            let what = "the plain kernel on a CUDA device";
+            not_run_under("TQ4_REQUIRE_CUDA", what, &e.to_string());
+            Vec::new()
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn open_plain_emulated(output: OutputType) -> Lanes {
+    let lanes = open_plain_cuda(output);
+    let emulated = lanes.iter().filter(|lane| lane.info().software).count();
+    assert_eq!(emulated, usize::from(output == OutputType::Bf16));
+    lanes
 }
 
 #[test]

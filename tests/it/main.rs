@@ -57,6 +57,7 @@ mod fixture;
 mod interrupted;
 // The report as JUnit XML.
 mod junit;
+mod kernel;
 // What every lane does, the CUDA device of this machine included.
 mod lanes;
 // The HTML page beside the Markdown and the JSON.

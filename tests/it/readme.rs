@@ -2,10 +2,11 @@
 //! leave to the reader.
 
 use crate::support::cli::{Model, stderr, stdout, tq4};
-use crate::support::{root, tool};
+use crate::support::{not_run, root, tool};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tq4::checkpoint::TqModel;
+use tq4::lane::wgpu;
 use tq4::reference;
 
 const BASE: &str = "a.gate_proj";
@@ -50,8 +51,13 @@ fn commands_for_kernels_of_ones_own_work_as_written() {
     std::fs::set_permissions(&kernel, executable).unwrap();
 
     let commands = commands();
-    assert_eq!(commands.len(), 4, "{commands:?}");
-    for command in commands {
+    assert_eq!(commands.len(), 6, "{commands:?}");
+    let adapters = !wgpu::list().is_empty();
+    if !adapters {
+        not_run("the README's shader", "no adapter");
+    }
+    let runs = |c: &String| adapters || !c.contains("--kernel");
+    for command in commands.into_iter().filter(runs) {
         let given = [
             ("DIR", path("m")),
             ("NAME", BASE.to_owned()),
@@ -60,6 +66,10 @@ fn commands_for_kernels_of_ones_own_work_as_written() {
             (
                 "examples/exec/numpy_kernel.py",
                 example.display().to_string(),
+            ),
+            (
+                "examples/kernels/",
+                format!("{}/", root().join("examples/kernels").display()),
             ),
             ("./kernel", kernel.clone()),
             // Its size is the reader's.
@@ -75,9 +85,15 @@ fn commands_for_kernels_of_ones_own_work_as_written() {
         let run = tq4(&[&words[1..], &fast].concat());
         assert_eq!(run.status.code(), Some(0), "{command}: {}", stderr(&run));
         let text = stdout(&run);
-        assert!(text.contains("mine"), "{command}: {text}");
+        let lane = if command.contains("--kernel") {
+            "plain_wgpu"
+        } else {
+            "mine"
+        };
+        assert!(text.contains(lane), "{command}: {text}");
         if words[1] == "validate" {
-            assert!(text.contains("mine_dequant_matches_reference"), "{text}");
+            let decision = format!("{lane}_dequant_matches_reference");
+            assert!(text.contains(&decision), "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::support::lane::{check, random_strips};
 use crate::support::tint::{Tint, tools};
-use tq4::lane::wgpu::shader;
+use tq4::lane::wgpu::{Program, shader};
 use tq4::record::OutputType;
 
 #[test]
@@ -17,7 +17,12 @@ fn a_wrong_shader_is_caught_and_one_that_does_not_compile_is_an_error() {
         ("hi = a - hi;", "hi = a - lo_hi;", "lo_hi"),
     ] {
         let broken = shader(false).replace(from, to);
-        let mut lane = Tint::open(&tools, &broken, false, OutputType::F32).unwrap();
+        let program = Program::Own {
+            text: broken,
+            reach: 1,
+            output: OutputType::F32,
+        };
+        let mut lane = Tint::open(&tools, "tint", program).unwrap();
         let found = check(&mut lane, strip).unwrap_err();
         assert!(found.contains(error), "{found}");
     }

@@ -56,7 +56,7 @@ async function run(folder) {
       constants: job.constants,
     },
   });
-  const result = buffers.at(-1);
+  const result = buffers[job.bindings.findIndex(({ name }) => name === 'result')];
   const read = device.createBuffer({ size: result.size, usage: COPY_DST | MAP_READ });
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();

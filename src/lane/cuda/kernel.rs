@@ -1,59 +1,73 @@
-//! The kernel's interface: how its inputs lie in memory, and its launch.
+//! How a kernel's inputs lie in memory, and its launch.
 
 use super::api::{Api, DevicePtr, Handle, call};
 use super::memory::Stream;
 use crate::error::Result;
+use crate::lane::kernel::{Argument, CENTROIDS, Launch, Part, Value, part_bytes};
 use crate::tensor::TqTensor;
 use std::ffi::c_void;
 use std::ops::Range;
 
-/// Threads in a block of the kernel, and elements a thread decodes.
+/// Threads in a block of this project's kernel, and elements a thread decodes.
 const BLOCK: u32 = 256;
 const PER_THREAD: usize = 32;
 
-/// Most elements of one launch: the kernel counts its threads in 32 bits.
-pub(super) const MAX_ELEMENTS: usize = (1 << 31) * PER_THREAD;
+/// Most blocks in x of any launch.
+pub(super) const MAX_GRID: u32 = (1 << 31) - 1;
 
-/// What the kernel reads, one after the other at multiples of 256 bytes: centroids, signs, scales, codes.
+/// What this project's kernel is launched with, see `kernels/tq4_dequant.cu`; `None` for more elements than
+/// it counts in 32 bits.
+pub(super) fn own_launch(tensor: &TqTensor) -> Option<Launch> {
+    let blocks = u32::try_from(tensor.elements() / PER_THREAD).ok()?;
+    let row_blocks = (tensor.cols() / PER_THREAD) as u32;
+    let scalars = [blocks, row_blocks].map(|v| Argument::Value(Value::from(v)));
+    let parts = [
+        Part::Packed,
+        Part::Scales,
+        Part::Signs,
+        Part::Centroids,
+        Part::Out,
+    ];
+    Some(Launch {
+        grid: [blocks.div_ceil(BLOCK), 1, 1],
+        block: [BLOCK, 1, 1],
+        shared_memory: 0,
+        arguments: parts
+            .map(Argument::Part)
+            .into_iter()
+            .chain(scalars)
+            .collect(),
+    })
+}
+
+/// What a kernel reads, one after the other at multiples of 256 bytes.
 pub(super) struct Input<'a> {
-    centroids: [f32; 16],
-    /// The others, and where each starts.
-    parts: [(usize, &'a [u8]); 3],
+    /// Each part, and where it starts.
+    parts: [(Part, usize, &'a [u8]); 4],
     /// Bytes of all.
     pub(super) len: usize,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(tensor: &'a TqTensor) -> Self {
-        let mut centroids = [0f32; 16];
-        centroids[..tensor.layout().levels()].copy_from_slice(tensor.codebook().centroids());
-        let mut len = size_of_val(&centroids).next_multiple_of(256);
-        let parts: [&[u8]; 3] = [
-            bytemuck::cast_slice(tensor.signs()),
-            bytemuck::cast_slice(tensor.scales()),
-            tensor.packed(),
-        ];
-        let parts = parts.map(|bytes| {
+    pub(super) fn new(tensor: &'a TqTensor, centroids: &'a [f32; CENTROIDS]) -> Self {
+        let mut len = 0;
+        let parts = [Part::Centroids, Part::Signs, Part::Scales, Part::Packed].map(|part| {
+            let bytes = part_bytes(part, tensor, centroids, 0..tensor.groups());
             let start = len;
             len += bytes.len().next_multiple_of(256);
-            (start, bytes)
+            (part, start, bytes)
         });
-        Self {
-            centroids,
-            parts,
-            len,
-        }
+        Self { parts, len }
     }
 
     /// Where each part starts.
-    pub(super) fn starts(&self) -> [usize; 3] {
-        self.parts.map(|(start, _)| start)
+    pub(super) fn starts(&self) -> [(Part, usize); 4] {
+        self.parts.map(|(part, start, _)| (part, start))
     }
 
     /// Puts the bytes of `window` into `host`, which is as long.
     pub(super) fn fill(&self, window: Range<usize>, host: &mut [u8]) {
-        let centroids = (0, bytemuck::bytes_of(&self.centroids));
-        for (start, bytes) in self.parts.into_iter().chain([centroids]) {
+        for (_, start, bytes) in self.parts {
             let from = window.start.max(start);
             let to = window.end.min(start + bytes.len());
             if from < to {
@@ -64,17 +78,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The kernel with the sizes that it runs over.
+/// A kernel with what it is launched with.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Entry point of the layout and the type of output.
-    pub(super) kernel: Handle,
-    /// Where signs, scales and codes start in the input.
-    pub(super) starts: [usize; 3],
-    /// Elements of the strip.
-    pub(super) elements: usize,
-    /// Elements of a row.
-    pub(super) cols: usize,
+    /// The entry point.
+    pub(super) function: Handle,
+    pub(super) launch: Launch,
+    /// Where the parts start in the input.
+    pub(super) starts: [(Part, usize); 4],
     /// Bytes of the output.
     pub(super) out_bytes: usize,
 }
@@ -83,8 +94,10 @@ impl Work {
     /// Queues the kernel.
     ///
     /// # Safety
-    /// `from` holds the [`Input`] of these elements, and `to` has room for their output; both are
-    /// multiples of 16 and stay until the stream has run the kernel.
+    /// `from` holds the [`Input`] that `starts` are of, and `to` has room for the output; both are
+    /// multiples of 256 and stay until the stream has run the kernel. The launch is right for the entry
+    /// point: of a user's kernel its manifest says so, and what a wrong one does on the device is the
+    /// device's to stop.
     pub(super) unsafe fn launch(
         &self,
         api: &Api,
@@ -92,35 +105,35 @@ impl Work {
         from: DevicePtr,
         to: DevicePtr,
     ) -> Result<()> {
-        let [mut signs, mut scales, mut packed] = self.starts.map(|at| from + at as u64);
-        let mut centroids = from;
-        let mut output = to;
-        let mut blocks = (self.elements / PER_THREAD) as u32;
-        let mut row_blocks = (self.cols / PER_THREAD) as u32;
-        let mut parameters: [*mut c_void; 7] = [
-            (&raw mut packed).cast(),
-            (&raw mut scales).cast(),
-            (&raw mut signs).cast(),
-            (&raw mut centroids).cast(),
-            (&raw mut output).cast(),
-            (&raw mut blocks).cast(),
-            (&raw mut row_blocks).cast(),
-        ];
-        // SAFETY: the parameters are those of the kernel's entry points, in order and in type, and
-        // outlive the call, which copies them. The kernel reads and writes `blocks` blocks, which lie in
-        // the memory that the caller vouches for.
+        let address = |part: Part| {
+            let start = self.starts.iter().find(|(p, _)| *p == part);
+            start.map_or(to, |(_, start)| from + *start as u64)
+        };
+        let arguments = self.launch.arguments.iter();
+        let mut values: Vec<[u8; 8]> = arguments
+            .map(|argument| match argument {
+                Argument::Part(part) => address(*part).to_le_bytes(),
+                Argument::Value(value) => value.bytes,
+                Argument::Uniform(_) => unreachable!("a manifest has none for CUDA"),
+            })
+            .collect();
+        let mut parameters: Vec<*mut c_void> =
+            values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let ([x, y, z], [block_x, block_y, block_z]) = (self.launch.grid, self.launch.block);
+        // SAFETY: each parameter is 8 bytes, no less than the kernel takes of it, and all outlive the
+        // call, which copies them. The memory is the caller's to vouch for.
         unsafe {
             call!(
                 api,
                 launch = "cuLaunchKernel"(
-                    self.kernel,
-                    blocks.div_ceil(BLOCK),
-                    1,
-                    1,
-                    BLOCK,
-                    1,
-                    1,
-                    0,
+                    self.function,
+                    x,
+                    y,
+                    z,
+                    block_x,
+                    block_y,
+                    block_z,
+                    self.launch.shared_memory,
                     stream.handle,
                     parameters.as_mut_ptr(),
                     std::ptr::null_mut(),

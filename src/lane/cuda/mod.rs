@@ -6,16 +6,18 @@ mod api;
 mod kernel;
 mod memory;
 mod module;
+mod program;
 mod resident;
 
-use super::{Lane, Timed, checksum, no_f16};
+use super::kernel::{Form, Manifest};
+use super::{Lane, Timed, checksum};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
-use crate::tensor::Layout;
-use api::{Api, Handle, PLACE, call};
+use api::{Api, PLACE, call};
 use memory::Context;
-use module::{MIN_CAPABILITY, Module};
+use module::{Image, MIN_CAPABILITY, Module};
+use program::{Program, User};
 use resident::Resident;
 use serde::Serialize;
 use std::ffi::{c_char, c_int};
@@ -41,7 +43,7 @@ pub struct CudaDeviceInfo {
 }
 
 /// How to open a device.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// The device's index in [`list`].
     pub device: usize,
@@ -49,8 +51,10 @@ pub struct Options {
     pub nvrtc: bool,
     /// PTX to load in place of the kernel's own. It takes precedence over `nvrtc`.
     pub ptx: Option<String>,
-    /// Type of the values, which chooses the entry point.
+    /// Type of the values, which chooses the entry point; of a user's kernel its manifest says it.
     pub output: OutputType,
+    /// A user's kernel, to run in place of this project's.
+    pub kernel: Option<Manifest>,
 }
 
 /// Every CUDA device of this machine.
@@ -149,7 +153,7 @@ pub struct Cuda {
     api: &'static Api,
     // These go in this order, the context last.
     resident: Option<Resident>,
-    module: Module,
+    program: Program,
     context: Context,
 }
 
@@ -178,7 +182,7 @@ impl Cuda {
         }
         let info = info(api, options.device)?;
         let capability = info.compute_capability;
-        if capability < MIN_CAPABILITY {
+        if options.kernel.is_none() && capability < MIN_CAPABILITY {
             return Err(Error::unavailable(
                 format!(
                     "{} has compute capability {}.{}, the kernel needs {}.{}",
@@ -188,47 +192,50 @@ impl Cuda {
                 "use a device of the Turing generation or later",
             ));
         }
-        let ptx = match &options.ptx {
-            Some(ptx) => ptx.clone(),
-            None if options.nvrtc => module::compile(capability)?,
-            None => module::PTX.to_owned(),
-        };
+        if options
+            .kernel
+            .as_ref()
+            .is_some_and(|k| k.form() == Form::Cuda)
+        {
+            module::check_compiler()?;
+        }
         let context = Context::new(api, handle(api, options.device)?)?;
-        let module = Module::load(api, &ptx, &info.driver)?;
+        let (name, output) = match &options.kernel {
+            Some(kernel) => (kernel.name().clone(), kernel.output()),
+            None => (LaneName::Cuda, options.output),
+        };
+        let (program, kernel_variant, kernel_checksum) = match &options.kernel {
+            Some(kernel) => {
+                let user = User::new(kernel.clone(), capability, info.driver.clone());
+                let program = Program::User(Box::new(user));
+                (program, kernel.source_name(), checksum(kernel.code()))
+            }
+            None => own_program(api, options, &info)?,
+        };
         Ok(Self {
             info: LaneInfo {
-                name: LaneName::Cuda,
+                name,
                 device: info.name,
                 driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
-                kernel_variant: if options.nvrtc && options.ptx.is_none() {
-                    format!("NVRTC, compute_{}{}", capability.0, capability.1)
-                } else {
-                    format!("PTX {}", module::isa(&ptx))
-                },
-                kernel_checksum: checksum(ptx.as_bytes()),
-                output: options.output,
+                kernel_variant,
+                kernel_checksum,
+                output,
             },
             api,
             resident: None,
-            module,
+            program,
             context,
         })
     }
 
-    /// The kernel for a layout.
-    fn entry_point(&self, layout: Layout) -> Result<Handle> {
-        let output = match self.info.output {
-            OutputType::Bf16 => "bf16",
-            OutputType::F32 => "f32",
-            OutputType::F16 => return Err(no_f16(&self.info.name)),
-        };
-        self.module.function(&format!(
-            "tq4_dequant_b{}_g{}_{output}",
-            layout.stored_bits(),
-            layout.group_size(),
-        ))
+    /// A failure of the driver, with this lane's name where it has one of its own.
+    fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| match e.problem().place == PLACE {
+            true => e.at(format!("lane {}", self.info.name)),
+            false => e,
+        })
     }
 
     /// The memory, with its context current.
@@ -239,6 +246,32 @@ impl Cuda {
             none => none.insert(Resident::new(self.api)?),
         })
     }
+}
+
+/// This project's kernel, its variant and its checksum.
+fn own_program(
+    api: &'static Api,
+    options: &Options,
+    info: &CudaDeviceInfo,
+) -> Result<(Program, String, String)> {
+    let capability = info.compute_capability;
+    let compiled = options.nvrtc && options.ptx.is_none();
+    let ptx = match &options.ptx {
+        Some(ptx) => ptx.clone(),
+        None if compiled => module::compile(
+            &module::OWN,
+            capability,
+            &module::OWN_OPTIONS.map(str::to_owned),
+        )?,
+        None => module::PTX.to_owned(),
+    };
+    let variant = match compiled {
+        true => format!("NVRTC, compute_{}{}", capability.0, capability.1),
+        false => format!("PTX {}", module::isa(&ptx)),
+    };
+    let checksum = checksum(ptx.as_bytes());
+    let module = Module::load(api, &Image::Ptx(ptx), &info.driver)?;
+    Ok((Program::Own(module, options.output), variant, checksum))
 }
 
 impl Drop for Cuda {
@@ -262,22 +295,26 @@ impl Lane for Cuda {
         let mut load = || {
             let tensor = strip.tensor()?;
             self.context.make_current()?;
-            let kernel = self.entry_point(tensor.layout())?;
-            self.resident()?.load(kernel, tensor, output)
+            let work = self.program.ready(self.api, tensor)?;
+            self.resident()?.load(work, tensor, output)
         };
-        load().inspect_err(|_| self.unload())
+        let loaded = load().inspect_err(|_| self.unload());
+        self.named(loaded)
     }
 
     fn run(&mut self) -> Result<Timed> {
-        self.resident()?.run()
+        let timed = self.resident().and_then(|r| r.run());
+        self.named(timed)
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<()> {
-        self.resident()?.read(out)
+        let read = self.resident().and_then(|r| r.read(out));
+        self.named(read)
     }
 
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
-        self.resident()?.copy(bytes as usize).map(Some)
+        let copied = self.resident().and_then(|r| r.copy(bytes as usize));
+        self.named(copied.map(Some))
     }
 
     fn unload(&mut self) {

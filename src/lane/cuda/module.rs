@@ -1,4 +1,4 @@
-//! The kernel's PTX: where it comes from, and loading it.
+//! A kernel's code: compiling it, and loading it.
 
 use super::api::{
     Api, Handle, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, PLACE, UNSUPPORTED_PTX_VERSION, call,
@@ -11,9 +11,6 @@ use std::ffi::{CStr, CString, c_int, c_void};
 
 /// PTX made from the kernel by NVRTC 12.0 for compute capability 7.5 and later.
 pub(super) const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
-
-/// The kernel.
-const SOURCE: &str = include_str!("../../../kernels/tq4_dequant.cu");
 
 /// Compute capability that the kernel is made for at least.
 pub(super) const MIN_CAPABILITY: (i32, i32) = (7, 5);
@@ -48,16 +45,48 @@ fn needed(isa: &str) -> String {
     )
 }
 
-/// Compiles the kernel for a device's own architecture with the NVRTC of this machine.
-pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
+/// CUDA C++ to compile.
+pub(super) struct Source<'a> {
+    /// Name of the file, for the compiler's messages.
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
+    /// What to do where it does not compile.
+    pub(super) help: &'a str,
+}
+
+/// This project's kernel.
+pub(super) const OWN: Source<'static> = Source {
+    name: "tq4_dequant.cu",
+    text: include_str!("../../../kernels/tq4_dequant.cu"),
+    help: "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
+};
+
+/// Options that it is compiled with.
+pub(super) const OWN_OPTIONS: [&str; 1] = ["--fmad=false"];
+
+/// Checks that this machine has NVRTC.
+///
+/// # Errors
+/// [`Error::Unavailable`] where it does not.
+pub(super) fn check_compiler() -> Result<()> {
     // SAFETY: opening the library runs its initialisers, which are NVIDIA's.
-    if !unsafe { nvrtc::sys::is_culib_present() } {
-        return Err(Error::unavailable(
-            "the kernel cannot be compiled: the library libnvrtc is not found",
-            PLACE,
-            "install the CUDA toolkit's NVRTC and put it on the library path, or use the kernel that tq4 brings",
-        ));
+    if unsafe { nvrtc::sys::is_culib_present() } {
+        return Ok(());
     }
+    Err(Error::unavailable(
+        "the kernel cannot be compiled: the library libnvrtc is not found",
+        PLACE,
+        "install the CUDA toolkit's NVRTC and put it on the library path, or use a kernel that is compiled",
+    ))
+}
+
+/// Compiles CUDA C++ to PTX for a device's own architecture, with the NVRTC of this machine.
+pub(super) fn compile(
+    source: &Source<'_>,
+    capability: (i32, i32),
+    options: &[String],
+) -> Result<String> {
+    check_compiler()?;
     let failed = |call: &str, e: nvrtc::result::NvrtcError, log: &str| {
         let log = if log.is_empty() {
             String::new()
@@ -67,23 +96,21 @@ pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
         broke(
             &LaneName::Cuda,
             format!("{call} failed: {e}{log}"),
-            "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
+            source.help,
         )
     };
-    let source = CString::new(SOURCE).expect("the kernel has no NUL");
-    let program = nvrtc::result::create_program(&source, Some(c"tq4_dequant.cu"))
+    let nul = |_| Error::input(format!("{} holds a NUL byte", source.name), PLACE, "");
+    let [text, name] = [source.text, source.name].map(CString::new);
+    let (text, name) = (text.map_err(nul)?, name.map_err(nul)?);
+    let program = nvrtc::result::create_program(&text, Some(&name))
         .map_err(|e| failed("nvrtcCreateProgram", e, ""))?;
-    let options = [
-        format!(
-            "--gpu-architecture=compute_{}{}",
-            capability.0, capability.1
-        ),
-        "--fmad=false".to_owned(),
-    ];
+    let (major, minor) = capability;
+    let mut all = vec![format!("--gpu-architecture=compute_{major}{minor}")];
+    all.extend_from_slice(options);
     // SAFETY: `program` was made above and is destroyed once, after its last use. The log and the PTX
     // end in NUL.
     unsafe {
-        let compiled = nvrtc::result::compile_program(program, &options);
+        let compiled = nvrtc::result::compile_program(program, &all);
         let result = match compiled {
             Err(e) => {
                 let log = nvrtc::result::get_program_log(program)
@@ -100,6 +127,14 @@ pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
     }
 }
 
+/// A kernel's code as a driver takes it.
+pub(super) enum Image {
+    /// PTX text.
+    Ptx(String),
+    /// A cubin or a fatbin, which says its own length.
+    Binary(Vec<u8>),
+}
+
 /// A loaded module.
 #[derive(Debug)]
 pub(super) struct Module {
@@ -108,12 +143,18 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Has the driver compile `ptx` for the current context's device.
-    pub(super) fn load(api: &'static Api, ptx: &str, driver: &str) -> Result<Self> {
+    /// Has the driver take `image` for the current context's device.
+    pub(super) fn load(api: &'static Api, image: &Image, driver: &str) -> Result<Self> {
         const ERROR_LOG: c_int = 5;
         const ERROR_LOG_SIZE: c_int = 6;
-        let text =
-            CString::new(ptx).map_err(|_| Error::input("the PTX holds a NUL byte", PLACE, ""))?;
+        let (bytes, isa) = match image {
+            Image::Ptx(text) => {
+                let nul = |_| Error::input("the PTX holds a NUL byte", PLACE, "");
+                let bytes = CString::new(text.as_str()).map_err(nul)?;
+                (bytes.into_bytes_with_nul(), isa(text))
+            }
+            Image::Binary(bytes) => (bytes.clone(), "in a binary"),
+        };
         let mut log = vec![0u8; 4096];
         let mut options = [ERROR_LOG, ERROR_LOG_SIZE];
         // The driver takes the size as a number in the place of a pointer.
@@ -122,12 +163,12 @@ impl Module {
             std::ptr::without_provenance_mut(log.len() - 1),
         ];
         let mut handle = std::ptr::null_mut();
-        // SAFETY: `text` ends in NUL, `options` and `values` have two entries each, and the driver
+        // SAFETY: text ends in NUL and a binary says its length, `options` and `values` have two entries each, and the driver
         // writes no more of the log than it was told; all outlive the call.
         let code = unsafe {
             (api.module_load)(
                 &mut handle,
-                text.as_ptr().cast(),
+                bytes.as_ptr().cast(),
                 2,
                 options.as_mut_ptr(),
                 values.as_mut_ptr(),
@@ -142,7 +183,6 @@ impl Module {
         if !log.is_empty() {
             what = format!("{what}\n{log}");
         }
-        let isa = isa(ptx);
         Err(match code {
             UNSUPPORTED_PTX_VERSION => Error::unavailable(
                 format!("the driver ({driver}) does not read PTX {isa}: {what}"),
@@ -153,7 +193,7 @@ impl Module {
                 format!("the kernel does not run on this device: {what}"),
                 PLACE,
                 format!(
-                    "use a device of compute capability {}.{} or later",
+                    "use a device of compute capability {}.{} or later, or of what a kernel of your own was made for",
                     MIN_CAPABILITY.0, MIN_CAPABILITY.1
                 ),
             ),
@@ -178,11 +218,25 @@ impl Module {
                 return Err(broke(
                     &LaneName::Cuda,
                     format!("{what} (entry point {name})"),
-                    "the PTX is not that of this version's kernel",
+                    "name an extern \"C\" __global__ function of the kernel's file",
                 ));
             }
         }
         Ok(function)
+    }
+
+    /// Lets a kernel of this module have so many bytes of dynamic shared memory.
+    pub(super) fn allow_shared_memory(&self, function: Handle, bytes: u32) -> Result<()> {
+        const MAX_DYNAMIC_SHARED_SIZE_BYTES: c_int = 8;
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        // SAFETY: the function is one of the loaded module's.
+        unsafe {
+            call!(
+                self.api,
+                function_attribute =
+                    "cuFuncSetAttribute"(function, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes)
+            )
+        }
     }
 }
 

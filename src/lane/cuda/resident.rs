@@ -1,9 +1,10 @@
 //! The lane's memory: one strip at a time stays on the device while its kernel runs, once or many times.
 
 use super::api::{Api, Handle, call};
-use super::kernel::{Input, MAX_ELEMENTS, Work};
+use super::kernel::{Input, Work};
 use super::memory::{DeviceMemory, Event, PinnedMemory, Stream};
 use crate::error::Result;
+use crate::lane::kernel::{Launch, centroids};
 use crate::lane::{POISON_F32, Timed, broke};
 use crate::record::{LaneName, OutputType};
 use crate::tensor::TqTensor;
@@ -41,21 +42,21 @@ impl Resident {
         })
     }
 
-    /// Uploads `tensor` and poisons its output. `kernel` is the entry point of the layout and the type.
+    /// Uploads `tensor` and poisons its output, to run `function`.
     pub(super) fn load(
         &mut self,
-        kernel: Handle,
+        (function, launch): (Handle, Launch),
         tensor: &TqTensor,
         output: OutputType,
     ) -> Result<()> {
         // What a failed call left under way must not meet what follows.
         self.stream.synchronize()?;
-        let input = Input::new(tensor);
+        let centroids = centroids(tensor);
+        let input = Input::new(tensor, &centroids);
         let work = Work {
-            kernel,
+            function,
+            launch,
             starts: input.starts(),
-            elements: tensor.elements(),
-            cols: tensor.cols(),
             out_bytes: tensor.elements() * output.size(),
         };
         self.reserve(&input, &work)?;
@@ -86,22 +87,19 @@ impl Resident {
                 memory_info = "cuMemGetInfo"(&mut free, &mut total)
             )?
         };
-        let what = if needed > free {
-            format!("{needed} bytes of device memory are needed, {free} are free")
-        } else if work.elements > MAX_ELEMENTS {
-            format!("{} elements are more than one launch takes", work.elements)
-        } else {
-            for (memory, len) in [
-                (&mut self.input, input.len),
-                (&mut self.output, work.out_bytes),
-            ] {
-                if memory.is_none() {
-                    *memory = Some(DeviceMemory::new(self.api, len)?);
-                }
+        if needed > free {
+            let what = format!("{needed} bytes of device memory are needed, {free} are free");
+            return Err(broke(&LaneName::Cuda, what, "take smaller strips"));
+        }
+        for (memory, len) in [
+            (&mut self.input, input.len),
+            (&mut self.output, work.out_bytes),
+        ] {
+            if memory.is_none() {
+                *memory = Some(DeviceMemory::new(self.api, len)?);
             }
-            return Ok(());
-        };
-        Err(broke(&LaneName::Cuda, what, "take smaller strips"))
+        }
+        Ok(())
     }
 
     fn upload(&mut self, input: &Input) -> Result<()> {

@@ -48,6 +48,25 @@ pub(super) fn plan(
         .collect())
 }
 
+/// Ranges of groups that are whole rows, as many as fit, for a shader that is told rows.
+pub(super) fn plan_rows(
+    limits: &Limits,
+    tensor: &TqTensor,
+    out_group_bytes: usize,
+    lane: &LaneName,
+) -> Result<Vec<Range<usize>>> {
+    let per_row = tensor.groups_per_row();
+    let most = (limits.buffer / (per_row * out_group_bytes) as u64) as usize * per_row;
+    if most == 0 {
+        let what = format!("a row does not fit a buffer of {} bytes", limits.buffer);
+        return Err(broke(lane, what, "use another adapter"));
+    }
+    let groups = tensor.groups();
+    Ok((0..groups.div_ceil(most))
+        .map(|i| i * most..((i + 1) * most).min(groups))
+        .collect())
+}
+
 /// Workgroups in x and y that cover `count` of them.
 pub(super) fn grid(count: u32, max: u32) -> [u32; 2] {
     if count <= max {

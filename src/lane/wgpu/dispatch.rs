@@ -1,9 +1,10 @@
-//! What one dispatch of the kernel takes.
+//! What one dispatch of this project's shader takes.
 
 use super::chunk;
+use crate::lane::kernel::{Argument, Launch, Part, centroids, part_bytes};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
-use ::wgpu::BufferUsages;
+use std::borrow::Cow;
 use std::ops::Range;
 
 #[repr(C)]
@@ -18,7 +19,7 @@ struct Params {
 
 /// The shader's constants. `reach`: strides that go by shuffles are below it, 1 without subgroups.
 #[doc(hidden)]
-pub fn constants(layout: Layout, is_f32: bool, reach: u32) -> Vec<(&'static str, f64)> {
+pub fn constants(layout: Layout, is_f32: bool, reach: u32) -> Vec<(String, f64)> {
     let n = layout.group_size() as f64;
     let mut constants = vec![
         ("N", n),
@@ -29,64 +30,83 @@ pub fn constants(layout: Layout, is_f32: bool, reach: u32) -> Vec<(&'static str,
     if reach > 1 {
         constants.push(("REACH", reach.into()));
     }
-    constants
+    let owned = constants.into_iter().map(|(name, v)| (name.to_owned(), v));
+    owned.collect()
 }
 
-/// The kernel's inputs for some groups of a tensor. Public for the test that gives them to Dawn.
+/// What a binding holds.
 #[doc(hidden)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound<'a> {
+    /// A uniform buffer.
+    Uniform(Vec<u8>),
+    /// A storage buffer that is read.
+    Read(Cow<'a, [u8]>),
+    /// The output, a storage buffer that is written; so many bytes.
+    Out(u64),
+}
+
+/// A kernel's work on some groups of a tensor. Public for the tests that give it to Dawn.
+#[doc(hidden)]
+#[derive(Debug)]
 pub struct Dispatch<'a> {
-    /// Workgroups in x and y.
-    pub grid: [u32; 2],
-    /// Bytes of the result.
-    pub out_bytes: u64,
-    params: Params,
-    packed: &'a [u8],
-    scales: &'a [u8],
-    signs: &'a [u8],
+    /// Workgroups in x, y and z.
+    pub grid: [u32; 3],
+    /// In the order of the bindings, from 0.
+    pub bindings: Vec<Bound<'a>>,
 }
 
 impl<'a> Dispatch<'a> {
-    /// The dispatch of `groups`, with at most `max_workgroups` in one dimension.
+    /// The dispatch of this project's shader over `groups`, with at most `max_workgroups` in one dimension.
     pub fn new(
         tensor: &'a TqTensor,
         groups: Range<usize>,
         max_workgroups: u32,
         output: OutputType,
     ) -> Self {
-        let layout = tensor.layout();
-        let elements = groups.len() * layout.group_size();
+        let elements = groups.len() * tensor.layout().group_size();
         let workgroups = elements.div_ceil(chunk::ELEMENTS_PER_WORKGROUP) as u32;
-        let grid = chunk::grid(workgroups, max_workgroups);
-        let mut params = Params {
+        let [x, y] = chunk::grid(workgroups, max_workgroups);
+        let params = Params {
             groups: groups.len() as u32,
             groups_per_row: tensor.groups_per_row() as u32,
             first_group: (groups.start % tensor.groups_per_row()) as u32,
-            workgroups_x: grid[0],
-            centroids: [0.0; 16],
+            workgroups_x: x,
+            centroids: centroids(tensor),
         };
-        params.centroids[..layout.levels()].copy_from_slice(tensor.codebook().centroids());
-        let group = layout.packed_group();
-        Self {
-            grid,
-            out_bytes: (elements * output.size()) as u64,
-            params,
-            packed: &tensor.packed()[groups.start * group..groups.end * group],
-            scales: bytemuck::cast_slice(&tensor.scales()[groups]),
-            signs: bytemuck::cast_slice(tensor.signs()),
-        }
+        let parts = [Part::Packed, Part::Scales, Part::Signs, Part::Out].map(Argument::Part);
+        let params = Argument::Uniform(bytemuck::bytes_of(&params).to_vec());
+        let launch = Launch {
+            grid: [x, y, 1],
+            block: [1; 3],
+            shared_memory: 0,
+            arguments: [params].into_iter().chain(parts).collect(),
+        };
+        Self::of(launch, tensor, groups, output)
     }
 
-    /// The inputs in the order of their bindings.
-    pub fn inputs(&self) -> [(&'static str, &[u8], BufferUsages); 4] {
-        [
-            (
-                "params",
-                bytemuck::bytes_of(&self.params),
-                BufferUsages::UNIFORM,
-            ),
-            ("packed", self.packed, BufferUsages::STORAGE),
-            ("scales", self.scales, BufferUsages::STORAGE),
-            ("signs", self.signs, BufferUsages::STORAGE),
-        ]
+    /// A launch with the memory that it names.
+    pub(super) fn of(
+        launch: Launch,
+        tensor: &'a TqTensor,
+        groups: Range<usize>,
+        output: OutputType,
+    ) -> Self {
+        let elements = groups.len() * tensor.layout().group_size();
+        let bindings = launch.arguments.into_iter().map(|argument| match argument {
+            Argument::Uniform(bytes) => Bound::Uniform(bytes),
+            Argument::Part(Part::Out) => Bound::Out((elements * output.size()) as u64),
+            Argument::Part(Part::Centroids) => {
+                Bound::Read(bytemuck::bytes_of(&centroids(tensor)).to_vec().into())
+            }
+            Argument::Part(part) => {
+                Bound::Read(part_bytes(part, tensor, &[0.0; 16], groups.clone()).into())
+            }
+            Argument::Value(_) => unreachable!("a shader gets scalars in uniform structs"),
+        });
+        Self {
+            grid: launch.grid,
+            bindings: bindings.collect(),
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! Device and pipelines of one adapter.
 
-use super::dispatch::constants;
+use super::program::{Binding, Program, refused};
 use super::scope::Scope;
 use super::timer::Timer;
-use super::{Failure, Options, probe, shader::shader};
+use super::{Failure, Options, probe};
 use crate::error::{Error, Result};
 use crate::lane::{POISON_F32, Timed, broke};
-use crate::record::{LaneName, OutputType};
-use crate::tensor::Layout;
+use crate::record::LaneName;
 use ::wgpu::{self, BufferUsages, Features};
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -30,17 +29,15 @@ pub(super) struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) timer: Option<Timer>,
-    /// Strides that go by shuffles are below it; 1 in the variant without subgroups.
-    pub(super) reach: u32,
-    /// The text that the driver got.
-    pub(super) shader: String,
+    /// What it runs.
+    pub(super) program: Program,
     module: Option<wgpu::ShaderModule>,
     bindings: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
-    pipelines: HashMap<Layout, wgpu::ComputePipeline>,
+    /// By entry point and constants, the bits of their values.
+    pipelines: HashMap<(String, Vec<(String, u64)>), wgpu::ComputePipeline>,
     allocations: u32,
     runs: u32,
-    output: OutputType,
     fail: Option<Failure>,
     poison: wgpu::Buffer,
 }
@@ -55,15 +52,19 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tq4"),
-            required_features: adapter.features() & (Timer::FEATURES | Features::SUBGROUP),
+            required_features: adapter.features() & features(options),
             required_limits: limits,
             ..Default::default()
         }))
         .map_err(|e| broke(&lane, format!("no device: {e}"), "use another adapter"))?;
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
+        let program = match &options.kernel {
+            Some(kernel) => Program::User(Box::new(kernel.clone())),
+            None => Program::own(1, options.output),
+        };
         let scope = Scope::open(&device);
-        let bindings = bind_group_layout(&device);
+        let bindings = bind_group_layout(&device, &program.bindings());
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&bindings)],
@@ -87,54 +88,67 @@ impl Gpu {
             device,
             queue,
             timer,
-            reach: 1,
-            shader: String::new(),
+            program,
             module: None,
             bindings,
             pipeline_layout,
             pipelines: HashMap::new(),
             allocations: 0,
             runs: 0,
-            output: options.output,
             fail: options.fail,
             poison,
         };
-        let text = options.shader.as_deref();
-        gpu.choose_variant(text, least_subgroup(&adapter.get_info()), options.subgroups)?;
+        if options.kernel.is_none() {
+            gpu.choose_variant(options, least_subgroup(&adapter.get_info()))?;
+        }
+        gpu.compile()?;
         Ok(gpu)
     }
 
-    fn choose_variant(
-        &mut self,
-        text: Option<&str>,
-        promised: u32,
-        wanted: Option<bool>,
-    ) -> Result<()> {
+    fn choose_variant(&mut self, options: &Options, promised: u32) -> Result<()> {
+        let wanted = options.subgroups;
         let there = self.device.features().contains(Features::SUBGROUP);
+        let mut reach = 1;
         if there && wanted != Some(false) {
             // A device that cannot do the probe has the other variant.
-            self.reach = match probe::reach(self, promised) {
+            reach = match probe::reach(self, promised) {
                 Err(e) if wanted == Some(true) => return Err(e),
                 probed => probed.unwrap_or(1),
             };
         }
-        if wanted == Some(true) && self.reach < 2 {
+        if wanted == Some(true) && reach < 2 {
             return Err(Error::unavailable(
                 "the adapter has no subgroups of consecutive invocations",
                 format!("lane {}", self.lane),
                 "use the variant that works through workgroup memory",
             ));
         }
-        self.shader = text.unwrap_or(shader(self.reach > 1)).to_owned();
+        self.program = Program::own(reach, options.output);
+        if let (Some(other), Program::Own { text, .. }) = (&options.shader, &mut self.program) {
+            text.clone_from(other);
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self) -> Result<()> {
+        let text = self.program.text();
         let module = self.scoped(|gpu| {
             gpu.device
                 .create_shader_module(wgpu::ShaderModuleDescriptor {
                     label: Some("tq4_dequant"),
-                    source: wgpu::ShaderSource::Wgsl(gpu.shader.as_str().into()),
+                    source: wgpu::ShaderSource::Wgsl(text.into()),
                 })
-        })?;
-        self.module = Some(module);
+        });
+        self.module = Some(module.map_err(|e| self.refused(e))?);
         Ok(())
+    }
+
+    /// An error over a shader; a user's has another cause than this project's.
+    fn refused(&self, e: Error) -> Error {
+        match (&self.program, &e) {
+            (Program::User(_), Error::Backend(p)) => refused(&self.lane, &p.what),
+            _ => e,
+        }
     }
 
     /// Does `work` and reports the errors that it made.
@@ -145,25 +159,41 @@ impl Gpu {
         Ok(made)
     }
 
-    pub(super) fn pipeline(&mut self, layout: Layout) -> wgpu::ComputePipeline {
-        let module = self.module.as_ref().expect("made when opened");
-        let is_f32 = self.output == OutputType::F32;
-        let make = || {
-            self.device
+    /// The pipeline of an entry point with these constants.
+    pub(super) fn pipeline(
+        &mut self,
+        entry: String,
+        constants: Vec<(String, f64)>,
+    ) -> Result<wgpu::ComputePipeline> {
+        let bits = constants
+            .iter()
+            .map(|(name, v)| (name.clone(), v.to_bits()));
+        let key = (entry, bits.collect());
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let made = self.scoped(|gpu| {
+            let constants: Vec<(&str, f64)> = constants
+                .iter()
+                .map(|(name, v)| (name.as_str(), *v))
+                .collect();
+            gpu.device
                 .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some("tq4_dequant"),
-                    layout: Some(&self.pipeline_layout),
-                    module,
-                    entry_point: Some("tq4_dequant"),
+                    layout: Some(&gpu.pipeline_layout),
+                    module: gpu.module.as_ref().expect("made when opened"),
+                    entry_point: Some(&key.0),
                     compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &constants(layout, is_f32, self.reach),
-                        // Every element is written before it is read.
-                        zero_initialize_workgroup_memory: false,
+                        constants: &constants,
+                        // This project's shader writes every element before it is read.
+                        zero_initialize_workgroup_memory: matches!(gpu.program, Program::User(_)),
                     },
                     cache: None,
                 })
-        };
-        self.pipelines.entry(layout).or_insert_with(make).clone()
+        });
+        let pipeline = made.map_err(|e| self.refused(e))?;
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
     }
 
     /// A new buffer of at least `size` bytes.
@@ -192,29 +222,21 @@ impl Gpu {
         }
     }
 
-    /// Binds the inputs and `bytes` of `result`.
-    pub(super) fn bind(
-        &self,
-        inputs: &[wgpu::Buffer; 4],
-        result: &wgpu::Buffer,
-        bytes: u64,
-    ) -> wgpu::BindGroup {
-        let mut entries: Vec<wgpu::BindGroupEntry<'_>> = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, b)| wgpu::BindGroupEntry {
-                binding: i as u32,
-                resource: b.as_entire_binding(),
-            })
-            .collect();
-        entries.push(wgpu::BindGroupEntry {
-            binding: 4,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: result,
+    /// Binds so many bytes of each buffer, in whole words.
+    pub(super) fn bind(&self, bound: &[(wgpu::Buffer, u64)]) -> wgpu::BindGroup {
+        let entries = bound.iter().enumerate().map(|(i, (buffer, bytes))| {
+            let size = std::num::NonZeroU64::new(bytes.next_multiple_of(4));
+            let buffer = wgpu::BufferBinding {
+                buffer,
                 offset: 0,
-                size: std::num::NonZeroU64::new(bytes),
-            }),
+                size,
+            };
+            wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: wgpu::BindingResource::Buffer(buffer),
+            }
         });
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = entries.collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &self.bindings,
@@ -323,27 +345,35 @@ fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
     }
 }
 
-/// Parameters, three inputs and the result, as the shader declares them.
-fn bind_group_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
+/// What a program may use of what an adapter has: this project's shader subgroups, a user's more.
+fn features(options: &Options) -> Features {
+    let own = Timer::FEATURES | Features::SUBGROUP;
+    match options.kernel {
+        None => own,
+        Some(_) => own | Features::SHADER_F16 | Features::SHADER_INT64,
+    }
+}
+
+/// The bindings as a shader declares them.
+fn bind_group_layout(device: &wgpu::Device, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    let entry = |(i, binding): (usize, &Binding)| wgpu::BindGroupLayoutEntry {
+        binding: i as u32,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer {
-            ty,
+            ty: match binding {
+                Binding::Uniform => wgpu::BufferBindingType::Uniform,
+                Binding::Read => storage(true),
+                Binding::Out => storage(false),
+            },
             has_dynamic_offset: false,
             min_binding_size: None,
         },
         count: None,
     };
-    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+    let entries: Vec<_> = bindings.iter().enumerate().map(entry).collect();
     device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
         label: None,
-        entries: &[
-            entry(0, wgpu::BufferBindingType::Uniform),
-            entry(1, storage(true)),
-            entry(2, storage(true)),
-            entry(3, storage(true)),
-            entry(4, storage(false)),
-        ],
+        entries: &entries,
     })
 }

@@ -5,6 +5,7 @@ mod chunk;
 mod dispatch;
 mod gpu;
 mod probe;
+mod program;
 mod resident;
 mod scope;
 mod shader;
@@ -12,9 +13,12 @@ mod timer;
 
 pub use adapters::{AdapterInfo, Select, list};
 #[doc(hidden)]
-pub use dispatch::{Dispatch, constants};
+pub use dispatch::{Bound, Dispatch, constants};
+#[doc(hidden)]
+pub use program::{Binding, Program};
 pub use shader::shader;
 
+use super::kernel::Manifest;
 use super::{Lane, Timed, checksum, no_f16};
 use crate::error::Result;
 use crate::record::{LaneInfo, LaneName, OutputType};
@@ -30,8 +34,10 @@ pub struct Options {
     /// The shader's variant with subgroups, or the one through workgroup memory; `None` for the first
     /// where the adapter has subgroups.
     pub subgroups: Option<bool>,
-    /// Type of the values.
+    /// Type of the values; of a user's kernel its manifest says it.
     pub output: OutputType,
+    /// A user's kernel, to run in place of this project's.
+    pub kernel: Option<Manifest>,
     /// Largest buffer to use, bytes; the adapter's own limit when it is smaller.
     #[doc(hidden)]
     pub max_chunk_bytes: Option<u64>,
@@ -77,7 +83,7 @@ impl Wgpu {
     /// [`crate::Error::Input`] when the adapter that was named is not there, [`crate::Error::Backend`]
     /// when it breaks.
     pub fn open(options: &Options, name: LaneName) -> Result<Self> {
-        if options.output == OutputType::F16 {
+        if options.kernel.is_none() && options.output == OutputType::F16 {
             return Err(no_f16(&name));
         }
         let instance = adapters::instance(options.noop);
@@ -99,12 +105,13 @@ impl Wgpu {
                 driver: info.driver,
                 api: info.api,
                 software: info.software || options.noop,
-                kernel_variant: match gpu.reach {
-                    1 => "workgroup memory".into(),
-                    reach => format!("subgroups, reach {reach}"),
+                kernel_variant: match &gpu.program {
+                    Program::User(kernel) => kernel.source_name(),
+                    Program::Own { reach: 1, .. } => "workgroup memory".into(),
+                    Program::Own { reach, .. } => format!("subgroups, reach {reach}"),
                 },
-                kernel_checksum: checksum(gpu.shader.as_bytes()),
-                output: options.output,
+                kernel_checksum: checksum(gpu.program.text().as_bytes()),
+                output: gpu.program.output(),
             },
             gpu,
             resident: Resident::default(),
@@ -128,8 +135,7 @@ impl Lane for Wgpu {
     fn load(&mut self, strip: &Strip) -> Result<()> {
         let loaded = strip.tensor().and_then(|tensor| {
             let limits = &self.limits;
-            self.resident
-                .load(&mut self.gpu, limits, tensor, self.info.output)
+            self.resident.load(&mut self.gpu, limits, tensor)
         });
         // A buffer that could not be made must not be taken for one by the next load.
         loaded.inspect_err(|_| self.unload())

@@ -1,12 +1,11 @@
 //! The lane's memory: one strip at a time stays on the device while its kernel runs, once or many times.
 
-use super::chunk::{self, Limits};
-use super::dispatch::Dispatch;
+use super::chunk::Limits;
+use super::dispatch::{Bound, Dispatch};
 use super::gpu::{Gpu, READ, RESULT};
 use super::timer::Timer;
 use crate::error::Result;
 use crate::lane::Timed;
-use crate::record::OutputType;
 use crate::tensor::TqTensor;
 use ::wgpu::{self, Buffer, BufferUsages};
 use std::ops::Range;
@@ -14,22 +13,22 @@ use std::ops::Range;
 /// What the lane holds on the device. Each chunk of a strip has buffers of its own, by its place.
 #[derive(Default)]
 pub(super) struct Resident {
-    /// Inputs and result.
-    buffers: Vec<[Option<Buffer>; 5]>,
+    /// By binding.
+    buffers: Vec<Vec<Option<Buffer>>>,
     read: Option<Buffer>,
     copy: Option<[Buffer; 2]>,
     loaded: Option<Loaded>,
 }
 
 struct Loaded {
-    pipeline: wgpu::ComputePipeline,
     chunks: Vec<Chunk>,
 }
 
 /// One dispatch, ready to run again and again.
 struct Chunk {
+    pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
-    grid: [u32; 2],
+    grid: [u32; 3],
     result: Buffer,
     /// Where its result lies in the strip's.
     bytes: Range<usize>,
@@ -37,27 +36,22 @@ struct Chunk {
 
 impl Resident {
     /// Uploads `tensor` and poisons its output.
-    pub(super) fn load(
-        &mut self,
-        gpu: &mut Gpu,
-        limits: &Limits,
-        tensor: &TqTensor,
-        output: OutputType,
-    ) -> Result<()> {
-        let group = tensor.layout().group_size() * output.size();
-        let plan = chunk::plan(limits, tensor, group, &gpu.lane)?;
-        let pipeline = gpu.scoped(|gpu| gpu.pipeline(tensor.layout()))?;
+    pub(super) fn load(&mut self, gpu: &mut Gpu, limits: &Limits, tensor: &TqTensor) -> Result<()> {
+        let group = tensor.layout().group_size() * gpu.program.output().size();
+        let plan = gpu.program.plan(limits, tensor, &gpu.lane)?;
         self.buffers
             .resize_with(self.buffers.len().max(plan.len()), Default::default);
         let mut chunks = Vec::with_capacity(plan.len());
         for (buffers, groups) in self.buffers.iter_mut().zip(plan) {
             let bytes = groups.start * group..groups.end * group;
-            let dispatch = Dispatch::new(tensor, groups, limits.workgroups, output);
-            chunks.push(gpu.scoped(|gpu| load_chunk(gpu, buffers, &dispatch, bytes))?);
+            let (entry, constants) = gpu.program.pipeline(tensor, &groups)?;
+            let pipeline = gpu.pipeline(entry, constants)?;
+            let dispatch = gpu.program.dispatch(tensor, groups, limits.workgroups)?;
+            chunks.push(gpu.scoped(|gpu| load_chunk(gpu, buffers, pipeline, &dispatch, bytes))?);
             // The host's copy of the inputs goes when they have arrived.
             gpu.wait()?;
         }
-        self.loaded = Some(Loaded { pipeline, chunks });
+        self.loaded = Some(Loaded { chunks });
         Ok(())
     }
 
@@ -67,18 +61,18 @@ impl Resident {
 
     /// Runs the kernel on the strip.
     pub(super) fn run(&self, gpu: &mut Gpu) -> Result<Timed> {
-        let Loaded { pipeline, chunks } = self.loaded();
+        let Loaded { chunks } = self.loaded();
         gpu.count_run();
         gpu.timed(|gpu, encoder| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: None,
                 timestamp_writes: gpu.timer.as_ref().map(Timer::of_pass),
             });
-            pass.set_pipeline(pipeline);
             for chunk in chunks {
-                let [x, y] = chunk.grid;
+                let [x, y, z] = chunk.grid;
+                pass.set_pipeline(&chunk.pipeline);
                 pass.set_bind_group(0, &chunk.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, 1);
+                pass.dispatch_workgroups(x, y, z);
             }
             gpu.timer.is_some()
         })
@@ -154,25 +148,36 @@ fn grown(
 
 fn load_chunk(
     gpu: &mut Gpu,
-    buffers: &mut [Option<Buffer>; 5],
+    kept: &mut Vec<Option<Buffer>>,
+    pipeline: wgpu::ComputePipeline,
     dispatch: &Dispatch<'_>,
     bytes: Range<usize>,
 ) -> Chunk {
-    let [inputs @ .., result] = buffers;
-    let mut kept = inputs.iter_mut();
-    let inputs = dispatch.inputs().map(|(name, bytes, usage)| {
-        let kept = kept.next().expect("as many as inputs");
-        let usage = usage | BufferUsages::COPY_DST;
-        let buffer = grown(gpu, kept, name, bytes.len() as u64, usage);
-        gpu.write(&buffer, bytes);
-        buffer
-    });
-    let result = grown(gpu, result, "result", dispatch.out_bytes, RESULT);
-    gpu.poison(&result, dispatch.out_bytes);
+    kept.resize(dispatch.bindings.len(), None);
+    let mut bound = Vec::with_capacity(kept.len());
+    let mut result = None;
+    for (kept, binding) in kept.iter_mut().zip(&dispatch.bindings) {
+        let (data, usage): (&[u8], _) = match binding {
+            Bound::Uniform(data) => (data, BufferUsages::UNIFORM),
+            Bound::Read(data) => (data, BufferUsages::STORAGE),
+            Bound::Out(size) => {
+                let buffer = grown(gpu, kept, "result", *size, RESULT);
+                gpu.poison(&buffer, *size);
+                bound.push((buffer.clone(), *size));
+                result = Some(buffer);
+                continue;
+            }
+        };
+        let size = data.len() as u64;
+        let buffer = grown(gpu, kept, "input", size, usage | BufferUsages::COPY_DST);
+        gpu.write(&buffer, data);
+        bound.push((buffer, size));
+    }
     Chunk {
-        bind_group: gpu.bind(&inputs, &result, dispatch.out_bytes),
+        bind_group: gpu.bind(&bound),
+        pipeline,
         grid: dispatch.grid,
-        result,
+        result: result.expect("every shader has an output"),
         bytes,
     }
 }

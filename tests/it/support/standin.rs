@@ -17,35 +17,52 @@ fn folder(name: &str) -> PathBuf {
     dir
 }
 
-/// A folder with the driver's library, made around the kernel at `source`.
-fn build(cxx: &str, source: &Path, dir: PathBuf) -> PathBuf {
+/// A folder with the driver's library, made around the kernel at `source` and the plain one at `plain`.
+fn build(cxx: &str, source: &Path, plain: &Path, dir: PathBuf) -> PathBuf {
     // cudarc asks for libcuda.so before libcuda.so.1.
     let library = dir.join("libcuda.so.1");
-    cuda::run(cuda::compile(cxx, source, "libcuda_standin.cpp", &library).args(FLAGS));
+    let mut command = cuda::compile(cxx, source, "libcuda_standin.cpp", &library);
+    let plain = format!("-DTQ4_PLAIN=\"{}\"", plain.display());
+    cuda::run(command.args(FLAGS).arg(plain));
     std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
     dir
 }
 
-/// The driver with the kernel as it is; `None` with a notice where there is no compiler.
+fn kernel() -> PathBuf {
+    root().join("kernels/tq4_dequant.cu")
+}
+
+fn plain() -> PathBuf {
+    root().join("examples/kernels/plain.cu")
+}
+
+/// A kernel's text with the published bug: a butterfly that takes the lower from the upper.
+pub fn with_sign_bug(text: &str) -> String {
+    let from = "] = a - b;";
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    text.replace(from, "] = b - a;")
+}
+
+/// The driver with the kernels as they are; `None` with a notice where there is no compiler.
 pub fn right() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
-    let source = root().join("kernels/tq4_dequant.cu");
-    Some(BUILT.get_or_init(|| build(&cxx, &source, folder("right"))))
+    Some(BUILT.get_or_init(|| build(&cxx, &kernel(), &plain(), folder("right"))))
 }
 
-/// The driver with a kernel in which a butterfly takes the lower from the upper.
+/// The driver with both kernels in their wrong form, see [`with_sign_bug`].
 pub fn wrong() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
     Some(BUILT.get_or_init(|| {
-        let text = cuda::source();
-        let from = "x[k + STRIDE] = a - b;";
-        assert_eq!(text.matches(from).count(), 1, "{from}");
         let dir = folder("wrong");
-        let source = dir.join("kernel.cu");
-        std::fs::write(&source, text.replace(from, "x[k + STRIDE] = b - a;")).unwrap();
-        build(&cxx, &source, dir)
+        let sources = [kernel(), plain()].map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let copy = dir.join(path.file_name().unwrap());
+            std::fs::write(&copy, with_sign_bug(&text)).unwrap();
+            copy
+        });
+        build(&cxx, &sources[0], &sources[1], dir)
     }))
 }
 

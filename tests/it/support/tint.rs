@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use tq4::error::{Error, Result};
-use tq4::lane::wgpu::{Dispatch, constants};
+use tq4::lane::wgpu::{Bound, Program};
 use tq4::lane::{Lane, POISON_F32, Timed, checksum};
-use tq4::record::{LaneInfo, LaneName, OutputType};
+use tq4::record::{LaneInfo, LaneName};
 use tq4::run::Strip;
 
 /// Most workgroups in one dimension, as WebGPU has it by default.
@@ -39,8 +39,7 @@ pub fn tools() -> Option<Tools> {
 /// The lane. It takes a strip in one dispatch and leaves its buffers to files in `folder`.
 pub struct Tint {
     info: LaneInfo,
-    shader: String,
-    reach: u32,
+    program: Program,
     node: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
@@ -49,9 +48,9 @@ pub struct Tint {
 }
 
 impl Tint {
-    /// Starts Node with `shader` to run; its variant with subgroups where `subgroups`. `None` where the
+    /// Starts Node with a program to run, as the lane `name`. `None` where it takes subgroups and the
     /// adapter has none.
-    pub fn open(tools: &Tools, shader: &str, subgroups: bool, output: OutputType) -> Option<Self> {
+    pub fn open(tools: &Tools, name: &str, program: Program) -> Option<Self> {
         let mut node = Command::new("node")
             .arg(root().join("tests/support/tint.mjs"))
             .arg(&tools.package)
@@ -65,32 +64,34 @@ impl Tint {
             from: BufReader::new(node.stdout.take().unwrap()),
             node,
             info: LaneInfo {
-                name: LaneName::Named("tint".into()),
+                name: LaneName::Named(name.into()),
                 device: String::new(),
                 driver: "Dawn for Node".into(),
                 api: "Vulkan".into(),
                 software: true,
                 kernel_variant: String::new(),
-                kernel_checksum: checksum(shader.as_bytes()),
-                output,
+                kernel_checksum: checksum(program.text().as_bytes()),
+                output: program.output(),
             },
-            // Tint asks for the directive, which naga does not know.
-            shader: match subgroups {
-                true => format!("enable subgroups;\n{shader}"),
-                false => shader.into(),
-            },
-            reach: 1,
+            program,
             folder: tempfile::tempdir().unwrap(),
             loaded: false,
         };
         let adapter = lane.answer();
         lane.info.device = adapter["description"].as_str().unwrap().into();
-        if subgroups {
+        if let Program::Own { text, reach, .. } = &mut lane.program
+            && *reach > 1
+        {
+            if adapter["subgroups"] != true {
+                return None;
+            }
+            // Tint asks for the directive, which naga does not know.
+            text.insert_str(0, "enable subgroups;\n");
             // SwiftShader's subgroups are consecutive invocations; a wrong result would say if not.
-            lane.reach = adapter["subgroupMinSize"].as_u64().unwrap() as u32;
+            *reach = adapter["subgroupMinSize"].as_u64().unwrap() as u32;
+            lane.info.kernel_variant = format!("reach {reach}");
         }
-        lane.info.kernel_variant = format!("reach {}", lane.reach);
-        (!subgroups || adapter["subgroups"] == true).then_some(lane)
+        Some(lane)
     }
 
     fn answer(&mut self) -> serde_json::Value {
@@ -112,33 +113,31 @@ impl Lane for Tint {
     fn load(&mut self, strip: &Strip) -> Result<()> {
         self.loaded = false;
         let tensor = strip.tensor()?;
-        let output = self.info.output;
-        let dispatch = Dispatch::new(tensor, 0..tensor.groups(), MAX_WORKGROUPS, output);
+        let groups = 0..tensor.groups();
+        let (entry, constants) = self.program.pipeline(tensor, &groups)?;
+        let dispatch = self.program.dispatch(tensor, groups, MAX_WORKGROUPS)?;
         let mut bindings = Vec::new();
-        for (name, bytes, _) in dispatch.inputs() {
-            std::fs::write(self.file(name), bytes).unwrap();
-            let kind = match name {
-                "params" => "uniform",
-                _ => "read-only-storage",
+        for (i, bound) in dispatch.bindings.iter().enumerate() {
+            let poison;
+            let (name, kind, bytes): (String, &str, &[u8]) = match bound {
+                Bound::Uniform(bytes) => (i.to_string(), "uniform", bytes),
+                Bound::Read(bytes) => (i.to_string(), "read-only-storage", bytes),
+                // The result holds poison until it is written.
+                Bound::Out(size) => {
+                    poison = POISON_F32.to_ne_bytes().repeat(*size as usize / 4);
+                    ("result".into(), "storage", &poison)
+                }
             };
+            std::fs::write(self.file(&name), bytes).unwrap();
             bindings.push(serde_json::json!({"name": name, "type": kind}));
         }
-        // The result holds poison until it is written.
-        let poison = POISON_F32
-            .to_ne_bytes()
-            .repeat(strip.elements() * output.size() / 4);
-        assert_eq!(poison.len() as u64, dispatch.out_bytes);
-        std::fs::write(self.file("result"), poison).unwrap();
-        bindings.push(serde_json::json!({"name": "result", "type": "storage"}));
-        let is_f32 = output == OutputType::F32;
-        let constants: serde_json::Map<String, serde_json::Value> =
-            constants(tensor.layout(), is_f32, self.reach)
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect();
+        let constants: serde_json::Map<String, serde_json::Value> = constants
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
         let job = serde_json::json!({
-            "shader": self.shader,
-            "entry": "tq4_dequant",
+            "shader": self.program.text(),
+            "entry": entry,
             "constants": constants,
             "grid": dispatch.grid,
             "bindings": bindings,

@@ -1,0 +1,125 @@
+//! What the lane runs: this project's kernel, or a user's.
+
+use super::api::{Api, Handle};
+use super::kernel::{MAX_GRID, own_launch};
+use super::module::{self, Image, Module};
+use crate::error::Result;
+use crate::lane::kernel::{Form, Launch, Manifest, Shape, centroids};
+use crate::lane::{broke, no_f16};
+use crate::record::{LaneName, OutputType};
+use crate::tensor::TqTensor;
+
+/// Bytes of shared memory that a kernel gets without asking for more.
+const SHARED_MEMORY: u32 = 48 << 10;
+
+/// A kernel in a form that is ready, or made ready for each tensor.
+#[derive(Debug)]
+pub(super) enum Program {
+    /// This project's, with an entry point for each layout and type.
+    Own(Module, OutputType),
+    /// A user's.
+    User(Box<User>),
+}
+
+/// A user's kernel.
+#[derive(Debug)]
+pub(super) struct User {
+    manifest: Manifest,
+    /// Compute capability of the device.
+    capability: (i32, i32),
+    /// The driver, for what it does not read.
+    driver: String,
+    /// The module that was loaded last, by the options that it was compiled with.
+    module: Option<(Vec<String>, Module)>,
+}
+
+impl User {
+    pub(super) fn new(manifest: Manifest, capability: (i32, i32), driver: String) -> Self {
+        Self {
+            manifest,
+            capability,
+            driver,
+            module: None,
+        }
+    }
+
+    /// The module for a shape.
+    fn module(&mut self, api: &'static Api, shape: &Shape) -> Result<&Module> {
+        let constants = self.manifest.constants(shape)?;
+        let defines = constants
+            .into_iter()
+            .map(|(name, v)| format!("-D{name}={v}"));
+        let own = self.manifest.options().iter().cloned();
+        let options: Vec<String> = own.chain(defines).collect();
+        let kept = self.module.take().filter(|(with, _)| *with == options);
+        let module = match kept {
+            Some((_, module)) => module,
+            None => {
+                let image = self.image(&options)?;
+                Module::load(api, &image, &self.driver)?
+            }
+        };
+        Ok(&self.module.insert((options, module)).1)
+    }
+
+    fn image(&self, options: &[String]) -> Result<Image> {
+        let text = || String::from_utf8_lossy(self.manifest.code()).into_owned();
+        Ok(match self.manifest.form() {
+            Form::Cubin => Image::Binary(self.manifest.code().to_vec()),
+            Form::Ptx => Image::Ptx(text()),
+            Form::Cuda | Form::Wgsl => {
+                let source = module::Source {
+                    name: &self.manifest.source_name(),
+                    text: &text(),
+                    help: "NVRTC has no headers of the system: name their folder in options",
+                };
+                Image::Ptx(module::compile(&source, self.capability, options)?)
+            }
+        })
+    }
+}
+
+impl Program {
+    /// The entry point for a tensor, and what it is launched with. The device's context is current.
+    pub(super) fn ready(
+        &mut self,
+        api: &'static Api,
+        tensor: &TqTensor,
+    ) -> Result<(Handle, Launch)> {
+        match self {
+            Self::Own(module, output) => {
+                let output = match output {
+                    OutputType::Bf16 => "bf16",
+                    OutputType::F32 => "f32",
+                    OutputType::F16 => return Err(no_f16(&LaneName::Cuda)),
+                };
+                let (bits, n) = (tensor.layout().stored_bits(), tensor.layout().group_size());
+                let function = module.function(&format!("tq4_dequant_b{bits}_g{n}_{output}"))?;
+                let launch = own_launch(tensor).ok_or_else(|| {
+                    let what = format!(
+                        "{} elements are more than one launch takes",
+                        tensor.elements()
+                    );
+                    broke(&LaneName::Cuda, what, "take smaller strips")
+                })?;
+                Ok((function, launch))
+            }
+            Self::User(user) => {
+                let shape = Shape {
+                    rows: tensor.rows(),
+                    cols: tensor.cols(),
+                    layout: tensor.layout(),
+                };
+                let grid = [MAX_GRID, 65_535, 65_535];
+                let launch = user.manifest.launch(&shape, &centroids(tensor), grid)?;
+                let entry = user.manifest.entry(&shape)?;
+                let module = user.module(api, &shape)?;
+                let function = module.function(&entry)?;
+                if launch.shared_memory > SHARED_MEMORY {
+                    module.allow_shared_memory(function, launch.shared_memory)?;
+                }
+                Ok((function, launch))
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What one launch of a kernel is given.
+
+use crate::tensor::TqTensor;
+use half::f16;
+
+/// Entries of the codebook as kernels get it; zeros follow the `2^bits` that there are.
+pub const CENTROIDS: usize = 16;
+
+/// A piece of memory that a kernel gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Codes, `[rows, cols * stored_bits / 8]` bytes.
+    Packed,
+    /// Scales, f16 `[rows, cols / group_size]`.
+    Scales,
+    /// Signs, i8 `[cols]`.
+    Signs,
+    /// The codebook, f32 `[16]`.
+    Centroids,
+    /// The output, `[rows, cols]`.
+    Out,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Packed,
+        Self::Scales,
+        Self::Signs,
+        Self::Centroids,
+        Self::Out,
+    ];
+
+    /// The format's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Packed => "packed",
+            Self::Scales => "scales",
+            Self::Signs => "signs",
+            Self::Centroids => "centroids",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// A scalar, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value {
+    /// Its bytes, from the first on.
+    pub bytes: [u8; 8],
+    /// How many of them count: 4 or 8.
+    pub size: usize,
+}
+
+impl Value {
+    /// Of 4 bytes.
+    pub fn word(bytes: [u8; 4]) -> Self {
+        let mut all = [0; 8];
+        all[..4].copy_from_slice(&bytes);
+        Self {
+            bytes: all,
+            size: 4,
+        }
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::word(value.to_le_bytes())
+    }
+}
+
+/// What stands in one place of a kernel's arguments, or of its bindings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// The address of a piece of memory, or a storage buffer.
+    Part(Part),
+    /// A scalar by value.
+    Value(Value),
+    /// A uniform buffer of these bytes.
+    Uniform(Vec<u8>),
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Blocks, or workgroups.
+    pub grid: [u32; 3],
+    /// Threads of a block; of a shader its text says them.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared_memory: u32,
+    /// In the order of the kernel.
+    pub arguments: Vec<Argument>,
+}
+
+/// The codebook as kernels get it.
+pub fn centroids(tensor: &TqTensor) -> [f32; CENTROIDS] {
+    let mut centroids = [0.0; CENTROIDS];
+    centroids[..tensor.layout().levels()].copy_from_slice(tensor.codebook().centroids());
+    centroids
+}
+
+/// The bytes of one part of some groups of a tensor.
+///
+/// # Panics
+/// For the output, which has none.
+pub fn part_bytes<'a>(
+    part: Part,
+    tensor: &'a TqTensor,
+    centroids: &'a [f32; CENTROIDS],
+    groups: std::ops::Range<usize>,
+) -> &'a [u8] {
+    let group = tensor.layout().packed_group();
+    match part {
+        Part::Packed => &tensor.packed()[groups.start * group..groups.end * group],
+        Part::Scales => bytemuck::cast_slice::<f16, u8>(&tensor.scales()[groups]),
+        Part::Signs => bytemuck::cast_slice(tensor.signs()),
+        Part::Centroids => bytemuck::cast_slice(centroids),
+        Part::Out => panic!("the output is written, not read"),
+    }
+}

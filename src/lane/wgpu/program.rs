@@ -1,0 +1,157 @@
+//! What the lane runs: this project's shader, or a user's.
+
+use super::chunk::{self, Limits};
+use super::dispatch::{Dispatch, constants};
+use super::shader::shader;
+use crate::error::Result;
+use crate::lane::broke;
+use crate::lane::kernel::{Manifest, Part, Shape, centroids};
+use crate::record::{LaneName, OutputType};
+use crate::tensor::TqTensor;
+use std::ops::Range;
+
+/// A shader with its interface. Public for the tests that give it to Dawn.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub enum Program {
+    /// This project's.
+    Own {
+        /// Its text: the variant's, or a test's.
+        text: String,
+        /// Strides that go by shuffles are below it; 1 in the variant without subgroups.
+        reach: u32,
+        /// Type of the values.
+        output: OutputType,
+    },
+    /// A user's.
+    User(Box<Manifest>),
+}
+
+/// How a binding is declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// `var<uniform>`.
+    Uniform,
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    Out,
+}
+
+impl Program {
+    /// This project's shader: the variant with subgroups where they reach beyond 1.
+    pub fn own(reach: u32, output: OutputType) -> Self {
+        Self::Own {
+            text: shader(reach > 1).to_owned(),
+            reach,
+            output,
+        }
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Own { text, .. } => text.clone(),
+            Self::User(kernel) => String::from_utf8_lossy(kernel.code()).into_owned(),
+        }
+    }
+
+    /// Type of the values.
+    pub fn output(&self) -> OutputType {
+        match self {
+            Self::Own { output, .. } => *output,
+            Self::User(kernel) => kernel.output(),
+        }
+    }
+
+    /// The bindings of group 0, from 0.
+    pub(super) fn bindings(&self) -> Vec<Binding> {
+        match self {
+            Self::Own { .. } => {
+                let read = [Binding::Read; 3];
+                let first = [Binding::Uniform].into_iter();
+                first.chain(read).chain([Binding::Out]).collect()
+            }
+            Self::User(kernel) => {
+                let arguments = kernel.arguments().map(|part| match part {
+                    None => Binding::Uniform,
+                    Some(Part::Out) => Binding::Out,
+                    Some(_) => Binding::Read,
+                });
+                arguments.collect()
+            }
+        }
+    }
+
+    /// The parts of a tensor that go through one dispatch each, in groups.
+    pub(super) fn plan(
+        &self,
+        limits: &Limits,
+        tensor: &TqTensor,
+        lane: &LaneName,
+    ) -> Result<Vec<Range<usize>>> {
+        let group_bytes = tensor.layout().group_size() * self.output().size();
+        match self {
+            Self::Own { .. } => chunk::plan(limits, tensor, group_bytes, lane),
+            Self::User(_) => chunk::plan_rows(limits, tensor, group_bytes, lane),
+        }
+    }
+
+    /// Entry point and constants of the pipeline for some groups.
+    ///
+    /// # Errors
+    /// When a size in a user's manifest cannot be computed.
+    pub fn pipeline(
+        &self,
+        tensor: &TqTensor,
+        groups: &Range<usize>,
+    ) -> Result<(String, Vec<(String, f64)>)> {
+        match self {
+            Self::Own { reach, output, .. } => {
+                let is_f32 = *output == OutputType::F32;
+                let constants = constants(tensor.layout(), is_f32, *reach);
+                Ok(("tq4_dequant".into(), constants))
+            }
+            Self::User(kernel) => {
+                let shape = shape(tensor, groups);
+                Ok((kernel.entry(&shape)?, kernel.constants(&shape)?))
+            }
+        }
+    }
+
+    /// The dispatch for some groups, whole rows for a user's shader.
+    ///
+    /// # Errors
+    /// When a size in a user's manifest cannot be computed, or is more than the device takes.
+    pub fn dispatch<'a>(
+        &self,
+        tensor: &'a TqTensor,
+        groups: Range<usize>,
+        max_workgroups: u32,
+    ) -> Result<Dispatch<'a>> {
+        match self {
+            Self::Own { output, .. } => Ok(Dispatch::new(tensor, groups, max_workgroups, *output)),
+            Self::User(kernel) => {
+                let grid = [max_workgroups; 3];
+                let launch = kernel.launch(&shape(tensor, &groups), &centroids(tensor), grid)?;
+                Ok(Dispatch::of(launch, tensor, groups, kernel.output()))
+            }
+        }
+    }
+}
+
+/// Of groups that are whole rows.
+fn shape(tensor: &TqTensor, groups: &Range<usize>) -> Shape {
+    Shape {
+        rows: groups.len() / tensor.groups_per_row(),
+        cols: tensor.cols(),
+        layout: tensor.layout(),
+    }
+}
+
+/// The device did not take the shader as its manifest describes it.
+pub(super) fn refused(lane: &LaneName, what: &str) -> crate::Error {
+    let help = "its bindings are those of the manifest's arguments, in group 0 and in order: \
+                var<uniform>, var<storage, read>, and var<storage, read_write> for out";
+    broke(lane, what, help)
+}
