@@ -54,6 +54,7 @@ mod fault_kernels;
 // `tq4 fixture`.
 mod fixture;
 // Converters that are killed or meet a full disk.
+#[cfg(unix)]
 mod interrupted;
 // The report as JUnit XML.
 mod junit;

@@ -11,8 +11,8 @@ use std::ops::Range;
 const BLOCK: u32 = 256;
 const PER_THREAD: usize = 32;
 
-/// Most elements of one launch: the kernel counts its threads in 32 bits.
-pub(super) const MAX_ELEMENTS: usize = (1 << 31) * PER_THREAD;
+/// Most elements of one launch: the kernel counts its threads in 32 bits. A 32-bit machine holds no more.
+pub(super) const MAX_ELEMENTS: usize = (1_usize << 31).saturating_mul(PER_THREAD);
 
 /// What the kernel reads, one after the other at multiples of 256 bytes: centroids, signs, scales, codes.
 pub(super) struct Input<'a> {
