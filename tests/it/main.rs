@@ -106,6 +106,8 @@ mod together;
 mod tolerance;
 // `tq4 validate`.
 mod validate;
+// What the wgpu lane asks of Vulkan, under the validation layer.
+mod validation;
 // The verdict on kernels of other people.
 mod verdict;
 // The wgpu lane's own: how strips are cut, adapters and variants.
