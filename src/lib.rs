@@ -50,6 +50,8 @@ pub mod convert;
 #[doc(hidden)]
 pub mod encode;
 #[doc(hidden)]
+pub mod environment;
+#[doc(hidden)]
 pub mod error;
 #[doc(hidden)]
 pub mod fault;

@@ -26,7 +26,9 @@ import sysconfig
 
 assert importlib.metadata.version("tq4") == sys.argv[1]
 tq4 = sysconfig.get_path("scripts") + "/tq4"
-assert subprocess.run([tq4, "devices"], capture_output=True, check=True).stdout
+bare = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+devices = subprocess.run([tq4, "devices"], capture_output=True, check=True, env=bare)
+assert devices.stdout and b"XDG_RUNTIME_DIR" not in devices.stderr
 # A reader that has seen enough, help, and bad usage end as they do in the program itself.
 reader, writer = os.pipe()
 os.close(reader)

@@ -29,6 +29,11 @@ mod _tq4 {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    const RUNTIME_DIR: &str = tq4::environment::RUNTIME_DIR;
+    #[pymodule_export]
+    const NO_RUNTIME_DIR: &str = tq4::environment::NO_RUNTIME_DIR;
 }
 
 /// Runs the command `tq4`: the program's name and its arguments in, the exit code out. At most once in a

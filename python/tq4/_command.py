@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 
+from ._tq4 import NO_RUNTIME_DIR, RUNTIME_DIR
 from ._tq4 import main as _main
 
 
@@ -17,4 +18,6 @@ def main() -> int:
         except OSError:
             # Closed: the next file that is opened would be taken for it.
             os.open(os.devnull, os.O_RDWR)
+    # As src/environment.rs does for the program; a script that uses the package keeps its own environment.
+    os.environ.setdefault(RUNTIME_DIR, NO_RUNTIME_DIR)
     return _main(["tq4", *sys.argv[1:]])

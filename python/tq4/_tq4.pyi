@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 _Rows = slice | range | tuple[int, int]
 
 __version__: str
+RUNTIME_DIR: str
+NO_RUNTIME_DIR: str
 
 def open(path: str | os.PathLike[str]) -> Model: ...
 def main(args: Sequence[str]) -> int: ...

@@ -44,7 +44,7 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
             "choose other columns, or another group size",
         ));
     }
-    if rows.checked_mul(cols).is_none_or(|e| e > 1 << 40) {
+    if rows.checked_mul(cols).is_none_or(|e| e as u64 > 1 << 40) {
         return Err(Error::input(
             format!("{rows} x {cols} elements are more than 2^40"),
             place(),

@@ -1,7 +1,7 @@
 //! The reference as a lane.
 
 use super::{Lane, Output, POISON_BF16, POISON_F32, Timed, checksum};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::reference;
 use crate::strip::Strip;
@@ -106,7 +106,10 @@ impl Lane for Cpu {
     }
 
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
-        let bytes = bytes as usize;
+        let bytes = usize::try_from(bytes).map_err(|_| {
+            let what = format!("{bytes} bytes are more than this machine addresses");
+            Error::input(what, "lane reference", "copy fewer")
+        })?;
         if self.copy[0].len() != bytes {
             // Not zero: such memory may not be there until it is written.
             self.copy = [1, 2].map(|fill| vec![fill; bytes]);

@@ -67,6 +67,23 @@ fn without_a_vulkan_driver_the_reference_runs_and_help_is_given() {
 }
 
 #[test]
+fn nothing_is_said_of_a_runtime_directory_that_is_not_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--dir", dir.path().to_str().unwrap()];
+    for args in [&["devices"][..], &demo] {
+        let out = assert_cmd::Command::cargo_bin("tq4")
+            .unwrap()
+            .args(args)
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap();
+        let text = stderr(&out);
+        assert!(out.status.success(), "{text}");
+        assert!(!text.contains("XDG_RUNTIME_DIR"), "{text}");
+    }
+}
+
+#[test]
 fn every_adapter_is_listed_or_the_lack_of_one_explained() {
     let out = tq4(&["devices"]);
     assert!(out.status.success(), "{}", stderr(&out));

@@ -183,6 +183,31 @@ fn a_program_is_a_lane_like_any_other() {
 }
 
 #[test]
+fn a_program_sees_the_environment_that_tq4_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    model(dir.path());
+    let seen = dir.path().join("seen");
+    let look = format!(
+        "echo \"${{XDG_RUNTIME_DIR-not set}}\" > '{}'; {COPY}",
+        seen.display()
+    );
+    let looks = format!("mine={}", program(dir.path(), "looks", &look, &look));
+    let model = dir.path().join("model");
+    for given in [None, Some("/run/user/1000")] {
+        let mut tq4 = assert_cmd::Command::cargo_bin("tq4").unwrap();
+        tq4.args(["validate", "--all", "--lanes", "reference", "--tq-model"])
+            .arg(&model)
+            .args(["--exec", &looks])
+            .env_remove("XDG_RUNTIME_DIR")
+            .envs(given.map(|value| ("XDG_RUNTIME_DIR", value)));
+        let out = tq4.output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let seen = std::fs::read_to_string(&seen).unwrap();
+        assert_eq!(seen.trim_end(), given.unwrap_or("not set"));
+    }
+}
+
+#[test]
 fn with_file_names_a_program_is_started_for_each_strip() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());

@@ -54,6 +54,7 @@ mod fault_kernels;
 // `tq4 fixture`.
 mod fixture;
 // Converters that are killed or meet a full disk.
+#[cfg(unix)]
 mod interrupted;
 // The report as JUnit XML.
 mod junit;
@@ -106,6 +107,8 @@ mod together;
 mod tolerance;
 // `tq4 validate`.
 mod validate;
+// What the wgpu lane asks of Vulkan, under the validation layer.
+mod validation;
 // The verdict on kernels of other people.
 mod verdict;
 // The wgpu lane's own: how strips are cut, adapters and variants.

@@ -3,7 +3,9 @@
 
 use crate::support::cli::{stderr, stdout, tq4};
 use crate::support::sweep::{Case, read, timeless};
-use crate::support::{big, standin, tmpfs::Tmpfs};
+#[cfg(target_os = "linux")]
+use crate::support::tmpfs::Tmpfs;
+use crate::support::{big, standin};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tq4::journal::{Contents, Journal};

@@ -12,13 +12,17 @@ use std::ops::Range;
 const BLOCK: u32 = 256;
 const PER_THREAD: usize = 32;
 
+/// Most pieces of 32 elements that it counts.
+const MAX_BLOCKS: u32 = 1 << 31;
+
 /// Most blocks in x of any launch.
 pub(super) const MAX_GRID: u32 = (1 << 31) - 1;
 
 /// What this project's kernel is launched with, see `kernels/tq4_dequant.cu`; `None` for more elements than
-/// it counts in 32 bits.
+/// it counts.
 pub(super) fn own_launch(tensor: &TqTensor) -> Option<Launch> {
     let blocks = u32::try_from(tensor.elements() / PER_THREAD).ok()?;
+    let blocks = (blocks <= MAX_BLOCKS).then_some(blocks)?;
     let row_blocks = (tensor.cols() / PER_THREAD) as u32;
     let scalars = [blocks, row_blocks].map(|v| Argument::Value(Value::from(v)));
     let parts = [

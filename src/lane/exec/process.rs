@@ -1,6 +1,7 @@
 //! A program that runs: lines to it and from it, the end of what it prints, and its own end.
 
 use super::protocol::quoted;
+use crate::environment;
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
@@ -69,6 +70,7 @@ impl Process {
         let mut command = Command::new(path);
         command.args(arguments).stdin(stdin);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        environment::hand_on(&mut command);
         // A group of its own, so that what it starts is killed with it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -154,12 +154,10 @@ impl RecordingFile {
         let length = file.metadata();
         let length = length
             .map_err(|e| Error::io("read the recording", &path, e))?
-            .len() as usize;
-        if !length.is_multiple_of(of.size()) {
-            let what = format!(
-                "{length} bytes found, which are no whole values of {} bytes",
-                of.size()
-            );
+            .len();
+        let size = of.size() as u64;
+        if !length.is_multiple_of(size) {
+            let what = format!("{length} bytes found, which are no whole values of {size} bytes");
             return Err(Error::input(
                 what,
                 path.display().to_string(),
@@ -171,7 +169,8 @@ impl RecordingFile {
             start: 0,
             stored: of,
             of,
-            elements: length / of.size(),
+            // More than a 32-bit machine counts fit no tensor.
+            elements: usize::try_from(length / size).unwrap_or(usize::MAX),
         };
         let loose = Loose {
             name: None,

@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod big;
+#[cfg(unix)]
 pub mod chromium;
 pub mod cli;
 pub mod cuda;
@@ -14,6 +15,7 @@ pub mod source;
 pub mod standin;
 pub mod sweep;
 pub mod tint;
+#[cfg(unix)]
 pub mod tmpfs;
 
 use std::path::{Path, PathBuf};
