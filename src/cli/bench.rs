@@ -299,7 +299,9 @@ fn system() -> sysinfo::System {
 /// Bytes of host memory that can be had, in this container where there is one.
 fn available_memory() -> u64 {
     let system = system();
-    let container = system.cgroup_limits().map_or(u64::MAX, |c| c.free_memory);
+    // What its files have in the page cache counts as used there, and is given back when it is wanted.
+    let of_container = |c: sysinfo::CGroupLimits| c.total_memory.saturating_sub(c.rss);
+    let container = system.cgroup_limits().map_or(u64::MAX, of_container);
     system.available_memory().min(container)
 }
 
