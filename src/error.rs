@@ -18,8 +18,13 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names come from untrusted files: control characters must not reach the terminal.
-        write!(f, "{}", printable(&self.what))?;
+        // Names come from untrusted files: control characters must not reach the terminal. A compiler's or
+        // a program's words have lines; set off, none of them passes for one of this program's.
+        let mut lines = self.what.split('\n');
+        write!(f, "{}", printable(lines.next().unwrap_or("")))?;
+        for line in lines.filter(|l| !l.is_empty()) {
+            write!(f, "\n  | {}", printable(line))?;
+        }
         if !self.place.is_empty() {
             write!(f, "\n  where: {}", printable(&self.place))?;
         }
@@ -81,6 +86,9 @@ pub enum Error {
     /// A lane that could start broke while it worked: out of memory, device lost, bad module.
     #[error("{0}")]
     Backend(Problem),
+    /// A lane's device is gone: nothing works on it until this process starts again.
+    #[error("{0}")]
+    Lost(Problem),
     /// The system did not read or write a file: it is not there, not permitted, or the disk is full.
     #[error("{problem}")]
     Io {
@@ -142,6 +150,19 @@ impl Error {
         })
     }
 
+    /// The device of the lane named by `place` is gone for this process.
+    pub fn lost(
+        what: impl Into<String>,
+        place: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Lost(Problem {
+            what: what.into(),
+            place: place.into(),
+            help: help.into(),
+        })
+    }
+
     /// The system failed to `action` the file at `path`.
     pub fn io(action: &str, path: &Path, error: std::io::Error) -> Self {
         let help = match error.kind() {
@@ -164,7 +185,9 @@ impl Error {
     #[cfg(feature = "gpu")]
     pub(crate) fn at(mut self, place: String) -> Self {
         match &mut self {
-            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) => p.place = place,
+            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) | Self::Lost(p) => {
+                p.place = place
+            }
             Self::Io { problem, .. } => problem.place = place,
         }
         self
@@ -178,7 +201,7 @@ impl Error {
     /// The three parts.
     pub fn problem(&self) -> &Problem {
         match self {
-            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) => p,
+            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) | Self::Lost(p) => p,
             Self::Io { problem, .. } => problem,
         }
     }
@@ -190,8 +213,9 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let e = Error::input("bad\u{1b}[31m name", "a\nb", "");
-        assert_eq!(e.to_string(), "bad\\u{1b}[31m name\n  where: a\\nb");
+        let e = Error::input("bad\u{1b}[31m name\nhelp: \u{1b}[0m", "a\nb", "");
+        let expected = "bad\\u{1b}[31m name\n  | help: \\u{1b}[0m\n  where: a\\nb";
+        assert_eq!(e.to_string(), expected);
         for c in
             "\u{9b}\u{ad}\u{200b}\u{200e}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}".chars()
         {

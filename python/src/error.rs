@@ -9,6 +9,8 @@ pub fn raise(e: Error) -> PyErr {
     match e {
         Error::Input(_) => PyValueError::new_err(e.to_string()),
         Error::Io { .. } => PyOSError::new_err(e.to_string()),
-        Error::Unavailable(_) | Error::Backend(_) => PyRuntimeError::new_err(e.to_string()),
+        Error::Unavailable(_) | Error::Backend(_) | Error::Lost(_) => {
+            PyRuntimeError::new_err(e.to_string())
+        }
     }
 }

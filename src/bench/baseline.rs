@@ -40,11 +40,15 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
                 let (Some(o), Some(n)) = (before.of(measure), times.of(measure)) else {
                     continue;
                 };
-                let (speed_ratio, interval, outcome) = decide(
+                let (speed_ratio, interval, mut outcome) = decide(
                     &per_unit(then, measure, o),
                     &per_unit(shape, measure, n),
                     tolerance,
                 );
+                // A device's clock has no launch in it, the wall has.
+                if o.clock != n.clock {
+                    outcome = Change::NotDecidable;
+                }
                 let mut notes = notes(old, new, &lane.lane, o, n);
                 if then.shape != shape.shape {
                     notes.push(format!("{} rows, were {}", shape.shape[0], then.shape[0]));

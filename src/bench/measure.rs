@@ -1,9 +1,10 @@
 //! Rounds over all lanes.
 
-use super::{plan, speed, stats, verify, warn};
+use super::series::Series;
+use super::{plan, speed, verify, warn};
 use crate::error::{Error, Result};
-use crate::lane::{Lane, Slot, Timed, decode};
-use crate::record::bench::{Checked, INTERVAL, LaneTimes, Measure, ShapeRecord, Stopped, Times};
+use crate::lane::{Lane, Round, Slot, decode};
+use crate::record::bench::{Checked, LaneTimes, Measure, ShapeRecord, Stopped};
 use crate::record::{LaneName, OutputType};
 use crate::strip::Strip;
 use crate::tensor::TqTensor;
@@ -25,6 +26,8 @@ pub struct Options {
     pub time_limit: Duration,
     /// Bytes of the buffer that is copied.
     pub copy_bytes: u64,
+    /// Least time of copies before a round on a device, to bring up its clocks.
+    pub warm_up: Duration,
 }
 
 /// What is measured.
@@ -41,20 +44,19 @@ pub struct Job<'a> {
 }
 
 /// A lane on its way through the rounds.
-struct Runner {
+pub(super) struct Runner {
     /// Index among the slots.
     slot: usize,
-    times: LaneTimes,
+    pub(super) times: LaneTimes,
     /// Known once it was checked.
     clock: &'static str,
     output: OutputType,
     /// Hash of the output that was checked.
     hash: String,
     software: bool,
-    copy: Vec<Timed>,
-    cold: Vec<Timed>,
-    warm: Vec<Timed>,
-    end_to_end: Vec<f64>,
+    /// Whether it computes on the CPU, whose clock is the wall.
+    cpu: bool,
+    pub(super) series: Series,
 }
 
 impl Runner {
@@ -74,22 +76,9 @@ impl Runner {
         self.times.verdict == Checked::Verified
     }
 
-    /// Whether every interval is narrow enough.
-    fn settled(&self) -> bool {
-        let series = |t: &[Timed]| warn::series(self.clock, t).0;
-        [
-            &series(&self.copy),
-            &series(&self.cold),
-            &series(&self.warm),
-            &self.end_to_end,
-        ]
-        .into_iter()
-        // A lane without memory of its own copies nothing.
-        .filter(|s| !s.is_empty())
-        .all(|s| {
-            stats::interval(s, stats::CONFIDENCE)
-                .is_some_and(|i| stats::relative_width(stats::median(s), i) <= INTERVAL)
-        })
+    /// Whether what is timed of its kernel is the kernel alone, not the launch or files as well.
+    fn times_the_kernel(&self) -> bool {
+        self.cpu || !self.series.is_by_wall(self.clock)
     }
 
     /// Does `work` with the lane; one that fails is broken.
@@ -167,13 +156,12 @@ pub fn measure(
         ratios: Vec::new(),
         warnings: Vec::new(),
     };
-    for r in runners {
+    for r in &mut runners {
         finish(r, &mut record);
     }
-    for (i, lhs) in record.lanes.iter().enumerate() {
-        for rhs in &record.lanes[..i] {
-            let ratios = Measure::DECODING.map(|m| speed::ratio(lhs, rhs, m));
-            record.ratios.extend(ratios.into_iter().flatten());
+    for (i, lhs) in runners.iter().enumerate() {
+        for rhs in &runners[..i] {
+            ratios(lhs, rhs, &mut record);
         }
     }
     warn::about_rounds(&mut record);
@@ -196,10 +184,8 @@ fn runners(slots: &mut [Slot]) -> Vec<Runner> {
             output: lane.info().output,
             hash: String::new(),
             software: lane.info().software,
-            copy: Vec::new(),
-            cold: Vec::new(),
-            warm: Vec::new(),
-            end_to_end: Vec::new(),
+            cpu: lane.info().api == "CPU",
+            series: Series::default(),
         })
         .collect()
 }
@@ -263,10 +249,20 @@ fn rounds(
         if !runners.iter().any(Runner::runs) {
             return (round, Stopped::NothingToTime);
         }
-        if round >= MIN_ROUNDS && runners.iter().filter(|r| r.runs()).all(Runner::settled) {
+        if round >= MIN_ROUNDS
+            && runners
+                .iter()
+                .filter(|r| r.runs())
+                .all(|r| r.series.settled())
+        {
             return (round, Stopped::Interval);
         }
-        if round > 0 && start.elapsed() >= options.time_limit {
+        // A lane whose clock was given up has its first time later.
+        let timed = runners
+            .iter()
+            .filter(|r| r.runs())
+            .all(|r| r.series.has_begun());
+        if timed && start.elapsed() >= options.time_limit {
             return (round, Stopped::TimeLimit);
         }
         if round == MAX_ROUNDS {
@@ -278,72 +274,95 @@ fn rounds(
         for i in 0..count {
             let r = &mut runners[(i + round) % count];
             if r.runs() {
-                r.with(slots, |r, lane| {
-                    one_round(r, lane, strip, options.copy_bytes)
-                });
+                r.with(slots, |r, lane| one_round(r, lane, strip, options));
             }
         }
         round += 1;
     }
 }
 
-fn one_round(r: &mut Runner, lane: &mut dyn Lane, strip: &Strip, copy_bytes: u64) -> Result<()> {
-    r.copy.extend(lane.copy(copy_bytes)?);
-    r.cold.push(lane.run()?);
-    r.warm.push(lane.run()?);
+fn one_round(r: &mut Runner, lane: &mut dyn Lane, strip: &Strip, options: &Options) -> Result<()> {
+    if !r.cpu && !r.software {
+        warm_up(lane, options)?;
+    }
+    if r.series.is_by_wall(r.clock) {
+        // One by one: each is waited for.
+        r.series.push_wall(&Round {
+            copy: lane.copy(options.copy_bytes)?,
+            cold: lane.run()?,
+            warm: lane.run()?,
+        });
+    } else {
+        r.series.push_device(&lane.round(options.copy_bytes)?);
+    }
     let (_, call) = decode(lane, strip)?;
-    r.end_to_end.push(call.wall.as_secs_f64());
+    r.series.push_end_to_end(call);
     Ok(())
 }
 
-/// Turns a lane's samples into speeds.
-fn finish(mut r: Runner, record: &mut ShapeRecord) {
-    if r.runs() && record.rounds > 0 {
-        let mut take = |what: &str, timed: &[Timed]| {
-            let (samples, clock, bad) = warn::series(r.clock, timed);
-            if bad > 0 {
-                record.warnings.push(format!(
-                    "{}: {bad} of {} timestamps around the {what} are missing, tie, run backwards or \
-                     exceed the wall: timed by the wall",
-                    r.times.lane,
-                    timed.len()
-                ));
-            }
-            (samples, clock)
+/// Copies until two copies take the same time, within 2 %, for at least the time that is asked for and at
+/// most four times as long. A lane that cannot copy is left as it is.
+fn warm_up(lane: &mut dyn Lane, options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let mut last = f64::INFINITY;
+    while start.elapsed() < 4 * options.warm_up {
+        let Some(copy) = lane.copy(options.copy_bytes)? else {
+            return Ok(());
         };
-        let (copy, copy_clock) = take("copy", &r.copy);
-        let (cold, cold_clock) = take("cold kernel", &r.cold);
-        let (warm, warm_clock) = take("warm kernel", &r.warm);
-        let copy =
-            (!copy.is_empty()).then(|| speed::of_copy(copy_clock, copy, 2 * record.copy_bytes));
+        let now = copy.device.unwrap_or(copy.wall).as_secs_f64();
+        if start.elapsed() >= options.warm_up && (now - last).abs() <= 0.02 * last {
+            return Ok(());
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+/// How two lanes compare. A kernel is not compared with a launch.
+fn ratios(lhs: &Runner, rhs: &Runner, record: &mut ShapeRecord) {
+    if lhs.times.times.is_none() || rhs.times.times.is_none() {
+        return;
+    }
+    let alike = lhs.times_the_kernel() == rhs.times_the_kernel();
+    for measure in Measure::DECODING {
+        if alike || measure == Measure::EndToEnd {
+            record.ratios.extend(speed::ratio(lhs, rhs, measure));
+        }
+    }
+    if !alike {
+        let (l, r) = (&lhs.times.lane, &rhs.times.lane);
+        record.warnings.push(format!(
+            "{l} and {r}: one kernel is timed by its device's clock, the other by the wall, which has the \
+             launch as well: no quotient of the two"
+        ));
+    }
+}
+
+/// Turns a lane's samples into speeds.
+fn finish(r: &mut Runner, record: &mut ShapeRecord) {
+    if r.runs() && record.rounds > 0 {
         // The least bytes of the record are those of BF16.
         let more = (r.output.size() - OutputType::Bf16.size()) as u64 * record.elements;
-        let bytes = record.bytes + more;
-        let job =
-            |clock, samples| speed::of_job(clock, samples, bytes, record.elements, copy.as_ref());
-        r.times.times = Some(Times {
-            kernel_cold: job(cold_clock, cold),
-            kernel_warm: job(warm_clock, warm),
-            end_to_end: job("wall", r.end_to_end),
-            copy,
-        });
-        if r.copy.is_empty() {
-            let clock = match cold_clock {
+        let (bytes, copied) = (record.bytes + more, 2 * record.copy_bytes);
+        r.times.times = r.series.times(r.clock, bytes, record.elements, copied);
+        let lane = &r.times.lane;
+        let warning = r.series.warning().map(|w| format!("{lane}: {w}"));
+        record.warnings.extend(warning);
+        if r.times.times.as_ref().is_some_and(|t| t.copy.is_none()) {
+            let clock = match r.clock {
                 "wall" => "the wall",
                 other => other,
             };
             record.warnings.push(format!(
-                "{}: timed by {clock} clock; its device cannot be told to copy: caches are not flushed before \
-                 the cold kernel, and its bandwidth is not known",
-                r.times.lane
+                "{lane}: timed by {clock} clock; its device cannot be told to copy: caches are not flushed before \
+                 the cold kernel, and its bandwidth is not known"
             ));
         }
-        if r.software && r.times.lane != LaneName::Reference {
+        if r.software && *lane != LaneName::Reference {
             record.warnings.push(format!(
-                "{} is a software adapter: its figures say nothing about a GPU",
-                r.times.lane
+                "{lane} is a software adapter: its figures say nothing about a GPU"
             ));
         }
     }
-    record.lanes.push(r.times);
+    record.lanes.push(r.times.clone());
 }

@@ -11,8 +11,13 @@
 //!   of the tensor in the caches; runs its kernel (cold); runs it again (warm); and does the whole way
 //!   from host memory to host memory, poison included (end to end). The lane that begins a round is
 //!   another each time.
-//! - Kernels and copies are timed by the device's own clock where it has one that makes sense, else by
-//!   the wall. End to end is always by the wall.
+//! - Where a device has a queue, copy and kernels are queued together and waited for once: the device is at
+//!   the copy while the host launches the kernels, so that no launch is timed.
+//! - A device that waited for the other lanes has lowered its clocks: it copies, untimed, until two copies
+//!   take the same time.
+//! - Kernels and copies are timed by the device's own clock where it has one. A round whose timestamps make
+//!   no sense is left out; of many, the lane is timed by the wall. End to end is always by the wall. There is
+//!   no quotient of a kernel by one clock and a kernel by the wall.
 //! - A lane is timed only if its output passes the gates, and its figures count only if the last round,
 //!   and one more run on the same memory, left the same bits.
 //! - Rounds end when the 95 % interval of every median is within 1 % of it, or at the time limit.
@@ -23,6 +28,7 @@
 pub mod baseline;
 pub mod measure;
 pub mod plan;
+mod series;
 mod speed;
 pub mod stats;
 mod verify;

@@ -1,7 +1,8 @@
 //! Series of times as speeds and quotients.
 
+use super::measure::Runner;
 use super::stats;
-use crate::record::bench::{LaneTimes, Measure, Ratio, Speed};
+use crate::record::bench::{Measure, Ratio, Speed};
 
 /// Of a copy that moves `bytes`.
 pub(super) fn of_copy(clock: &str, samples: Vec<f64>, bytes: u64) -> Speed {
@@ -34,13 +35,14 @@ pub(super) fn of_job(
     }
 }
 
-/// Of two lanes timed in the same rounds.
-pub(super) fn ratio(lhs: &LaneTimes, rhs: &LaneTimes, measure: Measure) -> Option<Ratio> {
-    let samples = |l: &LaneTimes| Some(l.times.as_ref()?.of(measure)?.samples_s.clone());
-    let quotients = stats::quotients(&samples(rhs)?, &samples(lhs)?);
-    Some(Ratio {
-        lhs: lhs.lane.clone(),
-        rhs: rhs.lane.clone(),
+/// Of two lanes, by the rounds that both have.
+pub(super) fn ratio(lhs: &Runner, rhs: &Runner, measure: Measure) -> Option<Ratio> {
+    let both = lhs.series.of(measure).iter().zip(rhs.series.of(measure));
+    let quotients = both.filter_map(|(l, r)| Some((*r)? / (*l)?));
+    let quotients: Vec<f64> = quotients.collect();
+    (!quotients.is_empty()).then(|| Ratio {
+        lhs: lhs.times.lane.clone(),
+        rhs: rhs.times.lane.clone(),
         measure,
         speed_ratio: stats::median(&quotients),
         interval: stats::interval(&quotients, stats::CONFIDENCE),

@@ -47,15 +47,6 @@ pub fn relative_width(median: f64, interval: [f64; 2]) -> f64 {
     (median - interval[0]).max(interval[1] - median) / median
 }
 
-/// Quotients of two series, round by round: what hits both in one round falls out.
-///
-/// # Panics
-/// When the two have different lengths.
-pub fn quotients(over: &[f64], under: &[f64]) -> Vec<f64> {
-    assert_eq!(over.len(), under.len(), "one sample a round");
-    over.iter().zip(under).map(|(a, b)| a / b).collect()
-}
-
 /// Change of the median from the first third of a series to the last, as a part of the whole median;
 /// `None` for fewer than 9 samples, or when it is within three times what samples deviate anyway.
 pub fn drift(samples: &[f64]) -> Option<f64> {
@@ -86,7 +77,6 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0]), 2.5);
         assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
         assert_eq!(mad(&[1.0, 2.0, 3.0, 4.0, 100.0]), 1.0);
-        assert_eq!(quotients(&[2.0, 9.0], &[1.0, 3.0]), [2.0, 3.0]);
     }
 
     /// Ranks from the published tables of the sign test at 95 %.

@@ -1,7 +1,6 @@
 //! What makes a figure doubtful.
 
 use super::stats;
-use crate::lane::Timed;
 use crate::record::bench::{INTERVAL, Measure, ShapeRecord, Speed, Stopped};
 
 /// A machine is noisy when the median absolute deviation is a larger part of the median.
@@ -9,30 +8,6 @@ const NOISE: f64 = 0.05;
 
 /// A drift between the first and the last third of the rounds is told from this part of the median on.
 const DRIFT: f64 = 0.05;
-
-/// Clock rates differ: the device's clock may be ahead of the wall by this part.
-const SKEW: f64 = 0.01;
-
-/// Seconds of each run by the device's clock if every run has one that makes sense, else by the wall;
-/// the clock's name; and how many runs had none.
-pub(super) fn series<'a>(clock: &'a str, timed: &[Timed]) -> (Vec<f64>, &'a str, usize) {
-    let wall = |t: &Timed| t.wall.as_secs_f64();
-    let device: Vec<f64> = timed
-        .iter()
-        .filter_map(|t| t.device.map(|d| (d.as_secs_f64(), wall(t))))
-        .filter(|(d, wall)| *d <= wall * (1.0 + SKEW))
-        .map(|(d, _)| d)
-        .collect();
-    if device.len() == timed.len() && clock != "wall" {
-        return (device, clock, 0);
-    }
-    let bad = if clock == "wall" {
-        0
-    } else {
-        timed.len() - device.len()
-    };
-    (timed.iter().map(wall).collect(), "wall", bad)
-}
 
 /// Noise, drift and intervals that did not come down: a line a lane for each.
 pub(super) fn about_rounds(record: &mut ShapeRecord) {
@@ -82,34 +57,4 @@ pub(super) fn about_rounds(record: &mut ShapeRecord) {
 
 fn percent(part: f64) -> String {
     format!("{:.1} %", 100.0 * part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn timed(device: Option<u64>, wall: u64) -> Timed {
-        Timed {
-            device: device.map(Duration::from_micros),
-            wall: Duration::from_micros(wall),
-        }
-    }
-
-    #[test]
-    fn one_bad_timestamp_makes_the_whole_series_the_walls() {
-        let good = [timed(Some(10), 20), timed(Some(12), 20)];
-        let (samples, clock, bad) = series("CUDA events", &good);
-        assert_eq!(
-            (samples, clock, bad),
-            (vec![10e-6, 12e-6], "CUDA events", 0)
-        );
-        for spoilt in [timed(None, 30), timed(Some(31), 30)] {
-            let (samples, clock, bad) = series("CUDA events", &[good[0], spoilt]);
-            assert_eq!((samples, clock, bad), (vec![20e-6, 30e-6], "wall", 1));
-        }
-        // A lane without a clock of its own is not warned about.
-        let (samples, clock, bad) = series("wall", &[timed(None, 7), timed(Some(7), 7)]);
-        assert_eq!((samples, clock, bad), (vec![7e-6, 7e-6], "wall", 0));
-    }
 }

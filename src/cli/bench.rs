@@ -15,10 +15,13 @@ use crate::report::{Style, bench_csv, bench_page, bench_text};
 use crate::run::Event;
 use crate::tensor::{Layout, TqTensor};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Rounds that the shapes of the default run are cut for: fewer give no interval.
 const DEFAULT_ROUNDS: u32 = 6;
+
+/// How long a device copies before each of its rounds: GPUs raise their clocks within milliseconds.
+const WARM_UP: Duration = Duration::from_millis(50);
 
 /// Time every lane side by side, each beside its device's copy bandwidth
 ///
@@ -152,6 +155,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,
+        warm_up: WARM_UP,
     };
     let bar = Progress::new();
     bar.on(Event::Total(targets.iter().map(Target::bytes).sum()));

@@ -11,7 +11,7 @@ use crate::metrics::Values;
 use crate::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
 use crate::report::{Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
 use crate::run::Recorder;
-use crate::run::{self, Job, Records, Sink, Target, same_weights};
+use crate::run::{self, Ended, Job, Records, Sink, Target, same_weights};
 use std::path::{Path, PathBuf};
 
 /// What a run leaves behind.
@@ -237,10 +237,11 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     sinks.extend(worst.as_mut().map(|w| w as &mut dyn Sink));
     // The journal last: what it calls done is done in every other file.
     sinks.extend(journal.as_mut().map(|j| j as &mut dyn Sink));
+    job.stop_when_lost = output.lines();
     let bar = Progress::new();
     let ran = run::run(&job, &mut slots, &mut sinks, &mut |e| bar.on(e));
     drop(bar);
-    ran?;
+    let ended = ran?;
     if let Some(recorder) = recorder {
         recorder.finish()?;
     }
@@ -248,10 +249,17 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
         write_atomically(path, &worst.top.finish()?)?;
     }
     let run = Run::new(job.header, records.tensors, records.plain);
-    if let (Some(journal), false) = (&mut journal, finished) {
+    // A report that is to be resumed has no summary.
+    if let (Some(journal), false, Ended::Done) = (&mut journal, finished, ended) {
         journal.append(&Record::Summary(Box::new(run.summary.clone())))?;
     }
-    output.finish(&run, extras.verbose, &recordings)
+    let outcome = output.finish(&run, extras.verbose, &recordings)?;
+    if ended == Ended::Lost {
+        tell(
+            "error: a lane lost its device, which comes back when the program starts again: run again with --resume",
+        );
+    }
+    Ok(outcome)
 }
 
 /// The lanes of a job, a recording named after a lane in its place.

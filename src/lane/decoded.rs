@@ -15,6 +15,27 @@ pub enum LaneOutput {
     Idle,
 }
 
+/// Whether a lane is tried.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum State {
+    /// It is.
+    #[default]
+    Ready,
+    /// Not again on this tensor: it failed.
+    Failed,
+    /// Never again: its device is gone.
+    Lost(Error),
+}
+
+impl State {
+    /// For the next tensor.
+    pub fn renew(&mut self) {
+        if *self == Self::Failed {
+            *self = Self::Ready;
+        }
+    }
+}
+
 /// A strip with what every lane made of it.
 #[derive(Debug)]
 pub struct Decoded {
@@ -25,23 +46,40 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// Runs every lane that is there and has not failed on this tensor; a lane that fails is marked.
-    pub fn new(strip: Strip, slots: &mut [Slot], failed: &mut [bool]) -> Self {
+    /// Runs every lane that is there and ready; one that fails is marked. A lane that is lost fails again on
+    /// the first strip of each tensor.
+    pub fn new(strip: Strip, first: bool, slots: &mut [Slot], states: &mut [State]) -> Self {
         let mut outputs = Vec::with_capacity(slots.len());
-        for (slot, failed) in slots.iter_mut().zip(failed) {
-            let output = match slot.lane() {
-                Some(lane) if !*failed => match decode(lane, &strip) {
-                    Ok((values, timed)) => LaneOutput::Values(values, timed),
-                    Err(e) => {
-                        *failed = true;
-                        LaneOutput::Failed(e)
-                    }
-                },
-                _ => LaneOutput::Idle,
+        for (slot, state) in slots.iter_mut().zip(states) {
+            let lane = match (slot.lane(), &*state) {
+                (Some(lane), State::Ready) => lane,
+                (Some(_), State::Lost(e)) if first => {
+                    outputs.push(LaneOutput::Failed(e.clone()));
+                    continue;
+                }
+                _ => {
+                    outputs.push(LaneOutput::Idle);
+                    continue;
+                }
             };
-            outputs.push(output);
+            outputs.push(match decode(lane, &strip) {
+                Ok((values, timed)) => LaneOutput::Values(values, timed),
+                Err(e) => {
+                    *state = match e {
+                        Error::Lost(_) => State::Lost(e.clone()),
+                        _ => State::Failed,
+                    };
+                    LaneOutput::Failed(e)
+                }
+            });
         }
         Self { strip, outputs }
+    }
+
+    /// Whether a lane lost its device for good.
+    pub fn lost(&self) -> bool {
+        let lost = |o: &LaneOutput| matches!(o, LaneOutput::Failed(Error::Lost(_)));
+        self.outputs.iter().any(lost)
     }
 
     /// A lane's values.

@@ -16,7 +16,7 @@ pub mod recording;
 pub mod wgpu;
 
 pub use crate::tensor::{POISON_BF16, POISON_F32};
-pub use decoded::{Decoded, LaneOutput};
+pub use decoded::{Decoded, LaneOutput, State};
 pub use open::{open, open_kernel};
 
 use crate::error::{Error, Result};
@@ -47,6 +47,17 @@ impl Timed {
     }
 }
 
+/// What a benchmark times of a lane at a time. Of parts that were queued together `wall` is that of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// The copy; `None` for a lane without memory of its own.
+    pub copy: Option<Timed>,
+    /// The kernel after the copy.
+    pub cold: Timed,
+    /// The kernel again.
+    pub warm: Timed,
+}
+
 /// A producer of a dequantised tensor.
 pub trait Lane: Send {
     /// Who computes, and the type of the values of what is loaded.
@@ -62,7 +73,8 @@ pub trait Lane: Send {
     /// earlier strip is used again where it is large enough.
     ///
     /// # Errors
-    /// [`Error::Backend`] when the device fails, most often for want of memory; [`Error::Input`] and
+    /// [`Error::Backend`] when the device fails, most often for want of memory, [`Error::Lost`] when it is
+    /// gone, here and below; [`Error::Input`] and
     /// [`Error::Unavailable`] from a recording that does not fit; [`Error::Io`] when a program's input
     /// cannot be written. Nothing is then loaded.
     fn load(&mut self, strip: &Strip) -> Result<()>;
@@ -95,6 +107,22 @@ pub trait Lane: Send {
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
         let _ = bytes;
         Ok(None)
+    }
+
+    /// What a benchmark times: a copy of `bytes`, the kernel after it, the kernel again. A lane whose device
+    /// has a queue queues all three and waits once.
+    ///
+    /// # Errors
+    /// As those of [`Lane::copy`] and [`Lane::run`].
+    ///
+    /// # Panics
+    /// When nothing is loaded.
+    fn round(&mut self, bytes: u64) -> Result<Round> {
+        Ok(Round {
+            copy: self.copy(bytes)?,
+            cold: self.run()?,
+            warm: self.run()?,
+        })
     }
 
     /// Gives back the memory that [`Lane::load`] and [`Lane::copy`] took.

@@ -87,6 +87,9 @@ pub struct Job<'a> {
     pub whole: bool,
     /// Whether the worst strip of each tensor is drawn.
     pub pictures: bool,
+    /// Whether the run ends at the tensor at which a lane loses its device for good: for a report that can
+    /// be resumed by a process in which the device works.
+    pub stop_when_lost: bool,
 }
 
 /// A single tensor of so many elements goes through whole: the published figures are of such a one.
@@ -160,6 +163,7 @@ impl<'a> Job<'a> {
             plain: plain.clone(),
             whole: whole(&targets, options.strip),
             pictures: options.pictures,
+            stop_when_lost: false,
         };
         job.targets.retain(|t| tq.contains(t.base.as_str()));
         job.plain.retain(|n| other.contains(n.as_str()));
@@ -192,6 +196,7 @@ impl<'a> Job<'a> {
             targets,
             plain: Vec::new(),
             pictures: false,
+            stop_when_lost: false,
         }
     }
 

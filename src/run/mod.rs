@@ -33,6 +33,15 @@ pub enum Event<'a> {
     Bytes(u64),
 }
 
+/// How a run came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All of the job was done.
+    Done,
+    /// A lane lost its device for good and the job stops there; the rest has no records.
+    Lost,
+}
+
 /// What a command does with strips and records. An error ends the run.
 pub trait Sink {
     /// The next strip of a tensor, in order, with what every lane made of it.

@@ -3,10 +3,10 @@
 
 use super::job::{Job, Target};
 use super::read::{Item, read_all};
-use super::{Event, Sink, plain};
+use super::{Ended, Event, Sink, plain};
 use crate::error::Result;
 use crate::judge::{self, Judge};
-use crate::lane::{Decoded, LaneOutput, Slot};
+use crate::lane::{Decoded, LaneOutput, Slot, State};
 use crate::record::LaneRecord;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,16 +19,16 @@ const QUEUE: usize = 1;
 ///
 /// # Errors
 /// What a sink returns, and when a model's file was written to meanwhile. A tensor that is bad input and
-/// a lane that breaks are records, not errors.
+/// a lane that breaks are records, not errors; a lane that is lost ends the run where the job says so.
 pub fn run(
     job: &Job<'_>,
     slots: &mut [Slot],
     sinks: &mut [&mut dyn Sink],
     on: &mut dyn FnMut(Event<'_>),
-) -> Result<()> {
+) -> Result<Ended> {
     on(Event::Total(job.work()));
     let lanes: Vec<LaneRecord> = slots.iter().map(Slot::record).collect();
-    std::thread::scope(|scope| {
+    let ended = std::thread::scope(|scope| {
         let (to_lanes, from_reader) = sync_channel(QUEUE);
         let (to_judge, from_lanes) = sync_channel(QUEUE);
         // A stage ends when the one behind it has gone.
@@ -36,7 +36,7 @@ pub fn run(
         scope.spawn(move || decode_all(job, slots, from_reader, &to_judge));
         judge_all(job, &lanes, from_lanes, sinks, on)
     })?;
-    if let (Some(model), Some(source)) = (job.model, job.source) {
+    if let (Some(model), Some(source), Ended::Done) = (job.model, job.source, ended) {
         for name in &job.plain {
             on(Event::Tensor(name));
             let record = plain::compare(model.checkpoint(), source, name)?;
@@ -47,7 +47,7 @@ pub fn run(
             }
         }
     }
-    Ok(())
+    Ok(ended)
 }
 
 fn decode_all(
@@ -56,7 +56,7 @@ fn decode_all(
     from: Receiver<Item<super::Strip>>,
     to: &SyncSender<Item<Decoded>>,
 ) {
-    let mut failed = vec![false; slots.len()];
+    let mut states = vec![State::Ready; slots.len()];
     for item in from {
         let item = match item {
             Item::Bad { target, error } => Item::Bad { target, error },
@@ -67,9 +67,9 @@ fn decode_all(
                 strip,
             } => {
                 if first {
-                    failed.fill(false);
+                    states.iter_mut().for_each(State::renew);
                 }
-                let mut decoded = Decoded::new(strip, slots, &mut failed);
+                let mut decoded = Decoded::new(strip, first, slots, &mut states);
                 if let Some(checksum) = &checksums[0] {
                     refuse_other_input(job, target, &mut decoded, slots, checksum);
                 }
@@ -111,7 +111,7 @@ fn judge_all(
     from: Receiver<Item<Decoded>>,
     sinks: &mut [&mut dyn Sink],
     on: &mut dyn FnMut(Event<'_>),
-) -> Result<()> {
+) -> Result<Ended> {
     let start = |target: &Target| {
         let options = judge::Options {
             with_source: job.source.is_some(),
@@ -123,6 +123,7 @@ fn judge_all(
     let mut open: Option<Judge> = None;
     // Bytes done of the open tensor.
     let mut done = 0;
+    let mut lost = false;
     for item in from {
         let (target, record) = match item {
             Item::Bad { target, error } => {
@@ -145,6 +146,7 @@ fn judge_all(
                 }
                 let mut judge = open.take().unwrap_or_else(|| start(target));
                 let strip = Arc::new(strip);
+                lost |= strip.lost();
                 judge.push(&strip);
                 for sink in sinks.iter_mut() {
                     sink.strip(target, &strip)?;
@@ -168,6 +170,9 @@ fn judge_all(
         for sink in sinks.iter_mut() {
             sink.tensor(target, &record)?;
         }
+        if lost && job.stop_when_lost {
+            return Ok(Ended::Lost);
+        }
     }
-    Ok(())
+    Ok(Ended::Done)
 }

@@ -3,7 +3,8 @@
 // entry points. Its results are emulated.
 //
 // TQ4_STANDIN_FAIL=SYMBOL:CODE[:NTH] makes the NTH call (from 1; every call without it) of a function
-//   return CODE. "cuDeviceGetCount:0" reports no device.
+//   return CODE. "cuDeviceGetCount:0" reports no device. A code that ends a context on a device (700, 719, ...)
+//   is returned by every later call as well.
 // TQ4_STANDIN_FREE=BYTES is the memory of the device; allocations count against it.
 // TQ4_STANDIN_LOG=FILE gets the name of each function that is called, a line each.
 // TQ4_STANDIN_PTX=MAJOR.MINOR is the newest PTX it reads; 8.0 otherwise.
@@ -12,7 +13,7 @@
 //
 // Work runs when it is queued, except downloads: these wait for the stream to be synchronised, so that a
 // host that does not wait sees what was there before. Host memory of an asynchronous copy must be
-// page-locked, device memory must be allocated: anything else is CUDA_ERROR_INVALID_VALUE. What is not
+// page-locked, unless that was refused, device memory must be allocated: anything else is CUDA_ERROR_INVALID_VALUE. What is not
 // freed when the process exits is reported on standard error as "stand-in: leaked".
 
 #include "launch.h"
@@ -47,6 +48,8 @@ const Described described[] = {
     {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {34, "CUDA_ERROR_STUB_LIBRARY", "CUDA driver is a stub library"},
+    {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
     {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
     {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
     {221, "CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "PTX JIT compiler library not found"},
@@ -54,7 +57,9 @@ const Described described[] = {
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {802, "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized"},
     {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
+    {804, "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "forward compatibility was attempted on non supported HW"},
 };
 
 struct Download { void *to; const void *from; size_t size; };
@@ -68,7 +73,9 @@ std::map<uintptr_t, size_t> device_memory, pinned_memory;
 std::map<const emulation::Named *, unsigned> shared_memory;
 size_t used = 0;
 int objects = 0, retained = 0;
-bool initialized = false;
+bool initialized = false, refused_to_lock = false;
+// The code that ended the context.
+int lost = 0;
 thread_local bool current = false;
 
 size_t capacity() {
@@ -89,13 +96,19 @@ int injected(const char *symbol) {
             fclose(file);
         }
     }
+    if (lost != 0) return lost;
     const char *fail = getenv("TQ4_STANDIN_FAIL");
     if (!fail) return -1;
     const size_t length = strlen(symbol);
     if (strncmp(fail, symbol, length) != 0 || fail[length] != ':') return -1;
     int code = 0, wanted = 0;
     const int fields = sscanf(fail + length, ":%d:%d", &code, &wanted);
-    return fields == 2 && wanted != nth ? -1 : code;
+    if (fields == 2 && wanted != nth) return -1;
+    for (int sticky : {214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999}) {
+        if (code == sticky) lost = code;
+    }
+    refused_to_lock |= strcmp(symbol, "cuMemHostAlloc") == 0;
+    return code;
 }
 
 bool inside(const std::map<uintptr_t, size_t> &memory, uintptr_t at, size_t size) {
@@ -120,8 +133,15 @@ Module *cubin(const char *image) {
     return module;
 }
 
+// Whether a copy may go from or to there.
+bool on_host(uintptr_t at, size_t size) {
+    return refused_to_lock || inside(pinned_memory, at, size);
+}
+
 struct Leaks {
     ~Leaks() {
+        // A lost context takes all with it.
+        if (lost != 0) return;
         if (!device_memory.empty() || !pinned_memory.empty() || objects != 0 || retained != 0) {
             fprintf(stderr, "stand-in: leaked: %zu device, %zu pinned, %d objects, %d contexts\n",
                     device_memory.size(), pinned_memory.size(), objects, retained);
@@ -275,7 +295,7 @@ int cuMemFreeHost(void *at) {
 int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyHtoDAsync_v2);
     if (!stream || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
-    if (!inside(pinned_memory, (uintptr_t)from, size)) return INVALID_VALUE;
+    if (!on_host((uintptr_t)from, size)) return INVALID_VALUE;
     memcpy((void *)(uintptr_t)to, from, size);
     return SUCCESS;
 }
@@ -283,7 +303,7 @@ int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) 
 int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyDtoHAsync_v2);
     if (!stream || !inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
-    if (!inside(pinned_memory, (uintptr_t)to, size)) return INVALID_VALUE;
+    if (!on_host((uintptr_t)to, size)) return INVALID_VALUE;
     stream->downloads.push_back({to, (const void *)(uintptr_t)from, size});
     return SUCCESS;
 }
@@ -314,7 +334,7 @@ int cuStreamCreate(Stream **out, unsigned) {
 int cuStreamSynchronize(Stream *stream) {
     ENTER_CURRENT(cuStreamSynchronize);
     for (const Download &d : stream->downloads) {
-        if (!inside(pinned_memory, (uintptr_t)d.to, d.size) ||
+        if (!on_host((uintptr_t)d.to, d.size) ||
             !inside(device_memory, (uintptr_t)d.from, d.size)) {
             fprintf(stderr, "stand-in: memory freed under a copy\n");
             abort();
@@ -431,7 +451,7 @@ int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned gri
         u64 at;
         if (!kernel->pointers[i]) continue;
         memcpy(&at, parameters[i], 8);
-        if (!inside(device_memory, (uintptr_t)at, 1)) return ILLEGAL_ADDRESS;
+        if (!inside(device_memory, (uintptr_t)at, 1)) return lost = ILLEGAL_ADDRESS;
     }
     if (kernel->bits != 0) {
         if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0) {

@@ -50,14 +50,16 @@ pub fn check_record(record: &Value) {
             assert_eq!(copy["percent_of_copy"], Value::Null);
             for measure in ["copy", "kernel_cold", "kernel_warm", "end_to_end"] {
                 let speed = &times[measure];
-                assert_eq!(speed["samples_s"].as_array().unwrap().len(), rounds);
+                // A round whose timestamps make no sense has none.
+                let samples = speed["samples_s"].as_array().unwrap().len();
+                assert!((1..=rounds).contains(&samples), "{samples} of {rounds}");
                 let median = number(&speed["median_s"]);
                 assert!(median > 0.0);
                 close(median, middle(&speed["samples_s"]));
                 if let Some(i) = speed["interval_s"].as_array() {
                     assert!(number(&i[0]) <= median && median <= number(&i[1]));
                 } else {
-                    assert!(rounds < 6);
+                    assert!(samples < 6);
                 }
                 if measure != "copy" {
                     close(number(&speed["elements_per_s"]), rows * cols / median);
@@ -74,7 +76,9 @@ pub fn check_record(record: &Value) {
             timed.push((lane["lane"].as_str().unwrap(), times));
         }
         let ratios = shape["ratios"].as_array().unwrap();
-        assert_eq!(ratios.len(), 3 * timed.len() * (timed.len() - 1) / 2);
+        // Of a kernel by its device's clock and one by the wall there is none.
+        let pairs = timed.len() * (timed.len() - 1) / 2;
+        assert!((pairs..=3 * pairs).contains(&ratios.len()), "{ratios:?}");
         for ratio in ratios {
             let samples = |lane: &str| -> Vec<f64> {
                 let (_, times) = timed.iter().find(|(n, _)| *n == lane).unwrap();
@@ -86,11 +90,11 @@ pub fn check_record(record: &Value) {
                     .map(number)
                     .collect()
             };
-            let quotients: Vec<f64> = samples(ratio["rhs"].as_str().unwrap())
-                .iter()
-                .zip(samples(ratio["lhs"].as_str().unwrap()))
-                .map(|(r, l)| r / l)
-                .collect();
+            let [lhs, rhs] = ["lhs", "rhs"].map(|side| samples(ratio[side].as_str().unwrap()));
+            if [lhs.len(), rhs.len()] != [rounds; 2] {
+                continue;
+            }
+            let quotients: Vec<f64> = rhs.iter().zip(lhs).map(|(r, l)| r / l).collect();
             close(
                 number(&ratio["speed_ratio"]),
                 middle(&serde_json::json!(quotients)),

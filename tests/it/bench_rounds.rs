@@ -23,6 +23,7 @@ fn run(lanes: &mut [Slot], rows: usize) -> ShapeRecord {
     let options = Options {
         time_limit: Duration::from_secs(60),
         copy_bytes: 1000,
+        warm_up: Duration::ZERO,
     };
     measure(job, lanes, &options, |_| ()).unwrap()
 }
@@ -188,10 +189,61 @@ fn timestamps_without_sense_fall_back_to_the_wall_and_say_so() {
             .iter()
             .filter(|w| w.contains("timed by the wall"))
             .collect();
-        assert_eq!(about.len(), 3, "{:?}", r.warnings);
-        let all = format!("a: {0} of {0} timestamps around the copy", r.rounds);
-        assert!(about[0].starts_with(&all), "{}", about[0]);
+        // After the second round without a sense it is given up.
+        let said = format!("a: timestamps of 2 of {} rounds are missing", r.rounds);
+        assert_eq!(about.len(), 1, "{:?}", r.warnings);
+        assert!(about[0].starts_with(&said), "{}", about[0]);
+        assert_eq!(times.kernel_cold.samples_s.len(), r.rounds - 2);
     }
+}
+
+#[test]
+fn a_kernel_by_a_clock_and_one_by_the_wall_have_no_quotient() {
+    let silent = Fake::new("a", 1).with_clock(Clock::Silent);
+    let r = run(&mut slots([silent, Fake::new("b", 1)]), 4);
+    let measures: Vec<Measure> = r.ratios.iter().map(|ratio| ratio.measure).collect();
+    assert_eq!(measures, [Measure::EndToEnd]);
+    let said = "b and a: one kernel is timed by its device's clock, the other by the wall";
+    assert!(
+        r.warnings.iter().any(|w| w.starts_with(said)),
+        "{:?}",
+        r.warnings
+    );
+    let silent = ["a", "b"].map(|name| Fake::new(name, 1).with_clock(Clock::Silent));
+    assert_eq!(run(&mut slots(silent), 4).ratios.len(), 3);
+}
+
+#[test]
+fn a_device_copies_until_its_clocks_are_up() {
+    let log = Log::default();
+    let tensor = plan::synthetic(Layout::new(4, 128).unwrap(), [4, 256]).unwrap();
+    let job = Job {
+        name: "test",
+        tensor: &tensor,
+        rows_asked: 4,
+        cut: Vec::new(),
+    };
+    let options = Options {
+        time_limit: Duration::ZERO,
+        copy_bytes: 1000,
+        warm_up: Duration::from_millis(1),
+    };
+    let lanes = [
+        Fake::new("a", 1).logging_to(&log),
+        Fake::new("b", 1).software().logging_to(&log),
+    ];
+    let r = measure(job, &mut slots(lanes), &options, |_| ()).unwrap();
+    assert_eq!(r.rounds, 1);
+    let calls = log.lock().unwrap();
+    let copies = |lane: &str| {
+        calls
+            .iter()
+            .filter(|c| **c == format!("{lane} copy"))
+            .count()
+    };
+    // Once to make room, and in the round; an adapter in software has no clocks.
+    assert_eq!(copies("b"), 2);
+    assert!(copies("a") >= 4, "{calls:?}");
 }
 
 #[test]
@@ -290,6 +342,8 @@ fn a_baseline_says_what_else_has_changed_and_what_it_lacks() {
     };
     assert!(clocks(Measure::KernelCold));
     assert!(!clocks(Measure::EndToEnd));
+    let cold = c.changes.iter().find(|c| c.measure == Measure::KernelCold);
+    assert_eq!(cold.unwrap().outcome, Change::NotDecidable);
     let c = compare(&old, &record(Fake::new("b", 1), 16), 0.05);
     assert!(c.changes.is_empty());
     assert_eq!(c.left_out, ["test: lane b has no time in the baseline"]);

@@ -29,6 +29,7 @@ fn show(e: &Error) -> String {
     let variant = match e {
         Error::Unavailable(_) => "Unavailable",
         Error::Backend(_) => "Backend",
+        Error::Lost(_) => "Lost",
         _ => "Another error",
     };
     format!("{variant}: {}", e.to_string().replace('\n', " |"))
@@ -48,6 +49,14 @@ fn work(cuda: &mut Cuda, rows: usize) -> Result<String, Error> {
     }
     let timed = times.iter().filter(|t| t.device.is_some()).count();
     Ok(format!("timed {timed} of 3"))
+}
+
+/// Marks the end of a round in the log of the stand-in.
+fn end_of_round() {
+    if let Some(log) = std::env::var_os("TQ4_STANDIN_LOG") {
+        let mut log = std::fs::File::options().append(true).open(log).unwrap();
+        writeln!(log, "{DONE}").unwrap();
+    }
 }
 
 /// Runs the case that the environment names.
@@ -78,6 +87,20 @@ fn child() {
         }
     };
     println!("device: {:?}", cuda.info());
+    if case == "round" {
+        cuda.load(&strip(5, Layout::new(4, 128).unwrap(), 37, 2, Scales::Any))
+            .unwrap();
+        cuda.copy(4096).unwrap();
+        end_of_round();
+        let round = cuda.round(4096).unwrap();
+        let parts = [round.copy.unwrap(), round.cold, round.warm];
+        assert!(
+            parts.iter().all(|t| t.device.is_some_and(|d| d <= t.wall)),
+            "{parts:?}"
+        );
+        println!("outcome: {}", parts.iter().all(|t| t.wall == parts[0].wall));
+        return;
+    }
     let rows: Vec<usize> = match case {
         "rows" => argument.split(' ').map(|r| r.parse().unwrap()).collect(),
         // Twice: what failed once may work the next time, and must then be right.
@@ -85,10 +108,7 @@ fn child() {
     };
     for rows in rows {
         let result = work(&mut cuda, rows);
-        if let Some(log) = std::env::var_os("TQ4_STANDIN_LOG") {
-            let mut log = std::fs::File::options().append(true).open(log).unwrap();
-            writeln!(log, "{DONE}").unwrap();
-        }
+        end_of_round();
         match result {
             Ok(text) => {
                 let strip = strip(6, Layout::new(2, 64).unwrap(), 5, 3, Scales::Any);
@@ -202,7 +222,7 @@ fn memory_is_kept_and_grows() {
         ("cuMemFree_v2", [0, 0, 0, 2]),
         ("cuMemHostAlloc", [1, 0, 0, 0]),
         ("cuStreamCreate", [1, 0, 0, 0]),
-        ("cuEventCreate", [2, 0, 0, 0]),
+        ("cuEventCreate", [6, 0, 0, 0]),
         ("cuMemcpyHtoDAsync_v2", [1; 4]),
         ("cuMemsetD32Async", [3, 1, 1, 1]),
         ("cuLaunchKernel", [2; 4]),
@@ -214,6 +234,28 @@ fn memory_is_kept_and_grows() {
         let counted: Vec<usize> = rounds[..4].iter().map(count).collect();
         assert_eq!(counted, expected, "{symbol}");
     }
+}
+
+/// A launch takes the host microseconds, in which an idle device would wait with its first event taken.
+#[test]
+fn a_benchmark_queues_copy_and_kernels_and_waits_once() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let env = [("TQ4_STANDIN_LOG", log.path().to_str().unwrap())];
+    let Some((results, _)) = run("round", &env) else {
+        return;
+    };
+    assert_eq!(results, ["true"]);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let (_, round) = log.split_once(DONE).unwrap();
+    let round: Vec<&str> = round.lines().filter(|c| !c.is_empty()).take(14).collect();
+    let piece = |work| ["cuEventRecord", work, "cuEventRecord"];
+    let mut expected = vec!["cuCtxSetCurrent"];
+    expected.extend(piece("cuMemcpyDtoDAsync_v2"));
+    expected.extend(piece("cuLaunchKernel"));
+    expected.extend(piece("cuLaunchKernel"));
+    expected.push("cuStreamSynchronize");
+    expected.extend(["cuEventElapsedTime"; 3]);
+    assert_eq!(round, expected);
 }
 
 #[test]

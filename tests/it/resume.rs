@@ -236,7 +236,7 @@ fn a_tensor_on_which_a_lane_broke_is_not_done() {
     let args = [&args[..], &["--allow-software", "--report", report_arg]].concat();
     // The second copy of an output to the host fails: the second tensor's.
     let out = standin::command(driver, &args)
-        .env("TQ4_STANDIN_FAIL", "cuMemcpyDtoHAsync_v2:700:2")
+        .env("TQ4_STANDIN_FAIL", "cuMemcpyDtoHAsync_v2:2:2")
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tq4::checkpoint::TqModel;
 use tq4::judge::{Judge, Options, blank};
-use tq4::lane::Decoded;
+use tq4::lane::{Decoded, State};
 use tq4::reference;
 use tq4::run::Strip;
 use tq4::synthetic::{self, Rng, Scales};
@@ -180,7 +180,12 @@ fn moved(name: &str, change: fn(f32) -> f32) -> String {
     let strip = Strip::of(tensor);
     let record = blank(&strip.base, &strip.rows, strip.cols);
     let mut judge = Judge::new(record, lanes, Options::default());
-    judge.push(&Arc::new(Decoded::new(strip, &mut slots, &mut [false; 2])));
+    judge.push(&Arc::new(Decoded::new(
+        strip,
+        true,
+        &mut slots,
+        &mut [State::Ready, State::Ready],
+    )));
     let record = judge.finish(None);
     let decisions = record.decisions.iter();
     let of_lane = decisions.filter(|d| d.lane == name.into());

@@ -4,6 +4,7 @@
 //! panic when a driver lacks one, and turn the driver's code into a Rust enum, which is undefined
 //! behaviour for a code newer than the enum.
 
+use super::code::{Effect, NO_DEVICE, meaning};
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;
@@ -18,12 +19,6 @@ pub(super) type Handle = *mut c_void;
 
 /// Where an error of this lane is.
 pub(super) const PLACE: &str = "lane cuda";
-
-pub(super) const NO_DEVICE: c_int = 100;
-pub(super) const OUT_OF_MEMORY: c_int = 2;
-pub(super) const NO_BINARY_FOR_GPU: c_int = 209;
-pub(super) const JIT_COMPILER_NOT_FOUND: c_int = 221;
-pub(super) const UNSUPPORTED_PTX_VERSION: c_int = 222;
 
 macro_rules! functions {
     ($($field:ident = $symbol:literal($($ty:ty),*);)*) => {
@@ -113,14 +108,15 @@ pub(super) fn driver() -> Result<&'static Api> {
     match unsafe { (api.init)(0) } {
         0 => Ok(api),
         NO_DEVICE => Err(no_device()),
-        code => Err(Error::unavailable(
-            format!(
-                "the CUDA driver does not start: {}",
-                api.describe("cuInit", code)
-            ),
-            PLACE,
-            "check that nvidia-smi works on this machine",
-        )),
+        code => {
+            let what = api.describe("cuInit", code);
+            let help = match meaning(code) {
+                (_, "") => "check that nvidia-smi works on this machine",
+                (_, help) => help,
+            };
+            let what = format!("the CUDA driver does not start: {what}");
+            Err(Error::unavailable(what, PLACE, help))
+        }
     }
 }
 
@@ -153,15 +149,15 @@ impl Api {
 
     /// An error unless `code` is success.
     pub(super) fn check(&self, call: &str, code: c_int) -> Result<()> {
-        let help = match code {
-            0 => return Ok(()),
-            OUT_OF_MEMORY => "take smaller strips, or free memory on the device or the host",
-            700..=720 => {
-                "the device's context is lost: run again, and look for a driver log (dmesg)"
-            }
-            _ => "",
-        };
-        Err(broke(&LaneName::Cuda, self.describe(call, code), help))
+        if code == 0 {
+            return Ok(());
+        }
+        let what = self.describe(call, code);
+        Err(match meaning(code) {
+            (Effect::Failed, help) => broke(&LaneName::Cuda, what, help),
+            (Effect::Unavailable, help) => Error::unavailable(what, PLACE, help),
+            (Effect::Lost, help) => Error::lost(what, PLACE, help),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! that context current before it makes, uses or drops one.
 
 use super::api::{Api, DevicePtr, Handle, call};
+use super::code::OUT_OF_MEMORY;
 use crate::error::Result;
 use std::ffi::c_void;
 
@@ -31,40 +32,59 @@ impl Drop for DeviceMemory {
     }
 }
 
-/// Page-locked memory on the host, which copies can run from and to by themselves.
+/// Memory on the host that copies go through: page-locked, from and to which they run by themselves, or
+/// pageable where the system locks no more, as WSL does.
 #[derive(Debug)]
-pub(super) struct PinnedMemory {
-    api: &'static Api,
-    ptr: *mut c_void,
-    len: usize,
+pub(super) enum HostMemory {
+    Locked {
+        api: &'static Api,
+        ptr: *mut c_void,
+        len: usize,
+    },
+    Pageable(Vec<u8>),
 }
 
-impl PinnedMemory {
+impl HostMemory {
+    /// # Errors
+    /// What the driver says, but for memory that it cannot lock.
     pub(super) fn new(api: &'static Api, len: usize) -> Result<Self> {
         let mut ptr = std::ptr::null_mut();
         // SAFETY: `ptr` outlives the call, which writes it.
-        unsafe { call!(api, alloc_host = "cuMemHostAlloc"(&mut ptr, len, 0))? };
-        let memory = Self { api, ptr, len };
+        let code = unsafe { (api.alloc_host)(&mut ptr, len, 0) };
+        if code == OUT_OF_MEMORY {
+            return Ok(Self::Pageable(vec![0; len]));
+        }
+        api.check("cuMemHostAlloc", code)?;
         // SAFETY: the driver gave `len` bytes at `ptr`; they must be initialised to be a slice.
-        unsafe { std::ptr::write_bytes(memory.ptr.cast::<u8>(), 0, len) };
-        Ok(memory)
+        unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, len) };
+        Ok(Self::Locked { api, ptr, len })
     }
 
     /// The memory. No copy may be under way in it.
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: `len` initialised bytes at `ptr`, borrowed as long as `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.cast(), self.len) }
+        match self {
+            // SAFETY: `len` initialised bytes at `ptr`, borrowed as long as `self`.
+            Self::Locked { ptr, len, .. } => unsafe {
+                std::slice::from_raw_parts_mut(ptr.cast(), *len)
+            },
+            Self::Pageable(bytes) => bytes,
+        }
     }
 
-    pub(super) fn as_ptr(&self) -> *mut c_void {
-        self.ptr
+    pub(super) fn as_ptr(&mut self) -> *mut c_void {
+        match self {
+            Self::Locked { ptr, .. } => *ptr,
+            Self::Pageable(bytes) => bytes.as_mut_ptr().cast(),
+        }
     }
 }
 
-impl Drop for PinnedMemory {
+impl Drop for HostMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new`, freed once.
-        unsafe { (self.api.free_host)(self.ptr) };
+        if let Self::Locked { api, ptr, .. } = self {
+            // SAFETY: allocated in `new`, freed once.
+            unsafe { (api.free_host)(*ptr) };
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing but the driver is needed. The kernel's PTX is part of this program.
 
 mod api;
+mod code;
 mod kernel;
 mod memory;
 mod module;
@@ -10,7 +11,7 @@ mod program;
 mod resident;
 
 use super::kernel::{Form, Manifest};
-use super::{Lane, Timed, checksum};
+use super::{Lane, Round, Timed, checksum};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
@@ -315,6 +316,11 @@ impl Lane for Cuda {
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
         let copied = self.resident().and_then(|r| r.copy(bytes as usize));
         self.named(copied.map(Some))
+    }
+
+    fn round(&mut self, bytes: u64) -> Result<Round> {
+        let round = self.resident().and_then(|r| r.round(bytes as usize));
+        self.named(round)
     }
 
     fn unload(&mut self) {

@@ -1,8 +1,7 @@
 //! A kernel's code: compiling it, and loading it.
 
-use super::api::{
-    Api, Handle, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, PLACE, UNSUPPORTED_PTX_VERSION, call,
-};
+use super::api::{Api, Handle, PLACE, call};
+use super::code::{JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION};
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;

@@ -2,15 +2,15 @@
 
 use super::api::{Api, Handle, call};
 use super::kernel::{Input, Work};
-use super::memory::{DeviceMemory, Event, PinnedMemory, Stream};
+use super::memory::{DeviceMemory, Event, HostMemory, Stream};
 use crate::error::Result;
 use crate::lane::kernel::{Launch, centroids};
-use crate::lane::{POISON_F32, Timed, broke};
+use crate::lane::{POISON_F32, Round, Timed, broke};
 use crate::record::{LaneName, OutputType};
 use crate::tensor::TqTensor;
 use std::time::{Duration, Instant};
 
-/// Page-locked bytes that uploads and downloads go through.
+/// Bytes on the host that uploads and downloads go through.
 const STAGING: usize = 16 << 20;
 
 /// What the lane holds on the device. The stream is idle before any of it goes, see `Drop`.
@@ -20,9 +20,9 @@ pub(super) struct Resident {
     input: Option<DeviceMemory>,
     output: Option<DeviceMemory>,
     copy: Option<[DeviceMemory; 2]>,
-    staging: PinnedMemory,
-    start: Event,
-    end: Event,
+    staging: HostMemory,
+    /// Starts and ends of what is timed.
+    events: [Event; 6],
     stream: Stream,
     work: Option<Work>,
 }
@@ -34,9 +34,8 @@ impl Resident {
             input: None,
             output: None,
             copy: None,
-            staging: PinnedMemory::new(api, STAGING)?,
-            start: Event::new(api)?,
-            end: Event::new(api)?,
+            staging: HostMemory::new(api, STAGING)?,
+            events: array(|| Event::new(api))?,
             stream: Stream::new(api)?,
             work: None,
         })
@@ -141,48 +140,81 @@ impl Resident {
         self.work.as_ref().expect("a strip is loaded")
     }
 
-    /// Runs the kernel on the strip.
-    pub(super) fn run(&self) -> Result<Timed> {
+    /// Queues the kernel on the strip.
+    fn queue_kernel(&self) -> Result<()> {
         let (input, output) = (held(&self.input).ptr, held(&self.output).ptr);
         // SAFETY: the memory was made and filled for this strip, and stays until the stream is idle; the
         // driver's addresses are multiples of 256.
-        self.timed(|| unsafe { self.work().launch(self.api, &self.stream, input, output) })
+        unsafe { self.work().launch(self.api, &self.stream, input, output) }
     }
 
-    /// Copies `bytes` from one buffer to another.
-    pub(super) fn copy(&mut self, bytes: usize) -> Result<Timed> {
+    /// Makes room for copies of `bytes`.
+    fn reserve_copy(&mut self, bytes: usize) -> Result<()> {
         if self.copy.as_ref().is_none_or(|[m, _]| m.len < bytes) {
             self.copy = None;
-            let new = || DeviceMemory::new(self.api, bytes);
-            let [from, to] = [new()?, new()?];
+            let [from, to] = array(|| DeviceMemory::new(self.api, bytes))?;
             // Written once: memory that was never written may not be there yet.
             self.poison(&from, bytes)?;
             self.poison(&to, bytes)?;
             self.copy = Some([from, to]);
         }
-        let [from, to] = self.copy.as_ref().expect("made above");
-        self.timed(|| {
-            // SAFETY: both hold `bytes` and stay until the stream is idle.
-            unsafe {
-                call!(
-                    self.api,
-                    copy = "cuMemcpyDtoDAsync"(to.ptr, from.ptr, bytes, self.stream.handle)
-                )
-            }
+        Ok(())
+    }
+
+    /// Queues a copy of `bytes`, for which there is room.
+    fn queue_copy(&self, bytes: usize) -> Result<()> {
+        let [from, to] = self.copy.as_ref().expect("reserved before");
+        // SAFETY: both hold `bytes` and stay until the stream is idle.
+        unsafe {
+            call!(
+                self.api,
+                copy = "cuMemcpyDtoDAsync"(to.ptr, from.ptr, bytes, self.stream.handle)
+            )
+        }
+    }
+
+    /// Runs the kernel on the strip.
+    pub(super) fn run(&self) -> Result<Timed> {
+        let [timed] = self.timed([&|| self.queue_kernel()])?;
+        Ok(timed)
+    }
+
+    /// Copies `bytes` from one buffer to another.
+    pub(super) fn copy(&mut self, bytes: usize) -> Result<Timed> {
+        self.reserve_copy(bytes)?;
+        let [timed] = self.timed([&|| self.queue_copy(bytes)])?;
+        Ok(timed)
+    }
+
+    /// A copy and the kernel twice, waited for once.
+    pub(super) fn round(&mut self, bytes: usize) -> Result<Round> {
+        self.reserve_copy(bytes)?;
+        let kernel = || self.queue_kernel();
+        let [copy, cold, warm] = self.timed([&|| self.queue_copy(bytes), &kernel, &kernel])?;
+        Ok(Round {
+            copy: Some(copy),
+            cold,
+            warm,
         })
     }
 
-    fn timed(&self, work: impl FnOnce() -> Result<()>) -> Result<Timed> {
-        let start = Instant::now();
-        self.start.record(&self.stream)?;
-        work()?;
-        self.end.record(&self.stream)?;
+    /// Queues pieces of work, each between two events, and waits for all: while the device is at the first,
+    /// the host launches the rest.
+    fn timed<const N: usize>(&self, work: [&dyn Fn() -> Result<()>; N]) -> Result<[Timed; N]> {
+        let begin = Instant::now();
+        for (work, events) in work.into_iter().zip(self.events.chunks_exact(2)) {
+            events[0].record(&self.stream)?;
+            work()?;
+            events[1].record(&self.stream)?;
+        }
         self.stream.synchronize()?;
-        let wall = start.elapsed();
-        let ms = f64::from(self.start.milliseconds_until(&self.end)?);
-        Ok(Timed {
-            device: (ms.is_finite() && ms > 0.0).then(|| Duration::from_secs_f64(ms / 1e3)),
-            wall,
+        let wall = begin.elapsed();
+        let mut pairs = self.events.chunks_exact(2);
+        array(|| {
+            let events = pairs.next().expect("a pair for each piece");
+            let ms = f64::from(events[0].milliseconds_until(&events[1])?);
+            let device = (ms.is_finite() && ms > 0.0).then(|| Duration::from_secs_f64(ms / 1e3));
+            Ok(Timed { device, wall })
         })
     }
 
@@ -209,6 +241,14 @@ impl Resident {
         }
         Ok(())
     }
+}
+
+/// So many of what `make` makes, or its first error.
+fn array<T, const N: usize>(mut make: impl FnMut() -> Result<T>) -> Result<[T; N]> {
+    let made: Vec<T> = (0..N).map(|_| make()).collect::<Result<_>>()?;
+    Ok(made
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("N were made")))
 }
 
 /// The memory of a strip.
