@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 pub struct AdapterInfo {
     /// Its place among the adapters.
     pub index: usize,
-    /// Name as the driver has it.
+    /// Name as the driver has it; identical ones of one API end in `#1`, `#2` and so on.
     pub name: String,
     /// Driver name and version.
     pub driver: String,
@@ -59,33 +59,71 @@ pub(super) fn instance(noop: bool) -> ::wgpu::Instance {
 }
 
 pub(super) fn enumerate(instance: &::wgpu::Instance) -> Vec<::wgpu::Adapter> {
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::all()));
-    // A loader may list one device twice, through two ICD files.
-    let mut seen = Vec::new();
-    adapters.retain(|a| {
-        let i = a.get_info();
-        let key = (
-            i.name,
-            i.driver_info,
-            i.backend,
-            i.device_pci_bus_id,
-            i.device,
-        );
-        let fresh = !seen.contains(&key);
-        seen.push(key);
-        fresh
-    });
-    adapters
+    let adapters = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::all()));
+    let infos: Vec<_> = adapters.iter().map(::wgpu::Adapter::get_info).collect();
+    let again = listed_again(&infos);
+    let kept = adapters.into_iter().zip(again).filter(|(_, again)| !again);
+    kept.map(|(adapter, _)| adapter).collect()
 }
 
-pub(super) fn describe(index: usize, adapter: &::wgpu::Adapter) -> AdapterInfo {
+/// Whether each adapter is one before it once more, listed by a Vulkan loader through two ICD files.
+///
+/// Only there is a PCI bus id that of one device: on D3D12 it is the first such model's, on Metal empty.
+fn listed_again(infos: &[::wgpu::AdapterInfo]) -> Vec<bool> {
+    let key = |i: &::wgpu::AdapterInfo| {
+        (
+            i.device_pci_bus_id.clone(),
+            i.device,
+            i.name.clone(),
+            i.driver.clone(),
+            i.driver_info.clone(),
+        )
+    };
+    let mut seen = Vec::new();
+    let mut again = |i: &::wgpu::AdapterInfo| {
+        if i.backend != ::wgpu::Backend::Vulkan || i.device_pci_bus_id.is_empty() {
+            return false;
+        }
+        let key = key(i);
+        let again = seen.contains(&key);
+        seen.push(key);
+        again
+    };
+    infos.iter().map(&mut again).collect()
+}
+
+/// The names to show: identical ones of one API are numbered from 1.
+fn names(infos: &[::wgpu::AdapterInfo]) -> Vec<String> {
+    let same = |a: &::wgpu::AdapterInfo, b: &::wgpu::AdapterInfo| {
+        (&a.name, a.backend) == (&b.name, b.backend)
+    };
+    let name = |(at, info): (usize, &::wgpu::AdapterInfo)| {
+        let before = infos[..at].iter().filter(|i| same(i, info)).count();
+        let all = infos.iter().filter(|i| same(i, info)).count();
+        if all < 2 {
+            info.name.clone()
+        } else {
+            format!("{} #{}", info.name, before + 1)
+        }
+    };
+    infos.iter().enumerate().map(name).collect()
+}
+
+/// Every one of `adapters` with its name.
+fn describe_all(adapters: &[::wgpu::Adapter]) -> Vec<AdapterInfo> {
+    let infos: Vec<_> = adapters.iter().map(::wgpu::Adapter::get_info).collect();
+    let named = adapters.iter().zip(names(&infos)).enumerate();
+    named.map(|(i, (a, name))| describe(i, name, a)).collect()
+}
+
+fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInfo {
     let info = adapter.get_info();
     let limits = adapter.limits();
     let features = adapter.features();
     AdapterInfo {
         index,
         subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
-        name: info.name,
+        name,
         driver: format!("{} {}", info.driver, info.driver_info)
             .trim()
             .to_owned(),
@@ -105,13 +143,7 @@ pub(super) fn describe(index: usize, adapter: &::wgpu::Adapter) -> AdapterInfo {
 
 /// Every adapter of this machine.
 pub fn list() -> Vec<AdapterInfo> {
-    let instance = instance(false);
-    let adapters = enumerate(&instance);
-    adapters
-        .iter()
-        .enumerate()
-        .map(|(i, a)| describe(i, a))
-        .collect()
+    describe_all(&enumerate(&instance(false)))
 }
 
 /// Takes the selected adapter.
@@ -119,11 +151,7 @@ pub(super) fn select(
     adapters: Vec<::wgpu::Adapter>,
     select: &Select,
 ) -> Result<(::wgpu::Adapter, AdapterInfo)> {
-    let infos: Vec<AdapterInfo> = adapters
-        .iter()
-        .enumerate()
-        .map(|(i, a)| describe(i, a))
-        .collect();
+    let infos = describe_all(&adapters);
     if infos.is_empty() {
         return Err(Error::unavailable(
             "no Vulkan, Metal or D3D12 adapter found",
@@ -158,4 +186,65 @@ pub(super) fn select(
     };
     let adapter = adapters.into_iter().nth(at).expect("found above");
     Ok((adapter, infos[at].clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::wgpu::Backend::{Dx12, Metal, Vulkan};
+    use ::wgpu::DeviceType::{self, Cpu, DiscreteGpu};
+
+    fn seen(
+        name: &str,
+        backend: ::wgpu::Backend,
+        kind: DeviceType,
+        bus: &str,
+    ) -> ::wgpu::AdapterInfo {
+        ::wgpu::AdapterInfo {
+            name: name.into(),
+            device_pci_bus_id: bus.into(),
+            ..::wgpu::AdapterInfo::new(kind, backend)
+        }
+    }
+
+    #[test]
+    fn identical_cards_stay_apart_and_are_numbered() {
+        // D3D12 gives both the bus id of the first, Metal none.
+        for (backend, name, bus) in [
+            (Dx12, "NVIDIA GeForce RTX 4090", "0000:01:00.0"),
+            (Metal, "AMD Radeon Pro W6800X", ""),
+        ] {
+            let two = [(); 2].map(|()| seen(name, backend, DiscreteGpu, bus));
+            assert_eq!(listed_again(&two), [false, false]);
+            assert_eq!(names(&two), [format!("{name} #1"), format!("{name} #2")]);
+        }
+        let vulkan = ["0000:01:00.0", "0000:41:00.0"]
+            .map(|bus| seen("NVIDIA GeForce RTX 4090", Vulkan, DiscreteGpu, bus));
+        assert_eq!(listed_again(&vulkan), [false, false]);
+        assert!(names(&vulkan)[1].ends_with(" #2"));
+    }
+
+    #[test]
+    fn one_card_through_two_icd_files_is_one() {
+        let radv = seen(
+            "AMD Radeon RX 7900 XTX",
+            Vulkan,
+            DiscreteGpu,
+            "0000:03:00.0",
+        );
+        let mut other_driver = radv.clone();
+        other_driver.driver = "AMD open-source driver".into();
+        let all = [radv.clone(), other_driver, radv];
+        assert_eq!(listed_again(&all), [false, false, true]);
+        // A software adapter is on no bus, so nothing says that it is the same one.
+        let llvmpipe = [(); 2].map(|()| seen("llvmpipe", Vulkan, Cpu, ""));
+        assert_eq!(listed_again(&llvmpipe), [false, false]);
+        assert_eq!(names(&llvmpipe), ["llvmpipe #1", "llvmpipe #2"]);
+    }
+
+    #[test]
+    fn one_card_through_two_apis_keeps_its_name() {
+        let both = [Vulkan, Dx12].map(|api| seen("Intel Arc A770", api, DiscreteGpu, ""));
+        assert_eq!(names(&both), ["Intel Arc A770"; 2]);
+    }
 }
