@@ -151,6 +151,8 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
         Fact::plain("name", a.name),
         Fact::plain("driver", a.driver),
         Fact::new("api", "API", a.api.clone(), a.api),
+        Fact::plain("class", a.class.name().to_owned()),
+        Fact::yes("automatic", "taken by default", a.automatic),
         Fact::yes("software", "software", a.software),
         Fact::new(
             "max_binding_bytes",

@@ -135,7 +135,7 @@ pub struct LaneInfo {
     pub device: String,
     /// Driver name and version.
     pub driver: String,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12`, `Vulkan on D3D12` or `CUDA`; `exec` of a program.
     pub api: String,
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
@@ -193,7 +193,7 @@ pub struct LaneRecord {
     pub device: Option<String>,
     /// Driver name and version.
     pub driver: Option<String>,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12`, `Vulkan on D3D12` or `CUDA`; `exec` of a program.
     pub api: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,

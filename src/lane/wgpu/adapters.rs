@@ -11,8 +11,12 @@ pub struct AdapterInfo {
     pub name: String,
     /// Driver name and version.
     pub driver: String,
-    /// `Vulkan`, `Metal`, `D3D12` or `Noop`.
+    /// `Vulkan`, `Metal`, `D3D12` or `Noop`; `Vulkan on D3D12` through Mesa's translation layer (dzn).
     pub api: String,
+    /// What it is.
+    pub class: Class,
+    /// Whether [`Select::Auto`] takes it.
+    pub automatic: bool,
     /// Whether it is a software rasteriser.
     pub software: bool,
     /// Largest storage buffer binding, bytes.
@@ -31,15 +35,53 @@ pub struct AdapterInfo {
     pub timestamps: bool,
 }
 
+/// What an adapter is, the one to prefer first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU that shares the processor's memory.
+    Integrated,
+    /// A GPU that a virtual machine lends.
+    Virtual,
+    /// Its driver does not say.
+    Other,
+    /// A software rasteriser.
+    Cpu,
+}
+
+impl Class {
+    fn of(kind: ::wgpu::DeviceType) -> Self {
+        match kind {
+            ::wgpu::DeviceType::DiscreteGpu => Self::Discrete,
+            ::wgpu::DeviceType::IntegratedGpu => Self::Integrated,
+            ::wgpu::DeviceType::VirtualGpu => Self::Virtual,
+            ::wgpu::DeviceType::Other => Self::Other,
+            ::wgpu::DeviceType::Cpu => Self::Cpu,
+        }
+    }
+
+    /// `discrete`, `integrated`, `virtual`, `other` or `cpu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Other => "other",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
 /// Which adapter to take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Select {
-    /// The first hardware adapter, else the first software one.
+    /// The first of the best [`Class`]; hardware through a translation layer only before software.
     #[default]
     Auto,
     /// By index.
     Index(usize),
-    /// By part of its name, whatever the case.
+    /// By part of its name, whatever the case; of several the one that is preferred.
     Name(String),
 }
 
@@ -109,11 +151,30 @@ fn names(infos: &[::wgpu::AdapterInfo]) -> Vec<String> {
     infos.iter().enumerate().map(name).collect()
 }
 
+/// Whether an adapter is Mesa's dzn, which makes D3D12 of Vulkan; the card may have a driver of its own.
+fn translated(info: &::wgpu::AdapterInfo) -> bool {
+    info.backend == ::wgpu::Backend::Vulkan && info.name.starts_with("Microsoft Direct3D12 (")
+}
+
+/// The first of the adapters that is preferred, among those that `wanted` takes by their index.
+fn preferred(infos: &[::wgpu::AdapterInfo], wanted: impl Fn(usize) -> bool) -> Option<usize> {
+    (0..infos.len()).filter(|i| wanted(*i)).min_by_key(|i| {
+        let class = Class::of(infos[*i].device_type);
+        // Hardware behind a translation layer still is hardware.
+        (class == Class::Cpu, translated(&infos[*i]), class)
+    })
+}
+
 /// Every one of `adapters` with its name.
 fn describe_all(adapters: &[::wgpu::Adapter]) -> Vec<AdapterInfo> {
     let infos: Vec<_> = adapters.iter().map(::wgpu::Adapter::get_info).collect();
+    let automatic = preferred(&infos, |_| true);
     let named = adapters.iter().zip(names(&infos)).enumerate();
-    named.map(|(i, (a, name))| describe(i, name, a)).collect()
+    let describe = |(i, (a, name))| AdapterInfo {
+        automatic: automatic == Some(i),
+        ..describe(i, name, a)
+    };
+    named.map(describe).collect()
 }
 
 fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInfo {
@@ -122,21 +183,24 @@ fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInf
     let features = adapter.features();
     AdapterInfo {
         index,
-        subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         name,
         driver: format!("{} {}", info.driver, info.driver_info)
             .trim()
             .to_owned(),
         api: match info.backend {
+            _ if translated(&info) => "Vulkan on D3D12".to_owned(),
             ::wgpu::Backend::Dx12 => "D3D12".to_owned(),
             other => format!("{other:?}"),
         },
+        class: Class::of(info.device_type),
+        automatic: false,
         software: info.device_type == ::wgpu::DeviceType::Cpu,
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroups: features.contains(::wgpu::Features::SUBGROUP),
+        subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         timestamps: features.contains(::wgpu::Features::TIMESTAMP_QUERY),
     }
 }
@@ -152,6 +216,7 @@ pub(super) fn select(
     select: &Select,
 ) -> Result<(::wgpu::Adapter, AdapterInfo)> {
     let infos = describe_all(&adapters);
+    let seen: Vec<_> = adapters.iter().map(::wgpu::Adapter::get_info).collect();
     if infos.is_empty() {
         return Err(Error::unavailable(
             "no Vulkan, Metal or D3D12 adapter found",
@@ -160,13 +225,11 @@ pub(super) fn select(
         ));
     }
     let found = match select {
-        Select::Auto => Some(infos.iter().position(|i| !i.software).unwrap_or(0)),
+        Select::Auto => preferred(&seen, |_| true),
         Select::Index(i) => Some(*i).filter(|i| *i < infos.len()),
         Select::Name(name) => {
             let name = name.to_lowercase();
-            infos
-                .iter()
-                .position(|i| i.name.to_lowercase().contains(&name))
+            preferred(&seen, |i| infos[i].name.to_lowercase().contains(&name))
         }
     };
     let Some(at) = found else {
@@ -192,7 +255,7 @@ pub(super) fn select(
 mod tests {
     use super::*;
     use ::wgpu::Backend::{Dx12, Metal, Vulkan};
-    use ::wgpu::DeviceType::{self, Cpu, DiscreteGpu};
+    use ::wgpu::DeviceType::{self, Cpu, DiscreteGpu, IntegratedGpu, Other, VirtualGpu};
 
     fn seen(
         name: &str,
@@ -246,5 +309,41 @@ mod tests {
     fn one_card_through_two_apis_keeps_its_name() {
         let both = [Vulkan, Dx12].map(|api| seen("Intel Arc A770", api, DiscreteGpu, ""));
         assert_eq!(names(&both), ["Intel Arc A770"; 2]);
+    }
+
+    #[test]
+    fn discrete_adapters_are_preferred_and_software_is_last() {
+        let taken = |kinds: &[DeviceType]| {
+            let infos: Vec<_> = kinds.iter().map(|k| seen("a", Vulkan, *k, "")).collect();
+            preferred(&infos, |_| true)
+        };
+        assert_eq!(taken(&[]), None);
+        assert_eq!(taken(&[Cpu, Cpu]), Some(0));
+        assert_eq!(taken(&[Cpu, Other, VirtualGpu]), Some(2));
+        assert_eq!(taken(&[Other, VirtualGpu, IntegratedGpu]), Some(2));
+        assert_eq!(taken(&[IntegratedGpu, DiscreteGpu, DiscreteGpu]), Some(1));
+    }
+
+    #[test]
+    fn a_translation_layer_is_taken_before_software_only() {
+        let dzn = seen("Microsoft Direct3D12 (NVIDIA L4)", Vulkan, DiscreteGpu, "");
+        let warp = seen("Microsoft Direct3D12 (WARP)", Vulkan, Cpu, "");
+        let native = seen("Intel UHD", Vulkan, IntegratedGpu, "");
+        let llvmpipe = seen("llvmpipe", Vulkan, Cpu, "");
+        let taken = |infos: &[&::wgpu::AdapterInfo]| {
+            let infos: Vec<_> = infos.iter().map(|i| (*i).clone()).collect();
+            preferred(&infos, |_| true)
+        };
+        assert_eq!(taken(&[&dzn, &native]), Some(1));
+        assert_eq!(taken(&[&llvmpipe, &dzn]), Some(1));
+        assert_eq!(taken(&[&warp, &llvmpipe]), Some(1));
+        // By a name that both have, the native one.
+        let d3d12 = seen("NVIDIA L4", Dx12, DiscreteGpu, "");
+        let both = [dzn.clone(), d3d12];
+        let named = |i: usize| both[i].name.contains("NVIDIA L4");
+        assert_eq!(preferred(&both, named), Some(1));
+        assert!(translated(&dzn) && !translated(&native));
+        // The driver of D3D12 itself may be named so.
+        assert!(!translated(&seen(&dzn.name, Dx12, DiscreteGpu, "")));
     }
 }

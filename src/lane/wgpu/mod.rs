@@ -10,7 +10,7 @@ mod scope;
 mod shader;
 mod timer;
 
-pub use adapters::{AdapterInfo, Select, list};
+pub use adapters::{AdapterInfo, Class, Select, list};
 #[doc(hidden)]
 pub use dispatch::{Dispatch, constants};
 pub use shader::shader;
