@@ -9,6 +9,8 @@
 // TQ4_STANDIN_ELAPSED=MILLISECONDS is what every pair of events is apart, in place of the time that went by.
 // TQ4_STANDIN_CAPABILITY=MAJOR.MINOR is the device's compute capability; 9.0 otherwise.
 //
+// Built with -DSYMBOL=OTHER it has no function SYMBOL.
+//
 // Work runs when it is queued, except downloads: these wait for the stream to be synchronised, so that a
 // host that does not wait sees what was there before. Host memory of an asynchronous copy must be
 // page-locked, device memory must be allocated: anything else is CUDA_ERROR_INVALID_VALUE. What is not
@@ -100,6 +102,13 @@ bool inside(const std::map<uintptr_t, size_t> &memory, uintptr_t at, size_t size
     if (it == memory.begin()) return false;
     --it;
     return at + size <= it->first + it->second;
+}
+
+int elapsed(float *out, const Event *start, const Event *end) {
+    if (!start->recorded || !end->recorded) return INVALID_VALUE;
+    *out = std::chrono::duration<float, std::milli>(end->at - start->at).count();
+    if (const char *elapsed = getenv("TQ4_STANDIN_ELAPSED")) *out = strtof(elapsed, nullptr);
+    return SUCCESS;
 }
 
 struct Leaks {
@@ -331,10 +340,12 @@ int cuEventRecord(Event *event, Stream *stream) {
 
 int cuEventElapsedTime(float *out, Event *start, Event *end) {
     ENTER_CURRENT(cuEventElapsedTime);
-    if (!start->recorded || !end->recorded) return INVALID_VALUE;
-    *out = std::chrono::duration<float, std::milli>(end->at - start->at).count();
-    if (const char *elapsed = getenv("TQ4_STANDIN_ELAPSED")) *out = strtof(elapsed, nullptr);
-    return SUCCESS;
+    return elapsed(out, start, end);
+}
+
+int cuEventElapsedTime_v2(float *out, Event *start, Event *end) {
+    ENTER_CURRENT(cuEventElapsedTime_v2);
+    return elapsed(out, start, end);
 }
 
 int cuEventDestroy_v2(Event *event) {

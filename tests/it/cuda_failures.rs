@@ -179,3 +179,24 @@ fn a_driver_without_the_functions_is_unavailable() {
         );
     }
 }
+
+#[test]
+fn the_time_between_events_is_read_by_either_name() {
+    let [old, new] = ["cuEventElapsedTime", "cuEventElapsedTime_v2"];
+    for (name, without) in [
+        ("before_13", &[new][..]),
+        ("after_13", &[old]),
+        ("without_time", &[old, new]),
+    ] {
+        let Some(driver) = standin::without(name, without) else {
+            return;
+        };
+        let (results, _) = run_in(&driver, "run", &[]);
+        if without.len() == 1 {
+            assert_eq!(results, ["timed 3 of 3"; 2], "{name}");
+        } else {
+            let missing = format!("Unavailable: the CUDA driver has no function {old}");
+            assert!(results[0].starts_with(&missing), "{results:?}");
+        }
+    }
+}

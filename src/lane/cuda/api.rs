@@ -26,7 +26,7 @@ pub(super) const JIT_COMPILER_NOT_FOUND: c_int = 221;
 pub(super) const UNSUPPORTED_PTX_VERSION: c_int = 222;
 
 macro_rules! functions {
-    ($($field:ident = $symbol:literal($($ty:ty),*);)*) => {
+    ($($field:ident = $($symbol:literal)|+ ($($ty:ty),*);)*) => {
         /// The functions that the lane calls.
         #[derive(Debug)]
         pub(super) struct Api {
@@ -34,16 +34,20 @@ macro_rules! functions {
         }
 
         impl Api {
-            /// The symbol that is missing is the error.
+            /// The symbol that is missing is the error; of several names of one function the first.
             fn load() -> Result<Self, &'static str> {
                 // SAFETY: `is_culib_present` was asked before, so the library is there. The types are
                 // those of cuda.h for these symbols, which the driver keeps forever.
                 unsafe {
                     let library = sys::culib();
                     Ok(Self {
-                        $($field: *library
-                            .get::<unsafe extern "C" fn($($ty),*) -> c_int>($symbol.as_bytes())
-                            .map_err(|_| $symbol)?,)*
+                        $($field: [$($symbol),+]
+                            .iter()
+                            .find_map(|symbol| library
+                                .get::<unsafe extern "C" fn($($ty),*) -> c_int>(symbol.as_bytes())
+                                .ok())
+                            .map(|found| *found)
+                            .ok_or([$($symbol),+][0])?,)*
                     })
                 }
             }
@@ -78,7 +82,8 @@ functions! {
     stream_destroy = "cuStreamDestroy_v2"(Handle);
     event_create = "cuEventCreate"(*mut Handle, c_uint);
     event_record = "cuEventRecord"(Handle, Handle);
-    event_elapsed = "cuEventElapsedTime"(*mut f32, Handle, Handle);
+    // CUDA 13's header has the second name alone.
+    event_elapsed = "cuEventElapsedTime" | "cuEventElapsedTime_v2" (*mut f32, Handle, Handle);
     event_destroy = "cuEventDestroy_v2"(Handle);
     module_load = "cuModuleLoadDataEx"(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void);
     module_unload = "cuModuleUnload"(Handle);

@@ -17,11 +17,13 @@ fn folder(name: &str) -> PathBuf {
     dir
 }
 
-/// A folder with the driver's library, made around the kernel at `source`.
-fn build(cxx: &str, source: &Path, dir: PathBuf) -> PathBuf {
+/// A folder with the driver's library, made around the kernel at `source`, but for the functions `without`.
+fn build(cxx: &str, source: &Path, dir: PathBuf, without: &[&str]) -> PathBuf {
     // cudarc asks for libcuda.so before libcuda.so.1.
     let library = dir.join("libcuda.so.1");
-    cuda::run(cuda::compile(cxx, source, "libcuda_standin.cpp", &library).args(FLAGS));
+    let renamed = without.iter().map(|s| format!("-D{s}=not_{s}"));
+    let mut compile = cuda::compile(cxx, source, "libcuda_standin.cpp", &library);
+    cuda::run(compile.args(FLAGS).args(renamed));
     std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
     dir
 }
@@ -31,7 +33,14 @@ pub fn right() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
     let source = root().join("kernels/tq4_dequant.cu");
-    Some(BUILT.get_or_init(|| build(&cxx, &source, folder("right"))))
+    Some(BUILT.get_or_init(|| build(&cxx, &source, folder("right"), &[])))
+}
+
+/// The driver without some functions, under a name of its own.
+pub fn without(name: &str, functions: &[&str]) -> Option<PathBuf> {
+    let cxx = cuda::cxx(WHAT)?;
+    let source = root().join("kernels/tq4_dequant.cu");
+    Some(build(&cxx, &source, folder(name), functions))
 }
 
 /// The driver with a kernel in which a butterfly takes the lower from the upper.
@@ -45,7 +54,7 @@ pub fn wrong() -> Option<&'static Path> {
         let dir = folder("wrong");
         let source = dir.join("kernel.cu");
         std::fs::write(&source, text.replace(from, "x[k + STRIDE] = b - a;")).unwrap();
-        build(&cxx, &source, dir)
+        build(&cxx, &source, dir, &[])
     }))
 }
 
