@@ -147,6 +147,12 @@ pub struct LaneInfo {
     /// Type of the values.
     #[serde(default)]
     pub output: OutputType,
+    /// Where the device is on the PCI bus: `0000:41:00.0`. `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// The device's UUID, `GPU-...` of NVIDIA. `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
 }
 
 /// What became of a lane.
@@ -195,6 +201,12 @@ pub struct LaneRecord {
     pub driver: Option<String>,
     /// `CPU`, `Vulkan`, `Metal`, `D3D12`, `Vulkan on D3D12` or `CUDA`; `exec` of a program.
     pub api: Option<String>,
+    /// Where the device is on the PCI bus: `0000:41:00.0`; left out where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// The device's UUID, `GPU-...` of NVIDIA; left out where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,
     /// Which form of the kernel runs; null where a lane has one only.
@@ -224,6 +236,8 @@ impl LaneRecord {
             device: None,
             driver: None,
             api: None,
+            pci: None,
+            uuid: None,
             software: None,
             kernel_variant: None,
             kernel_checksum: None,
@@ -240,6 +254,8 @@ impl LaneRecord {
             device: some(&info.device),
             driver: some(&info.driver),
             api: some(&info.api),
+            pci: info.pci.clone(),
+            uuid: info.uuid.clone(),
             software: Some(info.software),
             kernel_variant: some(&info.kernel_variant),
             kernel_checksum: some(&info.kernel_checksum),

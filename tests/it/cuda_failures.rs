@@ -3,6 +3,14 @@
 use crate::cuda_standin::{calls, run, run_in};
 use crate::support::standin;
 
+/// Calls that the lane can do without: they only tell of a device. Of an attribute, the NTH.
+const OPTIONAL: [(&str, i32); 4] = [
+    ("cuDeviceGetPCIBusId", 1),
+    ("cuDeviceGetUuid_v2", 1),
+    ("cuDeviceGetAttribute", 3),
+    ("cuDeviceGetAttribute", 4),
+];
+
 /// Every call of the driver fails once: the error names it, and the lane works again.
 #[test]
 fn every_call_that_fails_is_a_clean_error() {
@@ -16,6 +24,10 @@ fn every_call_that_fails_is_a_clean_error() {
         let fault = format!("{symbol}:2:{nth}");
         let (results, _) = run("run", &[("TQ4_STANDIN_FAIL", &fault)]).unwrap();
         let call = symbol.trim_end_matches("_v2");
+        if OPTIONAL.contains(&(symbol.as_str(), *nth)) {
+            assert_eq!(results, ["timed 3 of 3"; 2], "{fault}");
+            continue;
+        }
         let expected = format!("{call} failed: CUDA_ERROR_OUT_OF_MEMORY (2): out of memory");
         assert!(results[0].contains(&expected), "{fault}: {results:?}");
         assert!(

@@ -60,7 +60,14 @@ fn child() {
     match case {
         "list" => {
             match list() {
-                Ok(devices) => println!("outcome: {devices:?}"),
+                Ok(devices) => {
+                    for device in devices {
+                        println!(
+                            "outcome: {}",
+                            device.map_or_else(|e| show(&e), |d| format!("{d:?}"))
+                        );
+                    }
+                }
                 Err(e) => println!("outcome: {}", show(&e)),
             }
             return;
@@ -155,13 +162,53 @@ fn devices_are_listed() {
     };
     assert_eq!(
         results[0].split(", driver").next().unwrap(),
-        "[CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
+        "CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
     );
     assert!(results[0].contains("CUDA 12.0"), "{results:?}");
+    for part in [
+        "memory: 1073741824, l2: Some(52428800)",
+        "pci: Some(\"0000:0a:00.0\")",
+        "uuid: Some(\"GPU-00112233-4455-6677-8899-aabbccddee00\")",
+        "compute_mode: Some(\"exclusive process\"), software: true",
+    ] {
+        assert!(results[0].contains(part), "{part}: {results:?}");
+    }
+}
+
+/// What is told of a device is no reason to do without it.
+#[test]
+fn a_driver_that_tells_little_of_its_devices_is_good_enough() {
+    let without = ["cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2"];
+    let Some(driver) = standin::without("quiet", &without) else {
+        return;
+    };
+    let (results, _) = run_in(&driver, "list", &[]);
+    assert!(results[0].contains("pci: None, uuid: None"), "{results:?}");
+    let (results, text) = run_in(&driver, "run", &[]);
+    assert_eq!(results, ["timed 3 of 3"; 2]);
+    assert!(text.contains("pci: None, uuid: None"), "{text}");
+}
+
+#[test]
+fn a_bad_device_does_not_hide_the_others() {
+    let env = [
+        ("TQ4_STANDIN_DEVICES", "3"),
+        ("TQ4_STANDIN_FAIL", "cuDeviceGetName:719"),
+        ("TQ4_STANDIN_FAIL_ON", "1"),
+    ];
+    let Some((results, _)) = run("list", &env) else {
+        return;
+    };
+    assert_eq!(results.len(), 3);
     assert!(
-        results[0].contains("memory: 1073741824, software: true"),
+        results[1].starts_with("Backend: cuDeviceGetName failed"),
         "{results:?}"
     );
+    for (i, result) in [(0, &results[0]), (2, &results[2])] {
+        assert!(result.contains(&format!("index: {i}, ")), "{results:?}");
+        let bus = format!("0000:{:02x}:00.0", 10 + i);
+        assert!(result.contains(&bus), "{results:?}");
+    }
 }
 
 #[test]
@@ -281,22 +328,22 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
 /// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
 fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
     let dir = tempfile::tempdir().unwrap();
-    let args = [
-        "demo",
-        "--format",
-        "json",
-        "--require",
-        "cuda",
-        "--allow-software",
-        "--dir",
-    ];
-    let out = standin::command(standin::right()?, &args)
-        .arg(dir.path())
-        .env("TQ4_STANDIN_FAIL", fault)
+    let args = ["demo", "--dir", dir.path().to_str().unwrap()];
+    report(&args, &[("TQ4_STANDIN_FAIL", fault)])
+}
+
+/// A command on the stand-in in an environment: its exit code and report.
+fn report(args: &[&str], env: &[(&str, &str)]) -> Option<(Option<i32>, serde_json::Value)> {
+    let more = ["--format", "json", "--require", "cuda", "--allow-software"];
+    let out = standin::command(standin::right()?, args)
+        .args(more)
+        .envs(env.iter().copied())
         .output()
         .unwrap();
-    let report = serde_json::from_slice(&out.stdout)
-        .unwrap_or_else(|e| panic!("{fault}: {e}: {}", String::from_utf8_lossy(&out.stderr)));
+    let log = String::from_utf8_lossy(&out.stderr);
+    assert!(!log.contains("stand-in: "), "{env:?}: {log}");
+    let report =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{env:?}: {e}: {log}"));
     Some((out.status.code(), report))
 }
 
@@ -353,6 +400,79 @@ fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
             for d in tensor["decisions"].as_array().unwrap() {
                 assert_ne!(d["passed"], false, "{fault}: {d}");
             }
+        }
+    }
+}
+
+#[test]
+fn devices_are_opened_and_each_says_how_it_is() {
+    let Some(driver) = standin::right() else {
+        return;
+    };
+    let devices = |format: &str, fault: &str| {
+        let out = standin::command(driver, &["devices", "--format", format])
+            .envs([
+                ("TQ4_STANDIN_DEVICES", "3"),
+                ("TQ4_STANDIN_FAIL", fault),
+                ("TQ4_STANDIN_FAIL_ON", "1"),
+            ])
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && !log.contains("stand-in: "), "{log}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    for (fault, what) in [
+        ("", ""),
+        ("cuDeviceGet:101", "cuDeviceGet failed"),
+        (
+            "cuDevicePrimaryCtxRetain:719",
+            "cuDevicePrimaryCtxRetain failed",
+        ),
+        ("cuModuleLoadDataEx:209", "does not run on this device"),
+        ("cuMemHostAlloc:2", "cuMemHostAlloc failed"),
+        ("cuLaunchKernel:719", "cuLaunchKernel failed"),
+    ] {
+        let all: serde_json::Value = serde_json::from_str(&devices("json", fault)).unwrap();
+        let cuda = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|l| l["lane"] == "cuda")
+            .unwrap();
+        let found = cuda["devices"].as_array().unwrap();
+        assert_eq!(found.len(), 3, "{cuda}");
+        for (i, device) in found.iter().enumerate() {
+            let good = i != 1 || fault.is_empty();
+            assert_eq!(
+                (&device["index"], &device["ready"]),
+                (&i.into(), &good.into()),
+                "{device}"
+            );
+            assert_eq!(device["reason"].is_null(), good, "{device}");
+            if good {
+                assert_eq!(device["compute_mode"], "exclusive process", "{device}");
+                assert_eq!(
+                    (&device["l2_bytes"], &device["free_memory_bytes"]),
+                    (&(50 << 20).into(), &(1 << 30).into())
+                );
+                assert_eq!(device["kernel_variant"], "PTX 8.0", "{device}");
+            } else {
+                assert!(
+                    device["reason"].as_str().unwrap().contains(what),
+                    "{device}"
+                );
+            }
+        }
+        for format in ["table", "markdown"] {
+            let text = devices(format, fault);
+            let bad = usize::from(!fault.is_empty());
+            assert_eq!(text.matches("NOT READY: ").count(), bad, "{text}");
+            assert!(text.contains(what), "{fault}: {text}");
+            assert!(
+                text.contains("GPU-00112233-4455-6677-8899-aabbccddee02"),
+                "{text}"
+            );
         }
     }
 }

@@ -3,10 +3,13 @@
 //! Nothing but the driver is needed. The kernel's PTX is part of this program.
 
 mod api;
+mod device;
 mod kernel;
 mod memory;
 mod module;
 mod resident;
+
+pub use device::{CudaDeviceInfo, list};
 
 use super::{Lane, Timed, checksum, no_f16};
 use crate::error::{Error, Result};
@@ -14,31 +17,10 @@ use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
 use crate::tensor::Layout;
 use api::{Api, Handle, PLACE, call};
+use device::{device_count, handle, info};
 use memory::Context;
 use module::{MIN_CAPABILITY, Module};
 use resident::Resident;
-use serde::Serialize;
-use std::ffi::{c_char, c_int};
-
-/// The device name of the emulation that tests run in the driver's place.
-const STAND_IN: &str = "tq4 stand-in (emulated)";
-
-/// A device that the CUDA driver knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CudaDeviceInfo {
-    /// The driver's number for it, which `CUDA_VISIBLE_DEVICES` may change.
-    pub index: usize,
-    /// The driver's name for it.
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub compute_capability: (i32, i32),
-    /// CUDA version of the driver and, where the system tells it, the driver's own.
-    pub driver: String,
-    /// Bytes of memory on the device.
-    pub memory: u64,
-    /// Whether it is the emulation of the test suite.
-    pub software: bool,
-}
 
 /// How to open a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,95 +33,6 @@ pub struct Options {
     pub ptx: Option<String>,
     /// Type of the values, which chooses the entry point.
     pub output: OutputType,
-}
-
-/// Every CUDA device of this machine.
-///
-/// # Errors
-/// [`Error::Unavailable`] when there is no driver, it does not start or finds no device;
-/// [`Error::Backend`] when it fails later.
-pub fn list() -> Result<Vec<CudaDeviceInfo>> {
-    let api = api::driver()?;
-    (0..device_count(api)?).map(|i| info(api, i)).collect()
-}
-
-fn device_count(api: &Api) -> Result<usize> {
-    let mut count: c_int = 0;
-    // SAFETY: `count` outlives the call, which writes it.
-    unsafe { call!(api, device_count = "cuDeviceGetCount"(&mut count))? };
-    match usize::try_from(count) {
-        Ok(0) | Err(_) => Err(api::no_device()),
-        Ok(count) => Ok(count),
-    }
-}
-
-/// The driver's handle of a device.
-fn handle(api: &Api, index: usize) -> Result<c_int> {
-    let mut device: c_int = 0;
-    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
-    // SAFETY: `device` outlives the call, which writes it.
-    unsafe { call!(api, device_get = "cuDeviceGet"(&mut device, index))? };
-    Ok(device)
-}
-
-fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
-    const CAPABILITY_MAJOR: c_int = 75;
-    const CAPABILITY_MINOR: c_int = 76;
-    let device = handle(api, index)?;
-    let mut name = [0u8; 256];
-    let mut memory = 0;
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: every destination outlives its call, and the driver writes at most 255 bytes of name.
-    unsafe {
-        let at = name.as_mut_ptr().cast::<c_char>();
-        call!(api, device_name = "cuDeviceGetName"(at, 255, device))?;
-        call!(api, device_memory = "cuDeviceTotalMem"(&mut memory, device))?;
-        for (value, attribute) in [
-            (&mut major, CAPABILITY_MAJOR),
-            (&mut minor, CAPABILITY_MINOR),
-        ] {
-            call!(
-                api,
-                device_attribute = "cuDeviceGetAttribute"(value, attribute, device)
-            )?;
-        }
-    }
-    let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-    let name = String::from_utf8_lossy(&name[..end]).into_owned();
-    Ok(CudaDeviceInfo {
-        index,
-        software: name == STAND_IN,
-        driver: driver_version(api)?,
-        name,
-        compute_capability: (major, minor),
-        memory: memory as u64,
-    })
-}
-
-/// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
-fn driver_version(api: &Api) -> Result<String> {
-    let mut version = 0;
-    // SAFETY: `version` outlives the call, which writes it.
-    unsafe { call!(api, driver_version = "cuDriverGetVersion"(&mut version))? };
-    let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
-    Ok(
-        match std::fs::read_to_string("/proc/driver/nvidia/version")
-            .ok()
-            .as_deref()
-            .and_then(kernel_module_version)
-        {
-            Some(driver) => format!("{cuda}, driver {driver}"),
-            None => cuda,
-        },
-    )
-}
-
-/// The version in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu ...`.
-fn kernel_module_version(text: &str) -> Option<&str> {
-    text.lines()
-        .next()?
-        .split_whitespace()
-        .find(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
 /// A CUDA device that computes.
@@ -209,12 +102,31 @@ impl Cuda {
                 },
                 kernel_checksum: checksum(ptx.as_bytes()),
                 output: options.output,
+                pci: info.pci,
+                uuid: info.uuid,
             },
             api,
             resident: None,
             module,
             context,
         })
+    }
+
+    /// Bytes that are free on the device.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the driver fails.
+    pub fn free_memory(&self) -> Result<u64> {
+        self.context.make_current()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both numbers outlive the call, which writes them.
+        unsafe {
+            call!(
+                self.api,
+                memory_info = "cuMemGetInfo"(&mut free, &mut total)
+            )?;
+        }
+        Ok(free as u64)
     }
 
     /// The kernel for a layout.
@@ -290,17 +202,6 @@ impl Lane for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_module_versions() {
-        for text in [
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC 12.2.0",
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build",
-        ] {
-            assert_eq!(kernel_module_version(text), Some("550.54.14"));
-        }
-        assert_eq!(kernel_module_version(""), None);
-    }
 
     #[test]
     fn a_machine_without_a_driver_says_so() {

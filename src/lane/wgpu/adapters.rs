@@ -13,6 +13,8 @@ pub struct AdapterInfo {
     pub driver: String,
     /// `Vulkan`, `Metal`, `D3D12` or `Noop`; `Vulkan on D3D12` through Mesa's translation layer (dzn).
     pub api: String,
+    /// Where it is on the PCI bus, `0000:41:00.0`, where its API says it of this very one.
+    pub pci: Option<String>,
     /// What it is.
     pub class: Class,
     /// Whether [`Select::Auto`] takes it.
@@ -109,8 +111,6 @@ pub(super) fn enumerate(instance: &::wgpu::Instance) -> Vec<::wgpu::Adapter> {
 }
 
 /// Whether each adapter is one before it once more, listed by a Vulkan loader through two ICD files.
-///
-/// Only there is a PCI bus id that of one device: on D3D12 it is the first such model's, on Metal empty.
 fn listed_again(infos: &[::wgpu::AdapterInfo]) -> Vec<bool> {
     let key = |i: &::wgpu::AdapterInfo| {
         (
@@ -123,7 +123,7 @@ fn listed_again(infos: &[::wgpu::AdapterInfo]) -> Vec<bool> {
     };
     let mut seen = Vec::new();
     let mut again = |i: &::wgpu::AdapterInfo| {
-        if i.backend != ::wgpu::Backend::Vulkan || i.device_pci_bus_id.is_empty() {
+        if pci(i).is_none() {
             return false;
         }
         let key = key(i);
@@ -132,6 +132,12 @@ fn listed_again(infos: &[::wgpu::AdapterInfo]) -> Vec<bool> {
         again
     };
     infos.iter().map(&mut again).collect()
+}
+
+/// Where an adapter is on the PCI bus: on D3D12 wgpu has the first device of the same model, on Metal none.
+fn pci(info: &::wgpu::AdapterInfo) -> Option<String> {
+    let known = info.backend == ::wgpu::Backend::Vulkan && !info.device_pci_bus_id.is_empty();
+    known.then(|| info.device_pci_bus_id.to_lowercase())
 }
 
 /// The names to show: identical ones of one API are numbered from 1.
@@ -192,6 +198,7 @@ fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInf
             ::wgpu::Backend::Dx12 => "D3D12".to_owned(),
             other => format!("{other:?}"),
         },
+        pci: pci(&info),
         class: Class::of(info.device_type),
         automatic: false,
         software: info.device_type == ::wgpu::DeviceType::Cpu,

@@ -105,6 +105,8 @@ impl Wgpu {
                 },
                 kernel_checksum: checksum(gpu.shader.as_bytes()),
                 output: options.output,
+                pci: info.pci,
+                uuid: None,
             },
             gpu,
             resident: Resident::default(),

@@ -73,6 +73,8 @@ impl Tint {
                 kernel_variant: String::new(),
                 kernel_checksum: checksum(shader.as_bytes()),
                 output,
+                pci: None,
+                uuid: None,
             },
             // Tint asks for the directive, which naga does not know.
             shader: match subgroups {
