@@ -21,6 +21,70 @@ pub enum ShaderVariant {
     Both,
 }
 
+/// Which CUDA devices: a number or `all` in reports and options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CudaDevices {
+    /// The one of this index.
+    One(usize),
+    /// Each as its own lane.
+    All,
+}
+
+impl Default for CudaDevices {
+    fn default() -> Self {
+        Self::One(0)
+    }
+}
+
+impl fmt::Display for CudaDevices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(index) => write!(f, "{index}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl Serialize for CudaDevices {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(index) => index.serialize(to),
+            Self::All => to.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CudaDevices {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Wire {
+            Index(usize),
+            Word(String),
+        }
+        match Wire::deserialize(from)? {
+            Wire::Index(index) => Ok(Self::One(index)),
+            Wire::Word(word) => word.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+impl FromStr for CudaDevices {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.parse() {
+            _ if text == "all" => Ok(Self::All),
+            Ok(index) => Ok(Self::One(index)),
+            Err(_) => Err(Error::input(
+                format!("{text:?} is no CUDA device"),
+                "",
+                "give its index, or all; tq4 devices lists them",
+            )),
+        }
+    }
+}
+
 /// Which lanes run, and how: what is asked for, what a report keeps, and what opens them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneConfig {
@@ -33,8 +97,8 @@ pub struct LaneConfig {
     pub allow_software: bool,
     /// wgpu adapter: index, part of a name, or `all`; null for the best one.
     pub adapter: Option<String>,
-    /// Index of the CUDA device.
-    pub cuda_device: usize,
+    /// Index of the CUDA device, or `all`.
+    pub cuda_device: CudaDevices,
     /// Whether the CUDA kernel is compiled for the device's own architecture.
     pub nvrtc: bool,
     /// Which variants of the shader.
@@ -272,5 +336,21 @@ impl LaneRecord {
         self.seconds = None;
         self.kernel_seconds = None;
         self.output_hash = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuda_devices_are_a_number_or_all() {
+        for (devices, json) in [(CudaDevices::One(3), "3"), (CudaDevices::All, "\"all\"")] {
+            assert_eq!(serde_json::to_string(&devices).unwrap(), json);
+            assert_eq!(serde_json::from_str::<CudaDevices>(json).unwrap(), devices);
+            assert_eq!(devices.to_string().parse::<CudaDevices>().unwrap(), devices);
+        }
+        assert!(serde_json::from_str::<CudaDevices>("-1").is_err());
+        assert!(serde_json::from_str::<CudaDevices>("\"some\"").is_err());
     }
 }

@@ -5,7 +5,7 @@
 //! stand-in on the library path; [`child`] is what runs there.
 
 use crate::support::lane::{check, strip};
-use crate::support::{again, cuda, standin, tool};
+use crate::support::{again, cli, cuda, standin, tool};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -402,6 +402,79 @@ fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
             }
         }
     }
+}
+
+#[test]
+fn all_devices_are_lanes_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    cli::Model::valid().write(dir.path());
+    let args = [
+        "validate",
+        "--all",
+        "--cuda-device",
+        "all",
+        "--lanes",
+        "cuda",
+        "--tq-model",
+        dir.path().to_str().unwrap(),
+    ];
+    let three = ("TQ4_STANDIN_DEVICES", "3");
+    for (fault, code, status, decision) in [
+        (
+            "",
+            0,
+            "ran",
+            "cuda:0_dequant_matches_reference_with_bf16_rounding",
+        ),
+        ("cuLaunchKernel:719", 2, "failed", "cuda:1_dequant_not_run"),
+        (
+            "cuDevicePrimaryCtxRetain:2",
+            2,
+            "failed",
+            "cuda:1_dequant_not_run",
+        ),
+        (
+            "cuModuleLoadDataEx:209",
+            0,
+            "unavailable",
+            "cuda:1_dequant_not_run",
+        ),
+    ] {
+        let env = [
+            three,
+            ("TQ4_STANDIN_FAIL", fault),
+            ("TQ4_STANDIN_FAIL_ON", "1"),
+        ];
+        let Some((exit, all)) = report(&args, &env) else {
+            return;
+        };
+        assert_eq!(exit, Some(code), "{fault}: {all}");
+        assert_eq!(all["summary"]["decision"], decision, "{fault}");
+        assert_eq!(all["model"]["lanes"]["cuda_device"], "all");
+        for tensor in all["tensors"].as_array().unwrap() {
+            for i in 0..3 {
+                let lane = lane(tensor, &format!("cuda:{i}"));
+                let expected = if i == 1 { status } else { "ran" };
+                assert_eq!(lane["status"], expected, "{fault}: {lane}");
+                // Which card it is, whether it works or not.
+                assert_eq!(lane["pci"], format!("0000:{:02x}:00.0", 10 + i), "{fault}");
+                assert!(
+                    lane["uuid"]
+                        .as_str()
+                        .unwrap()
+                        .ends_with(&format!("ee{i:02}"))
+                );
+            }
+        }
+    }
+    // One device is the lane that it was.
+    let (exit, one) = report(&args, &[]).unwrap();
+    assert_eq!(exit, Some(0), "{one}");
+    assert_eq!(lane(&one["tensors"][0], "cuda")["status"], "ran");
+    let none = [("TQ4_STANDIN_FAIL", "cuDeviceGetCount:0")];
+    let (exit, none) = report(&args, &none).unwrap();
+    assert_eq!(exit, Some(3), "{none}");
+    assert_eq!(lane(&none["tensors"][0], "cuda")["status"], "unavailable");
 }
 
 #[test]

@@ -33,6 +33,18 @@ pub struct Options {
     pub ptx: Option<String>,
     /// Type of the values, which chooses the entry point.
     pub output: OutputType,
+    /// Whether the lane is one of several, and its name has the device's index.
+    pub numbered: bool,
+}
+
+impl Options {
+    /// The lane's name.
+    pub fn name(&self) -> LaneName {
+        match self.numbered {
+            true => LaneName::CudaDevice(self.device),
+            false => LaneName::Cuda,
+        }
+    }
 }
 
 /// A CUDA device that computes.
@@ -90,7 +102,7 @@ impl Cuda {
         let module = Module::load(api, &ptx, &info.driver)?;
         Ok(Self {
             info: LaneInfo {
-                name: LaneName::Cuda,
+                name: options.name(),
                 device: info.name,
                 driver: info.driver,
                 api: "CUDA".into(),
