@@ -204,7 +204,7 @@ pub struct LaneInfo {
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
     /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
-    /// `workgroup memory`, `PTX 8.0` or `NVRTC, compute_90`.
+    /// `workgroup memory`, `PTX 8.0`, `NVRTC, compute_90` or `NVRTC, sm_90`.
     pub kernel_variant: String,
     /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
     pub kernel_checksum: String,

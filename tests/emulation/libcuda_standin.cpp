@@ -7,6 +7,7 @@
 //   on the device TQ4_STANDIN_FAIL_ON=INDEX alone, where that is given.
 // TQ4_STANDIN_FREE=BYTES is the memory of each device; allocations count against it.
 // TQ4_STANDIN_LOG=FILE gets the name of each function that is called, a line each.
+// TQ4_STANDIN_CUDA=MAJOR.MINOR is the driver's CUDA version; 12.0 otherwise.
 // TQ4_STANDIN_PTX=MAJOR.MINOR is the newest PTX it reads; 8.0 otherwise.
 // TQ4_STANDIN_ELAPSED=MILLISECONDS is what every pair of events is apart, in place of the time that went by.
 // TQ4_STANDIN_CAPABILITY=MAJOR.MINOR is the device's compute capability; 9.0 otherwise.
@@ -22,6 +23,7 @@
 #include "launch.h"
 
 #include <chrono>
+#include <elf.h>
 #include <map>
 #include <mutex>
 
@@ -49,6 +51,7 @@ const Described described[] = {
     {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
     {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
     {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
@@ -129,6 +132,19 @@ int elapsed(float *out, const Event *start, const Event *end) {
     return SUCCESS;
 }
 
+// The entry points of machine code: its sections .text.NAME.
+std::vector<std::string> code_entries(const char *image) {
+    std::vector<std::string> entries;
+    const auto *header = (const Elf64_Ehdr *)image;
+    const auto *sections = (const Elf64_Shdr *)(image + header->e_shoff);
+    const char *names = image + sections[header->e_shstrndx].sh_offset;
+    for (int i = 0; i < header->e_shnum; ++i) {
+        const char *name = names + sections[i].sh_name;
+        if (strncmp(name, ".text.", 6) == 0) entries.emplace_back(name + 6);
+    }
+    return entries;
+}
+
 struct Leaks {
     ~Leaks() {
         if (!device_memory.empty() || !pinned_memory.empty() || objects != 0 || retained != 0) {
@@ -161,7 +177,9 @@ int cuInit(unsigned) {
 
 int cuDriverGetVersion(int *out) {
     ENTER(cuDriverGetVersion);
-    *out = 12000;
+    int major = 12, minor = 0;
+    version("TQ4_STANDIN_CUDA", major, minor);
+    *out = major * 1000 + minor * 10;
     return SUCCESS;
 }
 
@@ -178,6 +196,9 @@ int cuGetErrorString(int code, const char **out) {
     }
     return INVALID_VALUE;
 }
+
+// NVRTC of CUDA 13 asks the driver for a table, and crashes where it has no such function.
+int cuGetExportTable(const void **out, const void *) { return *out = nullptr, NOT_FOUND; }
 
 int cuDeviceGetCount(int *out) {
     std::lock_guard<std::recursive_mutex> guard(lock);
@@ -397,6 +418,11 @@ int cuEventDestroy_v2(Event *event) {
 int cuModuleLoadDataEx(Module **out, const void *image, unsigned count, const int *options,
                        void **values) {
     ENTER_CURRENT(cuModuleLoadDataEx);
+    if (memcmp(image, ELFMAG, SELFMAG) == 0) {
+        *out = new Module{code_entries((const char *)image)};
+        ++objects;
+        return SUCCESS;
+    }
     int major = 0, minor = 0, newest_major = 8, newest_minor = 0;
     version("TQ4_STANDIN_PTX", newest_major, newest_minor);
     const char *ptx = (const char *)image;

@@ -294,17 +294,6 @@ fn time_that_stands_still_is_no_time() {
 
 #[test]
 fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
-    // SAFETY: opens NVRTC if there is one, as the lane does.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        let Some((results, _)) = run("nvrtc", &[]) else {
-            return;
-        };
-        assert!(
-            results[0]
-                .starts_with("Unavailable: the kernel cannot be compiled: the library libnvrtc"),
-            "{results:?}"
-        );
-    }
     let what = "the kernel compiled for a device's own architecture";
     let Some(library) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
         return;
@@ -323,6 +312,78 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         results[0].starts_with("Backend: nvrtcCompileProgram failed"),
         "{results:?}"
     );
+}
+
+/// An NVRTC of CUDA 13 is found, and what it makes suits the driver.
+#[test]
+fn an_nvrtc_of_any_cuda_release_is_found_and_suits_the_driver() {
+    let [new, old] = [(".13", [13, 5]), (".12", [12, 0])];
+    let Some(only) = standin::nvrtc("nvrtc_13", &[new]) else {
+        return;
+    };
+    let both = standin::nvrtc("nvrtc_both", &[new, old]).unwrap();
+    let ptx = "NVRTC, compute_90";
+    let code = "NVRTC, sm_90";
+    for (folder, cuda, variant) in [
+        (&only, "13.5", ptx),
+        (&only, "13.0", code),
+        (&both, "13.5", ptx),
+        (&both, "13.0", ptx),
+        (&both, "12.0", ptx),
+        (&both, "11.8", code),
+    ] {
+        let newest = match cuda {
+            "13.5" => "9.5",
+            _ => "8.0",
+        };
+        let env = [
+            ("LIBRARIES", folder.to_str().unwrap()),
+            ("TQ4_STANDIN_CUDA", cuda),
+            ("TQ4_STANDIN_PTX", newest),
+        ];
+        let (results, text) = run("nvrtc", &env).unwrap();
+        assert_eq!(results, ["timed 3 of 3"; 2], "{env:?}");
+        assert!(
+            text.contains(&format!("kernel_variant: \"{variant}\"")),
+            "{env:?}: {text}"
+        );
+    }
+    for (fault, said) in [
+        (
+            "cuModuleLoadDataEx:200",
+            "Unavailable: the driver (CUDA 12.0",
+        ),
+        ("cuModuleLoadDataEx:2", "Backend: cuModuleLoadDataEx failed"),
+    ] {
+        let env = [
+            ("LIBRARIES", only.to_str().unwrap()),
+            ("TQ4_STANDIN_FAIL", fault),
+        ];
+        let (results, _) = run("nvrtc", &env).unwrap();
+        assert!(results[0].starts_with(said), "{results:?}");
+    }
+}
+
+#[test]
+fn without_nvrtc_the_kernel_is_not_compiled() {
+    let found = [
+        "libnvrtc.so",
+        "libnvrtc.so.13",
+        "libnvrtc.so.12",
+        "libnvrtc.so.11.2",
+    ];
+    // SAFETY: opens NVRTC if there is one, as the lane does.
+    if found
+        .iter()
+        .any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
+    {
+        return;
+    }
+    let Some((results, _)) = run("nvrtc", &[]) else {
+        return;
+    };
+    let said = "Unavailable: the kernel cannot be compiled: the library libnvrtc";
+    assert!(results[0].starts_with(said), "{results:?}");
 }
 
 /// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.

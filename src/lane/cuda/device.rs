@@ -150,12 +150,18 @@ fn uuid_text(bytes: &[u8; 16], mig: bool) -> String {
     format!("{}-{}", if mig { "MIG" } else { "GPU" }, parts.join("-"))
 }
 
-/// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
-fn driver_version(api: &Api) -> Result<String> {
+/// The newest CUDA version that the driver serves.
+pub(super) fn cuda_version(api: &Api) -> Result<(c_int, c_int)> {
     let mut version = 0;
     // SAFETY: `version` outlives the call, which writes it.
     unsafe { call!(api, driver_version = "cuDriverGetVersion"(&mut version))? };
-    let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
+fn driver_version(api: &Api) -> Result<String> {
+    let (major, minor) = cuda_version(api)?;
+    let cuda = format!("CUDA {major}.{minor}");
     Ok(
         match std::fs::read_to_string("/proc/driver/nvidia/version")
             .ok()

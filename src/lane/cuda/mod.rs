@@ -7,6 +7,7 @@ mod device;
 mod kernel;
 mod memory;
 mod module;
+mod nvrtc;
 mod resident;
 
 pub use device::{CudaDeviceInfo, list};
@@ -17,9 +18,9 @@ use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
 use crate::tensor::Layout;
 use api::{Api, Handle, PLACE, call};
-use device::{device_count, handle, info};
+use device::{cuda_version, device_count, handle, info};
 use memory::Context;
-use module::{MIN_CAPABILITY, Module};
+use module::{Image, MIN_CAPABILITY, Module};
 use resident::Resident;
 
 /// How to open a device.
@@ -93,13 +94,13 @@ impl Cuda {
                 "use a device of the Turing generation or later",
             ));
         }
-        let ptx = match &options.ptx {
-            Some(ptx) => ptx.clone(),
-            None if options.nvrtc => module::compile(capability)?,
-            None => module::PTX.to_owned(),
+        let image = match &options.ptx {
+            Some(ptx) => Image::Ptx(ptx.clone()),
+            None if options.nvrtc => module::compile(capability, cuda_version(api)?)?,
+            None => Image::Ptx(module::PTX.to_owned()),
         };
         let context = Context::new(api, handle(api, options.device)?)?;
-        let module = Module::load(api, &ptx, &info.driver)?;
+        let module = Module::load(api, &image, &info.driver)?;
         Ok(Self {
             info: LaneInfo {
                 name: options.name(),
@@ -107,12 +108,14 @@ impl Cuda {
                 driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
-                kernel_variant: if options.nvrtc && options.ptx.is_none() {
-                    format!("NVRTC, compute_{}{}", capability.0, capability.1)
-                } else {
-                    format!("PTX {}", module::isa(&ptx))
+                kernel_variant: match &image {
+                    Image::Cubin(_) => format!("NVRTC, sm_{}{}", capability.0, capability.1),
+                    Image::Ptx(_) if options.nvrtc && options.ptx.is_none() => {
+                        format!("NVRTC, compute_{}{}", capability.0, capability.1)
+                    }
+                    Image::Ptx(ptx) => format!("PTX {}", module::isa(ptx)),
                 },
-                kernel_checksum: checksum(ptx.as_bytes()),
+                kernel_checksum: checksum(image.bytes()),
                 output: options.output,
                 pci: info.pci,
                 uuid: info.uuid,

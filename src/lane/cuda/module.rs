@@ -1,13 +1,14 @@
-//! The kernel's PTX: where it comes from, and loading it.
+//! What the driver loads: where it comes from, and loading it.
 
 use super::api::{
-    Api, Handle, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, PLACE, UNSUPPORTED_PTX_VERSION, call,
+    Api, Handle, INVALID_IMAGE, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, PLACE,
+    UNSUPPORTED_PTX_VERSION, call,
 };
+use super::nvrtc::{Nvrtc, Version};
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;
-use cudarc::nvrtc;
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 
 /// PTX made from the kernel by NVRTC 12.0 for compute capability 7.5 and later.
 pub(super) const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
@@ -19,7 +20,7 @@ const SOURCE: &str = include_str!("../../../kernels/tq4_dequant.cu");
 pub(super) const MIN_CAPABILITY: (i32, i32) = (7, 5);
 
 /// PTX versions, the CUDA release that brought each and the first Linux driver that reads it.
-const RELEASES: [(&str, &str, u32); 9] = [
+const RELEASES: [(&str, &str, u32); 14] = [
     ("8.0", "12.0", 525),
     ("8.1", "12.1", 530),
     ("8.2", "12.2", 535),
@@ -29,6 +30,11 @@ const RELEASES: [(&str, &str, u32); 9] = [
     ("8.6", "12.7", 565),
     ("8.7", "12.8", 570),
     ("8.8", "12.9", 575),
+    ("9.0", "13.0", 580),
+    ("9.1", "13.1", 590),
+    ("9.2", "13.2", 595),
+    ("9.3", "13.3", 610),
+    ("9.4", "13.4", 615),
 ];
 
 /// The version in a PTX text's `.version` line.
@@ -48,17 +54,31 @@ fn needed(isa: &str) -> String {
     )
 }
 
-/// Compiles the kernel for a device's own architecture with the NVRTC of this machine.
-pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
-    // SAFETY: opening the library runs its initialisers, which are NVIDIA's.
-    if !unsafe { nvrtc::sys::is_culib_present() } {
-        return Err(Error::unavailable(
-            "the kernel cannot be compiled: the library libnvrtc is not found",
-            PLACE,
-            "install the CUDA toolkit's NVRTC and put it on the library path, or use the kernel that tq4 brings",
-        ));
+/// What the driver loads.
+pub(super) enum Image {
+    /// Text that the driver compiles for its device.
+    Ptx(String),
+    /// Machine code of one architecture.
+    Cubin(Vec<u8>),
+}
+
+impl Image {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Ptx(text) => text.as_bytes(),
+            Self::Cubin(bytes) => bytes,
+        }
     }
-    let failed = |call: &str, e: nvrtc::result::NvrtcError, log: &str| {
+}
+
+/// Compiles the kernel for a device's own architecture with an NVRTC of this machine.
+///
+/// To PTX, or to machine code where NVRTC is newer than the driver: a driver reads no PTX that is newer than
+/// it is, and loads the code of any minor version of its own major one.
+pub(super) fn compile(capability: (i32, i32), driver: Version) -> Result<Image> {
+    let nvrtc = Nvrtc::for_driver(driver)?;
+    let failed = |call: &str, code: c_int, log: &str| {
+        let what = nvrtc.describe(code);
         let log = if log.is_empty() {
             String::new()
         } else {
@@ -66,36 +86,47 @@ pub(super) fn compile(capability: (i32, i32)) -> Result<String> {
         };
         broke(
             &LaneName::Cuda,
-            format!("{call} failed: {e}{log}"),
+            format!("{call} failed: {what}{log}"),
             "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
         )
     };
     let source = CString::new(SOURCE).expect("the kernel has no NUL");
-    let program = nvrtc::result::create_program(&source, Some(c"tq4_dequant.cu"))
-        .map_err(|e| failed("nvrtcCreateProgram", e, ""))?;
-    let options = [
-        format!(
-            "--gpu-architecture=compute_{}{}",
-            capability.0, capability.1
-        ),
-        "--fmad=false".to_owned(),
-    ];
-    // SAFETY: `program` was made above and is destroyed once, after its last use. The log and the PTX
-    // end in NUL.
+    let to_code = nvrtc.is_newer_than(driver);
+    let target = if to_code { "sm" } else { "compute" };
+    let (major, minor) = capability;
+    let architecture = format!("--gpu-architecture={target}_{major}{minor}");
+    let architecture = CString::new(architecture).expect("numbers have no NUL");
+    let options = [architecture.as_ptr(), c"--fmad=false".as_ptr()];
+    let mut program = std::ptr::null_mut();
+    // SAFETY: `program` is made here and destroyed once, after its last use; the texts end in NUL and
+    // outlive the calls. The log and the PTX end in NUL as well.
     unsafe {
-        let compiled = nvrtc::result::compile_program(program, &options);
-        let result = match compiled {
-            Err(e) => {
-                let log = nvrtc::result::get_program_log(program)
-                    .map(|log| CStr::from_ptr(log.as_ptr()).to_string_lossy().into_owned())
-                    .unwrap_or_default();
-                Err(failed("nvrtcCompileProgram", e, log.trim()))
-            }
-            Ok(()) => nvrtc::result::get_ptx(program)
-                .map(|ptx| CStr::from_ptr(ptx.as_ptr()).to_string_lossy().into_owned())
-                .map_err(|e| failed("nvrtcGetPTX", e, "")),
+        let name = c"tq4_dequant.cu".as_ptr();
+        let none = std::ptr::null();
+        match (nvrtc.create)(&mut program, source.as_ptr(), name, 0, none, none) {
+            0 => {}
+            code => return Err(failed("nvrtcCreateProgram", code, "")),
+        }
+        let text = |bytes: Vec<u8>| {
+            let text = String::from_utf8_lossy(&bytes);
+            text.trim_end_matches('\0').to_owned()
         };
-        let _ = nvrtc::result::destroy_program(program);
+        let result = match (nvrtc.compile)(program, 2, options.as_ptr()) {
+            0 if to_code => nvrtc
+                .bytes(program, nvrtc.cubin_size, nvrtc.cubin)
+                .map(Image::Cubin)
+                .map_err(|code| failed("nvrtcGetCUBIN", code, "")),
+            0 => nvrtc
+                .bytes(program, nvrtc.ptx_size, nvrtc.ptx)
+                .map(|ptx| Image::Ptx(text(ptx)))
+                .map_err(|code| failed("nvrtcGetPTX", code, "")),
+            code => {
+                let log = nvrtc.bytes(program, nvrtc.log_size, nvrtc.log);
+                let log = log.map(text).unwrap_or_default();
+                Err(failed("nvrtcCompileProgram", code, log.trim()))
+            }
+        };
+        (nvrtc.destroy)(&mut program);
         result
     }
 }
@@ -108,12 +139,19 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Has the driver compile `ptx` for the current context's device.
-    pub(super) fn load(api: &'static Api, ptx: &str, driver: &str) -> Result<Self> {
+    /// Has the driver load `image`, compiled, for the current context's device.
+    pub(super) fn load(api: &'static Api, image: &Image, driver: &str) -> Result<Self> {
         const ERROR_LOG: c_int = 5;
         const ERROR_LOG_SIZE: c_int = 6;
-        let text =
-            CString::new(ptx).map_err(|_| Error::input("the PTX holds a NUL byte", PLACE, ""))?;
+        let text = match image {
+            Image::Ptx(ptx) => CString::new(ptx.as_str())
+                .map_err(|_| Error::input("the PTX holds a NUL byte", PLACE, ""))?,
+            Image::Cubin(_) => CString::default(),
+        };
+        let start = match image {
+            Image::Ptx(_) => text.as_ptr().cast(),
+            Image::Cubin(code) => code.as_ptr().cast(),
+        };
         let mut log = vec![0u8; 4096];
         let mut options = [ERROR_LOG, ERROR_LOG_SIZE];
         // The driver takes the size as a number in the place of a pointer.
@@ -122,12 +160,12 @@ impl Module {
             std::ptr::without_provenance_mut(log.len() - 1),
         ];
         let mut handle = std::ptr::null_mut();
-        // SAFETY: `text` ends in NUL, `options` and `values` have two entries each, and the driver
+        // SAFETY: a text ends in NUL and code says its own length, `options` and `values` have two entries each, and the driver
         // writes no more of the log than it was told; all outlive the call.
         let code = unsafe {
             (api.module_load)(
                 &mut handle,
-                text.as_ptr().cast(),
+                start,
                 2,
                 options.as_mut_ptr(),
                 values.as_mut_ptr(),
@@ -142,7 +180,17 @@ impl Module {
         if !log.is_empty() {
             what = format!("{what}\n{log}");
         }
-        let isa = isa(ptx);
+        let isa = match image {
+            Image::Ptx(ptx) => isa(ptx),
+            Image::Cubin(_) if [INVALID_IMAGE, NO_BINARY_FOR_GPU].contains(&code) => {
+                return Err(Error::unavailable(
+                    format!("the driver ({driver}) does not load what NVRTC compiled: {what}"),
+                    PLACE,
+                    "update the driver to NVRTC's CUDA release, or use the kernel that tq4 brings",
+                ));
+            }
+            Image::Cubin(_) => return Err(broke(&LaneName::Cuda, what, "")),
+        };
         Err(match code {
             UNSUPPORTED_PTX_VERSION => Error::unavailable(
                 format!("the driver ({driver}) does not read PTX {isa}: {what}"),
@@ -204,6 +252,10 @@ mod tests {
         assert_eq!(
             needed("8.0"),
             "install the NVIDIA driver 525 or later (CUDA 12.0 or later)"
+        );
+        assert_eq!(
+            needed("9.0"),
+            "install the NVIDIA driver 580 or later (CUDA 13.0 or later)"
         );
         assert_eq!(needed("99.0"), "install a newer NVIDIA driver");
     }

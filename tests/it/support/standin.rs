@@ -77,6 +77,24 @@ pub fn empty() -> Option<&'static Path> {
     }))
 }
 
+/// A folder with NVRTCs, each given by the end of its library's name and its CUDA version.
+pub fn nvrtc(form: &str, all: &[(&str, [u32; 2])]) -> Option<PathBuf> {
+    let cxx = cuda::cxx(WHAT)?;
+    let dir = folder(form);
+    for (end, [major, minor]) in all {
+        let mut command = Command::new(&cxx);
+        command
+            .args(FLAGS)
+            .arg("-std=c++17")
+            .args([format!("-DMAJOR={major}"), format!("-DMINOR={minor}")])
+            .arg("-o")
+            .arg(dir.join(format!("libnvrtc.so{end}")))
+            .arg(root().join("tests/emulation/libnvrtc_standin.cpp"));
+        cuda::run(&mut command);
+    }
+    Some(dir)
+}
+
 /// `tq4` with the driver in this folder.
 pub fn command(driver: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tq4"));
