@@ -1,5 +1,6 @@
 //! The adapters of this machine, and the choice of one.
 
+use super::compiler::Compiler;
 use crate::error::{Error, Result};
 
 /// One adapter and the limits that matter here.
@@ -9,7 +10,7 @@ pub struct AdapterInfo {
     pub index: usize,
     /// Name as the driver has it; identical ones of one API end in `#1`, `#2` and so on.
     pub name: String,
-    /// Driver name and version.
+    /// Driver name and version, of D3D12 with what compiles the shaders: DXC or FXC.
     pub driver: String,
     /// `Vulkan`, `Metal`, `D3D12` or `Noop`; `Vulkan on D3D12` through Mesa's translation layer (dzn).
     pub api: String,
@@ -99,6 +100,7 @@ pub(super) fn instance(noop: bool) -> ::wgpu::Instance {
         ::wgpu::Backends::VULKAN | ::wgpu::Backends::METAL | ::wgpu::Backends::DX12
     };
     desc.backend_options.noop.enable = noop;
+    desc.backend_options.dx12.shader_compiler = Compiler::here().option();
     ::wgpu::Instance::new(desc)
 }
 
@@ -183,6 +185,15 @@ fn describe_all(adapters: &[::wgpu::Adapter]) -> Vec<AdapterInfo> {
     named.map(describe).collect()
 }
 
+/// Driver name and version, of D3D12 with what compiles the shaders.
+fn driver(info: &::wgpu::AdapterInfo, compiler: Compiler) -> String {
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    match info.backend {
+        ::wgpu::Backend::Dx12 => format!("{}, shaders by {}", driver.trim(), compiler.name()),
+        _ => driver.trim().to_owned(),
+    }
+}
+
 fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInfo {
     let info = adapter.get_info();
     let limits = adapter.limits();
@@ -190,9 +201,7 @@ fn describe(index: usize, name: String, adapter: &::wgpu::Adapter) -> AdapterInf
     AdapterInfo {
         index,
         name,
-        driver: format!("{} {}", info.driver, info.driver_info)
-            .trim()
-            .to_owned(),
+        driver: driver(&info, Compiler::here()),
         api: match info.backend {
             _ if translated(&info) => "Vulkan on D3D12".to_owned(),
             ::wgpu::Backend::Dx12 => "D3D12".to_owned(),
@@ -352,5 +361,15 @@ mod tests {
         assert!(translated(&dzn) && !translated(&native));
         // The driver of D3D12 itself may be named so.
         assert!(!translated(&seen(&dzn.name, Dx12, DiscreteGpu, "")));
+    }
+
+    #[test]
+    fn d3d12_says_what_compiles() {
+        let mut d3d12 = seen("NVIDIA L4", Dx12, DiscreteGpu, "");
+        d3d12.driver = "32.0.15.6094".into();
+        let text = driver(&d3d12, Compiler::Fxc);
+        assert_eq!(text, "32.0.15.6094, shaders by FXC");
+        d3d12.backend = Vulkan;
+        assert_eq!(driver(&d3d12, Compiler::Fxc), "32.0.15.6094");
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod chunk;
+mod compiler;
 mod dispatch;
 mod gpu;
 mod probe;
