@@ -61,6 +61,8 @@ pub enum LaneName {
     Reference,
     /// The CUDA kernel.
     Cuda,
+    /// The CUDA kernel on one of several devices: `cuda:INDEX`.
+    CudaDevice(usize),
     /// The shader on one adapter: `wgpu`, `wgpu:INDEX` where there are several, either with
     /// `:workgroup` for the variant through workgroup memory beside the other one.
     Wgpu {
@@ -103,7 +105,7 @@ impl LaneName {
     pub fn kind(&self) -> Option<LaneKind> {
         match self {
             Self::Reference => Some(LaneKind::Reference),
-            Self::Cuda => Some(LaneKind::Cuda),
+            Self::Cuda | Self::CudaDevice(_) => Some(LaneKind::Cuda),
             Self::Wgpu { .. } => Some(LaneKind::Wgpu),
             Self::Source | Self::Named(_) => None,
         }
@@ -158,6 +160,7 @@ impl fmt::Display for LaneName {
             Self::Source => f.write_str("source"),
             Self::Reference => f.write_str("reference"),
             Self::Cuda => f.write_str("cuda"),
+            Self::CudaDevice(index) => write!(f, "cuda:{index}"),
             Self::Wgpu { adapter, workgroup } => {
                 f.write_str("wgpu")?;
                 if let Some(index) = adapter {
@@ -170,6 +173,11 @@ impl fmt::Display for LaneName {
     }
 }
 
+/// An index as `Display` writes it: no sign, no leading zeros.
+fn index(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|i: &usize| i.to_string() == text)
+}
+
 impl From<&str> for LaneName {
     fn from(text: &str) -> Self {
         match text {
@@ -179,6 +187,9 @@ impl From<&str> for LaneName {
             _ => {}
         }
         let named = || Self::Named(text.into());
+        if let Some(device) = text.strip_prefix("cuda:") {
+            return index(device).map_or_else(named, Self::CudaDevice);
+        }
         let Some(rest) = text.strip_prefix("wgpu") else {
             return named();
         };
@@ -188,10 +199,9 @@ impl From<&str> for LaneName {
         };
         let adapter = match rest.strip_prefix(':') {
             None if rest.is_empty() => None,
-            // Only what `Display` writes is taken: no sign, no leading zeros.
-            Some(index) => match index.parse::<usize>() {
-                Ok(i) if i.to_string() == index => Some(i),
-                _ => return named(),
+            Some(text) => match index(text) {
+                None => return named(),
+                adapter => adapter,
             },
             None => return named(),
         };
@@ -242,6 +252,9 @@ mod tests {
             "source",
             "reference",
             "cuda",
+            "cuda:1",
+            "cuda:01",
+            "cuda:",
             "wgpu",
             "wgpu:3",
             "wgpu:workgroup",
@@ -255,6 +268,10 @@ mod tests {
             assert_eq!(LaneName::from_published(&lane.published()), lane, "{name}");
         }
         assert_eq!(LaneName::from("cuda").published(), "cuda_dequant");
+        let second = LaneName::from("cuda:1");
+        assert_eq!(second, LaneName::CudaDevice(1));
+        assert_eq!(second.published(), "cuda:1_dequant");
+        assert_eq!(second.kind(), Some(LaneKind::Cuda));
         assert_eq!(LaneName::from("mine").published(), "mine");
         assert!(matches!(LaneName::from("wgpu:x"), LaneName::Named(_)));
     }

@@ -1,10 +1,14 @@
-//! `tq4 devices`: what this machine has, and why a lane is not available.
+//! `tq4 devices`: what this machine has, and why a lane is not available. Each device is opened as its lane
+//! opens it, one after the other.
 
 use super::{Format, Outcome, print};
 use crate::error::{Error, Result, printable};
-use crate::lane::{Lane, cuda, wgpu};
+use crate::lane::{Lane, cuda, decode, wgpu};
 use crate::record::{LaneName, to_json};
 use crate::report::{Style, table};
+use crate::strip::Strip;
+use crate::synthetic::{self, Rng, Scales};
+use crate::tensor::Layout;
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]
@@ -50,23 +54,108 @@ impl Fact {
         Self::new(name, name, value.clone(), value)
     }
 
+    /// What the driver may not say: null, and `unknown`.
+    fn maybe<T: Into<Value>>(
+        key: &'static str,
+        label: &'static str,
+        value: Option<T>,
+        text: impl FnOnce(&T) -> String,
+    ) -> Self {
+        let text = value.as_ref().map_or_else(|| "unknown".to_owned(), text);
+        Self::new(key, label, value.map_or(Value::Null, T::into), text)
+    }
+
+    fn variant(lane: &impl Lane) -> Self {
+        let variant = lane.info().kernel_variant.clone();
+        Self::new("kernel_variant", "kernel variant", variant.clone(), variant)
+    }
+
     fn yes(key: &'static str, label: &'static str, value: bool) -> Self {
         Self::new(key, label, value, if value { "yes" } else { "no" }.into())
     }
+}
+
+/// What is known of a device, and whether its lane works there.
+struct Device {
+    facts: Vec<Fact>,
+    state: Result<()>,
+}
+
+impl Device {
+    /// Has a device that was opened decode a few rows; all that it took is given back. `tell` says what an
+    /// open one alone can.
+    fn try_out<L: Lane>(
+        mut facts: Vec<Fact>,
+        opened: Result<L>,
+        tell: impl FnOnce(&L) -> Vec<Fact>,
+    ) -> Self {
+        let state = opened.and_then(|mut lane| {
+            facts.extend(tell(&lane));
+            decode(&mut lane, &a_few_rows()?).map(|_| ())
+        });
+        Self { facts, state }
+    }
+
+    fn to_json(&self, index: usize) -> Value {
+        let mut object = serde_json::Map::from_iter([("index".to_owned(), index.into())]);
+        let facts = self.facts.iter();
+        object.extend(facts.map(|f| (f.key.to_owned(), f.value.clone())));
+        let problem = self.state.as_ref().err().map(Error::problem);
+        object.insert("ready".into(), problem.is_none().into());
+        object.insert("reason".into(), json!(problem.map(|p| &p.what)));
+        object.insert("help".into(), json!(problem.map(|p| &p.help)));
+        object.into()
+    }
+
+    fn table(&self, index: usize, style: Style) -> String {
+        let mut t = table(style, &["index", &index.to_string()]);
+        for fact in &self.facts {
+            t.add_row([fact.label.to_owned(), printable(&fact.text)]);
+        }
+        t.add_row([
+            "state".to_owned(),
+            match &self.state {
+                Ok(()) => "ready".to_owned(),
+                Err(e) => printable(&format!("NOT READY: {}", words(e))),
+            },
+        ]);
+        format!("{t}\n")
+    }
+}
+
+/// What is wrong, and what helps where something is known to.
+fn words(e: &Error) -> String {
+    let p = e.problem();
+    let parts = [&p.what, &p.help].map(String::as_str);
+    parts
+        .into_iter()
+        .filter(|t| !t.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// A strip of the usual layout that takes next to no memory and time.
+fn a_few_rows() -> Result<Strip> {
+    let layout = Layout::new(4, 128)?;
+    let tensor = synthetic::tensor(&mut Rng::new(1), layout, 8, 256, Scales::Usual)?;
+    Ok(Strip::of(tensor))
 }
 
 /// The devices of one lane, by index; or why there is none.
 struct LaneDevices {
     lane: &'static str,
     title: &'static str,
-    devices: std::result::Result<Vec<Vec<Fact>>, Error>,
+    devices: Result<Vec<Device>>,
 }
 
 impl LaneDevices {
     fn to_json(&self) -> Value {
         let (problem, devices) = match &self.devices {
             Err(e) => (Some(e.problem()), Vec::new()),
-            Ok(devices) => (None, devices.iter().enumerate().map(device).collect()),
+            Ok(devices) => {
+                let devices = devices.iter().enumerate();
+                (None, devices.map(|(i, d)| d.to_json(i)).collect())
+            }
         };
         json!({
             "lane": self.lane,
@@ -85,13 +174,8 @@ impl LaneDevices {
             }
             Ok(devices) => devices,
         };
-        let tables = devices.iter().enumerate().map(|(index, facts)| {
-            let mut t = table(style, &["index", &index.to_string()]);
-            for fact in facts {
-                t.add_row([fact.label.to_owned(), printable(&fact.text)]);
-            }
-            format!("{t}\n")
-        });
+        let devices = devices.iter().enumerate();
+        let tables = devices.map(|(index, device)| device.table(index, style));
         // Markdown takes a line right above a table for a part of it.
         let gap = if style == Style::Markdown { "\n" } else { "" };
         format!(
@@ -100,12 +184,6 @@ impl LaneDevices {
             tables.collect::<Vec<_>>().join(gap)
         )
     }
-}
-
-fn device((index, facts): (usize, &Vec<Fact>)) -> Value {
-    let mut object = serde_json::Map::from_iter([("index".to_owned(), index.into())]);
-    object.extend(facts.iter().map(|f| (f.key.to_owned(), f.value.clone())));
-    object.into()
 }
 
 fn texts(lanes: &[LaneDevices], style: Style) -> String {
@@ -131,15 +209,11 @@ fn wgpu_lane() -> LaneDevices {
     }
 }
 
-fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
+fn adapter(a: wgpu::AdapterInfo) -> Device {
     let options = wgpu::Options {
         adapter: wgpu::Select::Index(a.index),
         ..Default::default()
     };
-    let variant = wgpu::Wgpu::open(&options, LaneName::WGPU).map_or_else(
-        |e| e.problem().what.clone(),
-        |lane| lane.info().kernel_variant.clone(),
-    );
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let subgroups = match a.subgroup_sizes {
         _ if !a.subgroups => "no".into(),
@@ -147,10 +221,13 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
         [least, most] => format!("yes, {least} to {most} invocations"),
     };
     let sizes = a.subgroups.then_some(a.subgroup_sizes);
-    vec![
+    let facts = vec![
         Fact::plain("name", a.name),
         Fact::plain("driver", a.driver),
         Fact::new("api", "API", a.api.clone(), a.api),
+        Fact::maybe("pci", "PCI", a.pci, |pci| pci.clone()),
+        Fact::plain("class", a.class.name().to_owned()),
+        Fact::yes("automatic", "taken by default", a.automatic),
         Fact::yes("software", "software", a.software),
         Fact::new(
             "max_binding_bytes",
@@ -177,36 +254,60 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
             format!("{} KiB", a.workgroup_memory >> 10),
         ),
         Fact::new("subgroup_sizes", "subgroups", json!(sizes), subgroups),
-        Fact::new("kernel_variant", "kernel variant", variant.clone(), variant),
         Fact::yes("timestamps", "timestamps", a.timestamps),
-    ]
+    ];
+    let opened = wgpu::Wgpu::open(&options, LaneName::WGPU);
+    Device::try_out(facts, opened, |lane| vec![Fact::variant(lane)])
 }
 
 fn cuda_lane() -> LaneDevices {
-    let facts = |d: cuda::CudaDeviceInfo| {
-        let (major, minor) = d.compute_capability;
-        let capability = format!("{major}.{minor}");
-        vec![
-            Fact::plain("name", d.name),
-            Fact::plain("driver", d.driver),
-            Fact::new(
-                "compute_capability",
-                "compute capability",
-                capability.clone(),
-                capability,
-            ),
-            Fact::new(
-                "memory_bytes",
-                "memory",
-                d.memory,
-                format!("{} MiB", d.memory >> 20),
-            ),
-            Fact::yes("software", "software", d.software),
-        ]
-    };
     LaneDevices {
         lane: "cuda",
         title: "CUDA devices",
-        devices: cuda::list().map(|all| all.into_iter().map(facts).collect()),
+        devices: cuda::list().map(|all| all.into_iter().enumerate().map(cuda_device).collect()),
     }
+}
+
+fn cuda_device((index, info): (usize, Result<cuda::CudaDeviceInfo>)) -> Device {
+    let d = match info {
+        Ok(d) => d,
+        Err(e) => {
+            return Device {
+                facts: Vec::new(),
+                state: Err(e),
+            };
+        }
+    };
+    let mib = |bytes: &u64| format!("{} MiB", bytes >> 20);
+    let (major, minor) = d.compute_capability;
+    let capability = format!("{major}.{minor}");
+    let facts = vec![
+        Fact::plain("name", d.name),
+        Fact::plain("driver", d.driver),
+        Fact::maybe("pci", "PCI", d.pci, String::clone),
+        Fact::maybe("uuid", "UUID", d.uuid, String::clone),
+        Fact::new(
+            "compute_capability",
+            "compute capability",
+            capability.clone(),
+            capability,
+        ),
+        Fact::maybe("compute_mode", "compute mode", d.compute_mode, |m| {
+            (*m).to_owned()
+        }),
+        Fact::new("memory_bytes", "memory", d.memory, mib(&d.memory)),
+        Fact::maybe("l2_bytes", "L2 cache", d.l2, mib),
+        Fact::yes("software", "software", d.software),
+    ];
+    let options = cuda::Options {
+        device: index,
+        ..Default::default()
+    };
+    Device::try_out(facts, cuda::Cuda::open(&options), |lane| {
+        let free = lane.free_memory().ok();
+        vec![
+            Fact::maybe("free_memory_bytes", "free memory", free, mib),
+            Fact::variant(lane),
+        ]
+    })
 }

@@ -6,18 +6,19 @@ use crate::error::{Result, printable};
 use crate::lane::exec::{Exec, Program};
 use crate::lane::kernel::Manifest;
 use crate::lane::{self, Slot};
-use crate::record::{LaneConfig, LaneKind, LaneName, ShaderVariant, Status, Unmet};
+use crate::record::{CudaDevices, LaneConfig, LaneKind, LaneName, ShaderVariant, Status, Unmet};
 use std::path::PathBuf;
 
 /// Which device a lane runs on.
 #[derive(clap::Args)]
 pub struct DeviceArgs {
-    /// wgpu adapter: index, part of its name, or `all` for each as its own lane
+    /// wgpu adapter: index, part of its name, or `all` for each as its own lane; a discrete one before an
+    /// integrated one, and software last, when left out
     #[arg(long, value_name = "NAME|INDEX|all")]
     adapter: Option<String>,
-    /// Index of the CUDA device
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
-    cuda_device: usize,
+    /// CUDA device: index, or `all` for each as its own lane
+    #[arg(long, value_name = "INDEX|all", default_value = "0")]
+    cuda_device: String,
     /// Compile the CUDA kernel for the device's own architecture, with NVRTC
     #[arg(long)]
     nvrtc: bool,
@@ -137,7 +138,7 @@ impl LaneArgs {
                 Some(Variant::Workgroup) => ShaderVariant::Workgroup,
                 Some(Variant::Both) => ShaderVariant::Both,
             },
-            ..self.device.config()
+            ..self.device.config()?
         })
     }
 
@@ -204,13 +205,13 @@ pub fn kind(name: &str, option: &str) -> Result<LaneKind> {
 }
 
 impl DeviceArgs {
-    fn config(&self) -> LaneConfig {
-        LaneConfig {
+    fn config(&self) -> Result<LaneConfig> {
+        Ok(LaneConfig {
             adapter: self.adapter.clone(),
-            cuda_device: self.cuda_device,
+            cuda_device: named("--cuda-device", self.cuda_device.parse())?,
             nvrtc: self.nvrtc,
             ..LaneConfig::default()
-        }
+        })
     }
 
     /// Opens one lane; `None`, with the reason on stderr, when this machine does not have it. The
@@ -228,8 +229,15 @@ impl DeviceArgs {
             lanes: vec![kind],
             // One lane by name: it runs on the device that there is, or the command ends here.
             allow_software: true,
-            ..self.config()
+            ..self.config()?
         };
+        if config.cuda_device == CudaDevices::All {
+            return Err(Error::input(
+                "one CUDA device is needed here, not all",
+                "--cuda-device",
+                "tq4 devices lists them",
+            ));
+        }
         let mut slots = lane::open(&config)?;
         slots.retain(|s| s.name().kind() == Some(kind));
         match slots.pop() {

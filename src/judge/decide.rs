@@ -2,7 +2,7 @@
 
 use super::gate;
 use crate::record::{
-    Decision, Exactness, LaneName, Status, TensorRecord, Tolerance, Verdict, leading,
+    Decision, Exactness, LaneKind, LaneName, Status, TensorRecord, Tolerance, Verdict, leading,
 };
 
 /// The decision for every lane but the one that others are held to, CUDA first. `exact` has one place for
@@ -38,11 +38,11 @@ pub(super) fn decide(
             }
         })
         .collect();
-    let cuda = decisions.iter().any(|d| d.lane == LaneName::Cuda);
-    if against == LaneName::Reference && !cuda {
+    let is_cuda = |d: &Decision| d.lane.kind() == Some(LaneKind::Cuda);
+    if against == LaneName::Reference && !decisions.iter().any(is_cuda) {
         decisions.push(Decision::not_run(LaneName::Cuda, "not asked for"));
     }
-    decisions.sort_by_key(|d| d.lane != LaneName::Cuda);
+    decisions.sort_by_key(|d| !is_cuda(d));
     record.decision = leading(&decisions);
     record.decisions = decisions;
 }

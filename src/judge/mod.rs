@@ -17,7 +17,8 @@ use crate::lane::{Decoded, LaneOutput, Output};
 use crate::metrics::{Accumulator, Values};
 use crate::picture::{Columns, Picture};
 use crate::record::{
-    LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance, Verdict,
+    LaneKind, LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance,
+    Verdict,
 };
 use crate::rounding::bf16_bits;
 use checkpoint::Checkpoint;
@@ -121,7 +122,8 @@ impl Judge {
                 figures: Accumulator::new(name(lhs), name(rhs)),
             })
             .collect();
-        let cuda = others.iter().find(|i| lanes[**i].name == LaneName::Cuda);
+        let is_cuda = |i: &&usize| lanes[**i].name.kind() == Some(LaneKind::Cuda);
+        let cuda = others.iter().find(is_cuda);
         Self {
             held_to,
             pairs,

@@ -40,6 +40,8 @@ impl Cpu {
                     .as_bytes(),
                 ),
                 output,
+                pci: None,
+                uuid: None,
             },
             tensor: None,
             out: Output::zeroed(output, 0),

@@ -8,7 +8,9 @@ use crate::record::{LaneConfig, LaneKind, LaneName, OutputType};
 #[cfg(feature = "gpu")]
 use super::{Lane, cuda, wgpu};
 #[cfg(feature = "gpu")]
-use crate::{error::Error, record::ShaderVariant};
+use crate::error::Error;
+#[cfg(feature = "gpu")]
+use crate::record::{CudaDevices, ShaderVariant};
 
 /// Opens the reference, then every lane with a device; those that were not asked for or are not there
 /// are absent.
@@ -63,13 +65,7 @@ fn open_user(_: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> Result
 #[cfg(feature = "gpu")]
 fn open_user(config: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> Result<()> {
     if kernel.form().is_cuda() {
-        let options = cuda::Options {
-            device: config.cuda_device,
-            kernel: Some(kernel.clone()),
-            ..Default::default()
-        };
-        slots.push(slot(kernel.name().clone(), cuda::Cuda::open(&options))?);
-        return Ok(());
+        return open_cuda(config, Some(kernel), slots);
     }
     on_adapters(config, |select, adapter| {
         let name = match adapter {
@@ -91,13 +87,42 @@ fn open_kind(config: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Resu
     if kind == LaneKind::Wgpu {
         return open_wgpu(config, slots);
     }
-    let options = cuda::Options {
-        device: config.cuda_device,
-        nvrtc: config.nvrtc,
-        ..Default::default()
+    open_cuda(config, None, slots)
+}
+
+/// The lane on the CUDA device that was asked for, or one for each device; of a user's kernel where one is
+/// given.
+#[cfg(feature = "gpu")]
+fn open_cuda(config: &LaneConfig, kernel: Option<&Manifest>, slots: &mut Vec<Slot>) -> Result<()> {
+    let mut open = |device: usize, numbered: bool, known: Option<cuda::CudaDeviceInfo>| {
+        let options = cuda::Options {
+            device,
+            numbered,
+            nvrtc: config.nvrtc,
+            kernel: kernel.cloned(),
+            ..Default::default()
+        };
+        let mut slot = slot(options.name(), cuda::Cuda::open(&options))?;
+        // Of several devices, which one it is that does not open.
+        if let (Slot::Absent(record), Some(known)) = (&mut slot, known) {
+            record.device = Some(known.name);
+            record.driver = Some(known.driver);
+            record.pci = known.pci;
+            record.uuid = known.uuid;
+        }
+        slots.push(slot);
+        Ok(())
     };
-    slots.push(slot(LaneName::Cuda, cuda::Cuda::open(&options))?);
-    Ok(())
+    match config.cuda_device {
+        CudaDevices::One(device) => open(device, false, None),
+        CudaDevices::All => match cuda::list() {
+            // What is wrong is said by opening the first.
+            Err(_) => open(0, false, None),
+            Ok(devices) if devices.len() < 2 => open(0, false, None),
+            Ok(devices) => (devices.into_iter().enumerate())
+                .try_for_each(|(i, known)| open(i, true, known.ok())),
+        },
+    }
 }
 
 /// The lane on the adapter that was asked for, or one for each adapter.

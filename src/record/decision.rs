@@ -1,6 +1,6 @@
 //! Decisions: what a lane's comparison with the reference came to, and by which gates.
 
-use super::{Exactness, LaneName};
+use super::{Exactness, LaneKind, LaneName};
 use serde::{Deserialize, Serialize};
 
 /// What became of a lane, the best first.
@@ -256,17 +256,17 @@ impl From<Wire> for Decision {
     }
 }
 
-/// The published string of the outcome that counts most: CUDA's, unless a lane failed; then that of the
-/// first lane that failed, CUDA before the others.
+/// The published string of the outcome that counts most: CUDA's, of several devices the first with the
+/// worst, unless a lane failed; then that of the first lane that failed, CUDA before the others.
 pub fn leading(decisions: &[Decision]) -> String {
-    let cuda_first = || {
-        let cuda = decisions.iter().filter(|d| d.lane == LaneName::Cuda);
-        let others = decisions.iter().filter(|d| d.lane != LaneName::Cuda);
-        cuda.chain(others)
-    };
-    let failed = cuda_first().find(|d| d.verdict.passed() == Some(false));
-    let cuda = cuda_first().find(|d| d.lane == LaneName::Cuda);
-    failed.or(cuda).map_or_else(
+    let is_cuda = |d: &&Decision| d.lane.kind() == Some(LaneKind::Cuda);
+    let cuda = || decisions.iter().filter(is_cuda);
+    let others = decisions.iter().filter(|d| !is_cuda(d));
+    let failed = cuda()
+        .chain(others)
+        .find(|d| d.verdict.passed() == Some(false));
+    let worst = cuda().min_by_key(|d| std::cmp::Reverse(d.verdict));
+    failed.or(worst).map_or_else(
         || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
         Decision::published,
     )

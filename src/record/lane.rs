@@ -21,6 +21,70 @@ pub enum ShaderVariant {
     Both,
 }
 
+/// Which CUDA devices: a number or `all` in reports and options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CudaDevices {
+    /// The one of this index.
+    One(usize),
+    /// Each as its own lane.
+    All,
+}
+
+impl Default for CudaDevices {
+    fn default() -> Self {
+        Self::One(0)
+    }
+}
+
+impl fmt::Display for CudaDevices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(index) => write!(f, "{index}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl Serialize for CudaDevices {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(index) => index.serialize(to),
+            Self::All => to.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CudaDevices {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Wire {
+            Index(usize),
+            Word(String),
+        }
+        match Wire::deserialize(from)? {
+            Wire::Index(index) => Ok(Self::One(index)),
+            Wire::Word(word) => word.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+impl FromStr for CudaDevices {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.parse() {
+            _ if text == "all" => Ok(Self::All),
+            Ok(index) => Ok(Self::One(index)),
+            Err(_) => Err(Error::input(
+                format!("{text:?} is no CUDA device"),
+                "",
+                "give its index, or all; tq4 devices lists them",
+            )),
+        }
+    }
+}
+
 /// Which lanes run, and how: what is asked for, what a report keeps, and what opens them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneConfig {
@@ -33,8 +97,8 @@ pub struct LaneConfig {
     pub allow_software: bool,
     /// wgpu adapter: index, part of a name, or `all`; null for the best one.
     pub adapter: Option<String>,
-    /// Index of the CUDA device.
-    pub cuda_device: usize,
+    /// Index of the CUDA device, or `all`.
+    pub cuda_device: CudaDevices,
     /// Whether the CUDA kernel is compiled for the device's own architecture.
     pub nvrtc: bool,
     /// Which variants of the shader.
@@ -135,18 +199,24 @@ pub struct LaneInfo {
     pub device: String,
     /// Driver name and version.
     pub driver: String,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12`, `Vulkan on D3D12` or `CUDA`; `exec` of a program.
     pub api: String,
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
     /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
-    /// `workgroup memory`, `PTX 8.0` or `NVRTC, compute_90`.
+    /// `workgroup memory`, `PTX 8.0`, `NVRTC, compute_90` or `NVRTC, sm_90`.
     pub kernel_variant: String,
     /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
     pub kernel_checksum: String,
     /// Type of the values.
     #[serde(default)]
     pub output: OutputType,
+    /// Where the device is on the PCI bus: `0000:41:00.0`. `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// The device's UUID, `GPU-...` of NVIDIA. `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
 }
 
 /// What became of a lane.
@@ -193,8 +263,14 @@ pub struct LaneRecord {
     pub device: Option<String>,
     /// Driver name and version.
     pub driver: Option<String>,
-    /// `CPU`, `Vulkan`, `Metal`, `D3D12` or `CUDA`; `exec` of a program.
+    /// `CPU`, `Vulkan`, `Metal`, `D3D12`, `Vulkan on D3D12` or `CUDA`; `exec` of a program.
     pub api: Option<String>,
+    /// Where the device is on the PCI bus: `0000:41:00.0`; left out where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// The device's UUID, `GPU-...` of NVIDIA; left out where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// Whether the device is a software one.
     pub software: Option<bool>,
     /// Which form of the kernel runs; null where a lane has one only.
@@ -224,6 +300,8 @@ impl LaneRecord {
             device: None,
             driver: None,
             api: None,
+            pci: None,
+            uuid: None,
             software: None,
             kernel_variant: None,
             kernel_checksum: None,
@@ -240,6 +318,8 @@ impl LaneRecord {
             device: some(&info.device),
             driver: some(&info.driver),
             api: some(&info.api),
+            pci: info.pci.clone(),
+            uuid: info.uuid.clone(),
             software: Some(info.software),
             kernel_variant: some(&info.kernel_variant),
             kernel_checksum: some(&info.kernel_checksum),
@@ -256,5 +336,21 @@ impl LaneRecord {
         self.seconds = None;
         self.kernel_seconds = None;
         self.output_hash = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuda_devices_are_a_number_or_all() {
+        for (devices, json) in [(CudaDevices::One(3), "3"), (CudaDevices::All, "\"all\"")] {
+            assert_eq!(serde_json::to_string(&devices).unwrap(), json);
+            assert_eq!(serde_json::from_str::<CudaDevices>(json).unwrap(), devices);
+            assert_eq!(devices.to_string().parse::<CudaDevices>().unwrap(), devices);
+        }
+        assert!(serde_json::from_str::<CudaDevices>("-1").is_err());
+        assert!(serde_json::from_str::<CudaDevices>("\"some\"").is_err());
     }
 }

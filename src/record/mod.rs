@@ -24,7 +24,7 @@ pub use checkpoint::{CheckpointRecord, CheckpointTotals, CheckpointVerdict};
 pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, leading, published};
 pub use exactness::{Exactness, Outside, Tolerance};
-pub use lane::{LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
+pub use lane::{CudaDevices, LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
 pub use require::{Unmet, unmet};
 pub(crate) use summary::worse;
 pub use summary::{

@@ -2,8 +2,8 @@
 //! in pieces ends with the summary of one run.
 
 use super::{
-    CheckpointTotals, LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status, TensorRecord,
-    Unmet, Verdict, published, unmet,
+    CheckpointTotals, LaneKind, LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status,
+    TensorRecord, Unmet, Verdict, published, unmet,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -134,10 +134,12 @@ pub fn summarise(model: &Model, tensors: &[TensorRecord], plain: &[PlainRecord])
 
 /// As a tensor's `decision`, over all tensors.
 fn leading(lanes: &[LaneTotals]) -> String {
+    let is_cuda = |l: &&LaneTotals| l.lane.kind() == Some(LaneKind::Cuda);
     let mut failed: Vec<&LaneTotals> = lanes.iter().filter(|l| l.failed > 0).collect();
-    failed.sort_by_key(|l| l.lane != LaneName::Cuda);
-    let cuda = lanes.iter().find(|l| l.lane == LaneName::Cuda);
-    failed.first().copied().or(cuda).map_or_else(
+    failed.sort_by_key(|l| !is_cuda(l));
+    let cuda = lanes.iter().filter(is_cuda);
+    let worst = cuda.min_by_key(|l| std::cmp::Reverse(l.verdict));
+    failed.first().copied().or(worst).map_or_else(
         || published(&LaneName::Cuda, &LaneName::Reference, Verdict::NotRun),
         |l| l.decision.clone(),
     )

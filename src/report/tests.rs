@@ -48,6 +48,8 @@ fn failed() -> TensorRecord {
             kernel_variant: "variant".into(),
             kernel_checksum: "0123456789abcdef".into(),
             output: OutputType::Bf16,
+            pci: None,
+            uuid: None,
         };
         LaneRecord {
             seconds: Some(0.25),

@@ -142,6 +142,7 @@ pub fn decision_line(run: &Run) -> String {
 
 /// A lane's device, or why it did not run and what would help.
 pub fn lane_line(l: &LaneRecord) -> String {
+    let device;
     let parts = match &l.reason {
         Some(_) => [&l.reason, &l.help, &None, &None],
         None => {
@@ -150,7 +151,11 @@ pub fn lane_line(l: &LaneRecord) -> String {
             } else {
                 &l.api
             };
-            [&l.device, api, &l.driver, &l.kernel_variant]
+            device = l.device.as_ref().map(|d| match &l.pci {
+                Some(pci) => format!("{d} at {pci}"),
+                None => d.clone(),
+            });
+            [&device, api, &l.driver, &l.kernel_variant]
         }
     };
     let apart = if l.reason.is_some() { "; " } else { ", " };

@@ -4,21 +4,28 @@
 //
 // TQ4_STANDIN_FAIL=SYMBOL:CODE[:NTH] makes the NTH call (from 1; every call without it) of a function
 //   return CODE. "cuDeviceGetCount:0" reports no device. A code that ends a context on a device (700, 719, ...)
-//   is returned by every later call as well.
-// TQ4_STANDIN_FREE=BYTES is the memory of the device; allocations count against it.
+//   is returned by every later call on that device as well.
+// TQ4_STANDIN_DEVICES=N is how many devices there are; 1 otherwise. What TQ4_STANDIN_FAIL asks for happens
+//   on the device TQ4_STANDIN_FAIL_ON=INDEX alone, where that is given.
+// TQ4_STANDIN_FREE=BYTES is the memory of each device; allocations count against it.
 // TQ4_STANDIN_LOG=FILE gets the name of each function that is called, a line each.
+// TQ4_STANDIN_CUDA=MAJOR.MINOR is the driver's CUDA version; 12.0 otherwise.
 // TQ4_STANDIN_PTX=MAJOR.MINOR is the newest PTX it reads; 8.0 otherwise.
 // TQ4_STANDIN_ELAPSED=MILLISECONDS is what every pair of events is apart, in place of the time that went by.
 // TQ4_STANDIN_CAPABILITY=MAJOR.MINOR is the device's compute capability; 9.0 otherwise.
 //
+// Built with -DSYMBOL=OTHER it has no function SYMBOL.
+//
 // Work runs when it is queued, except downloads: these wait for the stream to be synchronised, so that a
 // host that does not wait sees what was there before. Host memory of an asynchronous copy must be
-// page-locked, unless that was refused, device memory must be allocated: anything else is CUDA_ERROR_INVALID_VALUE. What is not
+// page-locked, unless that was refused, device memory and streams must be the current device's: anything else is
+// CUDA_ERROR_INVALID_VALUE. What is not
 // freed when the process exits is reported on standard error as "stand-in: leaked".
 
 #include "launch.h"
 
 #include <chrono>
+#include <elf.h>
 #include <map>
 #include <mutex>
 
@@ -47,6 +54,7 @@ const Described described[] = {
     {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
     {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {34, "CUDA_ERROR_STUB_LIBRARY", "CUDA driver is a stub library"},
     {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
@@ -63,20 +71,31 @@ const Described described[] = {
 };
 
 struct Download { void *to; const void *from; size_t size; };
-struct Stream { std::vector<Download> downloads; };
+struct Stream { std::vector<Download> downloads; int device; };
 struct Event { bool recorded = false; std::chrono::steady_clock::time_point at; };
 struct Module { std::vector<std::string> entries; };
+struct Block { size_t size; int device; };
+
+const int MOST_DEVICES = 16;
+const int ANY_DEVICE = -1;
 
 std::recursive_mutex lock;
 std::map<std::string, int> calls;
-std::map<uintptr_t, size_t> device_memory, pinned_memory;
-std::map<const emulation::Named *, unsigned> shared_memory;
-size_t used = 0;
+std::map<uintptr_t, Block> device_memory, pinned_memory;
+size_t used[MOST_DEVICES];
+char contexts[MOST_DEVICES];
 int objects = 0, retained = 0;
+std::map<const emulation::Named *, unsigned> shared_memory;
 bool initialized = false, refused_to_lock = false;
-// The code that ended the context.
-int lost = 0;
-thread_local bool current = false;
+// The code that ended a context, and the context's device.
+int lost = 0, lost_on = ANY_DEVICE;
+// The device whose context is this thread's.
+thread_local int current = ANY_DEVICE;
+
+int devices() {
+    const char *count = getenv("TQ4_STANDIN_DEVICES");
+    return count ? atoi(count) : 1;
+}
 
 size_t capacity() {
     const char *free_bytes = getenv("TQ4_STANDIN_FREE");
@@ -87,8 +106,8 @@ void version(const char *variable, int &major, int &minor) {
     if (const char *text = getenv(variable)) sscanf(text, "%d.%d", &major, &minor);
 }
 
-// Counts the call; the code that it shall fail with, or -1.
-int injected(const char *symbol) {
+// Counts the call, which is about a device; the code that it shall fail with, or -1.
+int injected(const char *symbol, int device) {
     const int nth = ++calls[symbol];
     if (const char *path = getenv("TQ4_STANDIN_LOG")) {
         if (FILE *file = fopen(path, "a")) {
@@ -96,41 +115,50 @@ int injected(const char *symbol) {
             fclose(file);
         }
     }
-    if (lost != 0) return lost;
+    if (lost != 0 && device == lost_on) return lost;
     const char *fail = getenv("TQ4_STANDIN_FAIL");
-    if (!fail) return -1;
+    const char *on = getenv("TQ4_STANDIN_FAIL_ON");
+    if (!fail || (on && atoi(on) != device)) return -1;
     const size_t length = strlen(symbol);
     if (strncmp(fail, symbol, length) != 0 || fail[length] != ':') return -1;
     int code = 0, wanted = 0;
     const int fields = sscanf(fail + length, ":%d:%d", &code, &wanted);
     if (fields == 2 && wanted != nth) return -1;
     for (int sticky : {214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999}) {
-        if (code == sticky) lost = code;
+        if (code == sticky && device != ANY_DEVICE) lost = code, lost_on = device;
     }
     refused_to_lock |= strcmp(symbol, "cuMemHostAlloc") == 0;
     return code;
 }
 
-bool inside(const std::map<uintptr_t, size_t> &memory, uintptr_t at, size_t size) {
+bool inside(const std::map<uintptr_t, Block> &memory, uintptr_t at, size_t size) {
     auto it = memory.upper_bound(at);
     if (it == memory.begin()) return false;
     --it;
-    return at + size <= it->first + it->second;
+    const Block &block = it->second;
+    return at + size <= it->first + block.size && (block.device == ANY_DEVICE || block.device == current);
 }
 
-// The kernels of a cubin: each has a section ".text.NAME".
-Module *cubin(const char *image) {
-    u64 sections;
-    u16 size, count;
-    memcpy(&sections, image + 0x28, 8);
-    memcpy(&size, image + 0x3A, 2);
-    memcpy(&count, image + 0x3C, 2);
-    const std::string all(image, sections + (size_t)size * count);
-    Module *module = new Module;
-    for (size_t at = 0; (at = all.find(".text.", at)) != std::string::npos; at += 6) {
-        module->entries.emplace_back(all.c_str() + at + 6);
+bool usable(const Stream *stream) { return stream && stream->device == current; }
+
+int elapsed(float *out, const Event *start, const Event *end) {
+    if (!start->recorded || !end->recorded) return INVALID_VALUE;
+    *out = std::chrono::duration<float, std::milli>(end->at - start->at).count();
+    if (const char *elapsed = getenv("TQ4_STANDIN_ELAPSED")) *out = strtof(elapsed, nullptr);
+    return SUCCESS;
+}
+
+// The entry points of machine code: its sections .text.NAME.
+std::vector<std::string> code_entries(const char *image) {
+    std::vector<std::string> entries;
+    const auto *header = (const Elf64_Ehdr *)image;
+    const auto *sections = (const Elf64_Shdr *)(image + header->e_shoff);
+    const char *names = image + sections[header->e_shstrndx].sh_offset;
+    for (int i = 0; i < header->e_shnum; ++i) {
+        const char *name = names + sections[i].sh_name;
+        if (strncmp(name, ".text.", 6) == 0) entries.emplace_back(name + 6);
     }
-    return module;
+    return entries;
 }
 
 // Whether a copy may go from or to there.
@@ -152,13 +180,15 @@ struct Leaks {
 } // namespace
 
 // Every function: counted, maybe made to fail, one at a time.
-#define ENTER(symbol)                                                                              \
+#define ENTER_ON(symbol, device)                                                                   \
     std::lock_guard<std::recursive_mutex> guard(lock);                                             \
-    if (const int code = injected(#symbol); code > 0) return code
+    if (const int code = injected(#symbol, device); code > 0) return code
+
+#define ENTER(symbol) ENTER_ON(symbol, ANY_DEVICE)
 
 #define ENTER_CURRENT(symbol)                                                                      \
-    ENTER(symbol);                                                                                 \
-    if (!current) return INVALID_CONTEXT
+    ENTER_ON(symbol, current);                                                                     \
+    if (current == ANY_DEVICE) return INVALID_CONTEXT
 
 extern "C" {
 
@@ -170,7 +200,9 @@ int cuInit(unsigned) {
 
 int cuDriverGetVersion(int *out) {
     ENTER(cuDriverGetVersion);
-    *out = 12000;
+    int major = 12, minor = 0;
+    version("TQ4_STANDIN_CUDA", major, minor);
+    *out = major * 1000 + minor * 10;
     return SUCCESS;
 }
 
@@ -188,79 +220,100 @@ int cuGetErrorString(int code, const char **out) {
     return INVALID_VALUE;
 }
 
+// NVRTC of CUDA 13 asks the driver for a table, and crashes where it has no such function.
+int cuGetExportTable(const void **out, const void *) { return *out = nullptr, NOT_FOUND; }
+
 int cuDeviceGetCount(int *out) {
     std::lock_guard<std::recursive_mutex> guard(lock);
-    const int code = injected("cuDeviceGetCount");
+    const int code = injected("cuDeviceGetCount", ANY_DEVICE);
     if (code > 0) return code;
     if (!initialized) return NOT_INITIALIZED;
-    *out = code == 0 ? 0 : 1;
+    *out = code == 0 ? 0 : devices();
     return SUCCESS;
 }
 
 int cuDeviceGet(int *out, int ordinal) {
-    ENTER(cuDeviceGet);
-    if (ordinal != 0) return INVALID_DEVICE;
-    *out = 0;
+    ENTER_ON(cuDeviceGet, ordinal);
+    if (ordinal < 0 || ordinal >= devices()) return INVALID_DEVICE;
+    *out = ordinal;
     return SUCCESS;
 }
 
-int cuDeviceGetName(char *out, int size, int) {
-    ENTER(cuDeviceGetName);
+int cuDeviceGetName(char *out, int size, int device) {
+    ENTER_ON(cuDeviceGetName, device);
     snprintf(out, (size_t)size, "tq4 stand-in (emulated)");
     return SUCCESS;
 }
 
-int cuDeviceTotalMem_v2(size_t *out, int) {
-    ENTER(cuDeviceTotalMem_v2);
+int cuDeviceTotalMem_v2(size_t *out, int device) {
+    ENTER_ON(cuDeviceTotalMem_v2, device);
     *out = capacity();
     return SUCCESS;
 }
 
-int cuDeviceGetAttribute(int *out, int attribute, int) {
-    ENTER(cuDeviceGetAttribute);
+int cuDeviceGetAttribute(int *out, int attribute, int device) {
+    ENTER_ON(cuDeviceGetAttribute, device);
     int major = 9, minor = 0;
     version("TQ4_STANDIN_CAPABILITY", major, minor);
-    if (attribute != 75 && attribute != 76) return INVALID_VALUE;
-    *out = attribute == 75 ? major : minor;
+    switch (attribute) {
+    case 20: *out = 3; break; // exclusive process
+    case 38: *out = 50 << 20; break;
+    case 75: *out = major; break;
+    case 76: *out = minor; break;
+    default: return INVALID_VALUE;
+    }
     return SUCCESS;
 }
 
-int cuDevicePrimaryCtxRetain(void **out, int) {
-    ENTER(cuDevicePrimaryCtxRetain);
-    static int context;
-    *out = &context;
+int cuDeviceGetPCIBusId(char *out, int size, int device) {
+    ENTER_ON(cuDeviceGetPCIBusId, device);
+    snprintf(out, (size_t)size, "0000:%02X:00.0", 0x0A + device);
+    return SUCCESS;
+}
+
+// Its last digits are the device's number.
+int cuDeviceGetUuid_v2(unsigned char *out, int device) {
+    ENTER_ON(cuDeviceGetUuid_v2, device);
+    for (int i = 0; i < 16; ++i) out[i] = (unsigned char)(i < 15 ? i * 0x11 : device);
+    return SUCCESS;
+}
+
+int cuDevicePrimaryCtxRetain(void **out, int device) {
+    ENTER_ON(cuDevicePrimaryCtxRetain, device);
+    *out = &contexts[device];
     ++retained;
     return SUCCESS;
 }
 
-int cuDevicePrimaryCtxRelease_v2(int) {
-    ENTER(cuDevicePrimaryCtxRelease_v2);
+int cuDevicePrimaryCtxRelease_v2(int device) {
+    ENTER_ON(cuDevicePrimaryCtxRelease_v2, device);
     --retained;
     return SUCCESS;
 }
 
 int cuCtxSetCurrent(void *context) {
-    ENTER(cuCtxSetCurrent);
-    current = context != nullptr;
+    const int device = context ? (int)((char *)context - contexts) : ANY_DEVICE;
+    ENTER_ON(cuCtxSetCurrent, device);
+    current = device;
     return SUCCESS;
 }
 
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     ENTER_CURRENT(cuMemGetInfo_v2);
     *total = capacity();
-    *free_bytes = capacity() - used;
+    *free_bytes = capacity() - used[current];
     return SUCCESS;
 }
 
 int cuMemAlloc_v2(u64 *out, size_t size) {
     ENTER_CURRENT(cuMemAlloc_v2);
     if (size == 0) return INVALID_VALUE;
-    if (used + size > capacity()) return OUT_OF_MEMORY;
+    if (used[current] + size > capacity()) return OUT_OF_MEMORY;
     void *memory = nullptr;
     if (posix_memalign(&memory, 256, size) != 0) return OUT_OF_MEMORY;
     memset(memory, 0xA5, size);
-    used += size;
-    device_memory[(uintptr_t)memory] = size;
+    used[current] += size;
+    device_memory[(uintptr_t)memory] = {size, current};
     *out = (u64)(uintptr_t)memory;
     return SUCCESS;
 }
@@ -268,8 +321,8 @@ int cuMemAlloc_v2(u64 *out, size_t size) {
 int cuMemFree_v2(u64 at) {
     ENTER_CURRENT(cuMemFree_v2);
     const auto it = device_memory.find((uintptr_t)at);
-    if (it == device_memory.end()) return INVALID_VALUE;
-    used -= it->second;
+    if (it == device_memory.end() || it->second.device != current) return INVALID_VALUE;
+    used[current] -= it->second.size;
     free((void *)it->first);
     device_memory.erase(it);
     return SUCCESS;
@@ -280,7 +333,7 @@ int cuMemHostAlloc(void **out, size_t size, unsigned) {
     void *memory = nullptr;
     if (posix_memalign(&memory, 4096, size) != 0) return OUT_OF_MEMORY;
     memset(memory, 0xA5, size);
-    pinned_memory[(uintptr_t)memory] = size;
+    pinned_memory[(uintptr_t)memory] = {size, ANY_DEVICE};
     *out = memory;
     return SUCCESS;
 }
@@ -294,7 +347,7 @@ int cuMemFreeHost(void *at) {
 
 int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyHtoDAsync_v2);
-    if (!stream || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
+    if (!usable(stream) || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
     if (!on_host((uintptr_t)from, size)) return INVALID_VALUE;
     memcpy((void *)(uintptr_t)to, from, size);
     return SUCCESS;
@@ -302,7 +355,7 @@ int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) 
 
 int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyDtoHAsync_v2);
-    if (!stream || !inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
+    if (!usable(stream) || !inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
     if (!on_host((uintptr_t)to, size)) return INVALID_VALUE;
     stream->downloads.push_back({to, (const void *)(uintptr_t)from, size});
     return SUCCESS;
@@ -310,7 +363,7 @@ int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
 
 int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyDtoDAsync_v2);
-    if (!stream || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
+    if (!usable(stream) || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
     if (!inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
     memcpy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, size);
     return SUCCESS;
@@ -318,7 +371,7 @@ int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, Stream *stream) {
 
 int cuMemsetD32Async(u64 at, unsigned value, size_t count, Stream *stream) {
     ENTER_CURRENT(cuMemsetD32Async);
-    if (!stream || !inside(device_memory, (uintptr_t)at, count * 4)) return INVALID_VALUE;
+    if (!usable(stream) || !inside(device_memory, (uintptr_t)at, count * 4)) return INVALID_VALUE;
     unsigned *memory = (unsigned *)(uintptr_t)at;
     for (size_t i = 0; i < count; ++i) memory[i] = value;
     return SUCCESS;
@@ -326,13 +379,14 @@ int cuMemsetD32Async(u64 at, unsigned value, size_t count, Stream *stream) {
 
 int cuStreamCreate(Stream **out, unsigned) {
     ENTER_CURRENT(cuStreamCreate);
-    *out = new Stream;
+    *out = new Stream{{}, current};
     ++objects;
     return SUCCESS;
 }
 
 int cuStreamSynchronize(Stream *stream) {
     ENTER_CURRENT(cuStreamSynchronize);
+    if (!usable(stream)) return INVALID_VALUE;
     for (const Download &d : stream->downloads) {
         if (!on_host((uintptr_t)d.to, d.size) ||
             !inside(device_memory, (uintptr_t)d.from, d.size)) {
@@ -361,7 +415,7 @@ int cuEventCreate(Event **out, unsigned) {
 
 int cuEventRecord(Event *event, Stream *stream) {
     ENTER_CURRENT(cuEventRecord);
-    if (!stream) return INVALID_VALUE;
+    if (!usable(stream)) return INVALID_VALUE;
     event->recorded = true;
     event->at = std::chrono::steady_clock::now();
     return SUCCESS;
@@ -369,10 +423,12 @@ int cuEventRecord(Event *event, Stream *stream) {
 
 int cuEventElapsedTime(float *out, Event *start, Event *end) {
     ENTER_CURRENT(cuEventElapsedTime);
-    if (!start->recorded || !end->recorded) return INVALID_VALUE;
-    *out = std::chrono::duration<float, std::milli>(end->at - start->at).count();
-    if (const char *elapsed = getenv("TQ4_STANDIN_ELAPSED")) *out = strtof(elapsed, nullptr);
-    return SUCCESS;
+    return elapsed(out, start, end);
+}
+
+int cuEventElapsedTime_v2(float *out, Event *start, Event *end) {
+    ENTER_CURRENT(cuEventElapsedTime_v2);
+    return elapsed(out, start, end);
 }
 
 int cuEventDestroy_v2(Event *event) {
@@ -385,8 +441,8 @@ int cuEventDestroy_v2(Event *event) {
 int cuModuleLoadDataEx(Module **out, const void *image, unsigned count, const int *options,
                        void **values) {
     ENTER_CURRENT(cuModuleLoadDataEx);
-    if (memcmp(image, "\x7f" "ELF", 4) == 0) {
-        *out = cubin((const char *)image);
+    if (memcmp(image, ELFMAG, SELFMAG) == 0) {
+        *out = new Module{code_entries((const char *)image)};
         ++objects;
         return SUCCESS;
     }
@@ -444,14 +500,17 @@ int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned gri
                    unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                    Stream *stream, void **parameters, void **extra) {
     ENTER_CURRENT(cuLaunchKernel);
-    if (!stream || extra) return INVALID_VALUE;
+    if (!usable(stream) || extra) return INVALID_VALUE;
     const auto allowed = shared_memory.find(kernel);
     if (shared > (allowed == shared_memory.end() ? 48u << 10 : allowed->second)) return INVALID_VALUE;
     for (size_t i = 0; i < kernel->pointers.size(); ++i) {
         u64 at;
         if (!kernel->pointers[i]) continue;
         memcpy(&at, parameters[i], 8);
-        if (!inside(device_memory, (uintptr_t)at, 1)) return lost = ILLEGAL_ADDRESS;
+        if (!inside(device_memory, (uintptr_t)at, 1)) {
+            lost_on = current;
+            return lost = ILLEGAL_ADDRESS;
+        }
     }
     if (kernel->bits != 0) {
         if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0) {

@@ -5,7 +5,7 @@
 //! stand-in on the library path; [`child`] is what runs there.
 
 use crate::support::lane::{check, strip};
-use crate::support::{again, cuda, standin, tool};
+use crate::support::{again, cli, cuda, standin, tool};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -69,7 +69,14 @@ fn child() {
     match case {
         "list" => {
             match list() {
-                Ok(devices) => println!("outcome: {devices:?}"),
+                Ok(devices) => {
+                    for device in devices {
+                        println!(
+                            "outcome: {}",
+                            device.map_or_else(|e| show(&e), |d| format!("{d:?}"))
+                        );
+                    }
+                }
                 Err(e) => println!("outcome: {}", show(&e)),
             }
             return;
@@ -175,13 +182,53 @@ fn devices_are_listed() {
     };
     assert_eq!(
         results[0].split(", driver").next().unwrap(),
-        "[CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
+        "CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
     );
     assert!(results[0].contains("CUDA 12.0"), "{results:?}");
+    for part in [
+        "memory: 1073741824, l2: Some(52428800)",
+        "pci: Some(\"0000:0a:00.0\")",
+        "uuid: Some(\"GPU-00112233-4455-6677-8899-aabbccddee00\")",
+        "compute_mode: Some(\"exclusive process\"), software: true",
+    ] {
+        assert!(results[0].contains(part), "{part}: {results:?}");
+    }
+}
+
+/// What is told of a device is no reason to do without it.
+#[test]
+fn a_driver_that_tells_little_of_its_devices_is_good_enough() {
+    let without = ["cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2"];
+    let Some(driver) = standin::without("quiet", &without) else {
+        return;
+    };
+    let (results, _) = run_in(&driver, "list", &[]);
+    assert!(results[0].contains("pci: None, uuid: None"), "{results:?}");
+    let (results, text) = run_in(&driver, "run", &[]);
+    assert_eq!(results, ["timed 3 of 3"; 2]);
+    assert!(text.contains("pci: None, uuid: None"), "{text}");
+}
+
+#[test]
+fn a_bad_device_does_not_hide_the_others() {
+    let env = [
+        ("TQ4_STANDIN_DEVICES", "3"),
+        ("TQ4_STANDIN_FAIL", "cuDeviceGetName:1"),
+        ("TQ4_STANDIN_FAIL_ON", "1"),
+    ];
+    let Some((results, _)) = run("list", &env) else {
+        return;
+    };
+    assert_eq!(results.len(), 3);
     assert!(
-        results[0].contains("memory: 1073741824, software: true"),
+        results[1].starts_with("Backend: cuDeviceGetName failed"),
         "{results:?}"
     );
+    for (i, result) in [(0, &results[0]), (2, &results[2])] {
+        assert!(result.contains(&format!("index: {i}, ")), "{results:?}");
+        let bus = format!("0000:{:02x}:00.0", 10 + i);
+        assert!(result.contains(&bus), "{results:?}");
+    }
 }
 
 #[test]
@@ -289,17 +336,6 @@ fn time_that_stands_still_is_no_time() {
 
 #[test]
 fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
-    // SAFETY: opens NVRTC if there is one, as the lane does.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        let Some((results, _)) = run("nvrtc", &[]) else {
-            return;
-        };
-        assert!(
-            results[0]
-                .starts_with("Unavailable: the kernel cannot be compiled: the library libnvrtc"),
-            "{results:?}"
-        );
-    }
     let what = "the kernel compiled for a device's own architecture";
     let Some(library) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
         return;
@@ -320,25 +356,97 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
     );
 }
 
+/// An NVRTC of CUDA 13 is found, and what it makes suits the driver.
+#[test]
+fn an_nvrtc_of_any_cuda_release_is_found_and_suits_the_driver() {
+    let [new, old] = [(".13", [13, 5]), (".12", [12, 0])];
+    let Some(only) = standin::nvrtc("nvrtc_13", &[new]) else {
+        return;
+    };
+    let both = standin::nvrtc("nvrtc_both", &[new, old]).unwrap();
+    let ptx = "NVRTC, compute_90";
+    let code = "NVRTC, sm_90";
+    for (folder, cuda, variant) in [
+        (&only, "13.5", ptx),
+        (&only, "13.0", code),
+        (&both, "13.5", ptx),
+        (&both, "13.0", ptx),
+        (&both, "12.0", ptx),
+        (&both, "11.8", code),
+    ] {
+        let newest = match cuda {
+            "13.5" => "9.5",
+            _ => "8.0",
+        };
+        let env = [
+            ("LIBRARIES", folder.to_str().unwrap()),
+            ("TQ4_STANDIN_CUDA", cuda),
+            ("TQ4_STANDIN_PTX", newest),
+        ];
+        let (results, text) = run("nvrtc", &env).unwrap();
+        assert_eq!(results, ["timed 3 of 3"; 2], "{env:?}");
+        assert!(
+            text.contains(&format!("kernel_variant: \"{variant}\"")),
+            "{env:?}: {text}"
+        );
+    }
+    for (fault, said) in [
+        (
+            "cuModuleLoadDataEx:200",
+            "Unavailable: the driver (CUDA 12.0",
+        ),
+        ("cuModuleLoadDataEx:2", "Backend: cuModuleLoadDataEx failed"),
+    ] {
+        let env = [
+            ("LIBRARIES", only.to_str().unwrap()),
+            ("TQ4_STANDIN_FAIL", fault),
+        ];
+        let (results, _) = run("nvrtc", &env).unwrap();
+        assert!(results[0].starts_with(said), "{results:?}");
+    }
+}
+
+#[test]
+fn without_nvrtc_the_kernel_is_not_compiled() {
+    let found = [
+        "libnvrtc.so",
+        "libnvrtc.so.13",
+        "libnvrtc.so.12",
+        "libnvrtc.so.11.2",
+    ];
+    // SAFETY: opens NVRTC if there is one, as the lane does.
+    if found
+        .iter()
+        .any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
+    {
+        return;
+    }
+    let Some((results, _)) = run("nvrtc", &[]) else {
+        return;
+    };
+    let said = "Unavailable: the kernel cannot be compiled: the library libnvrtc";
+    assert!(results[0].starts_with(said), "{results:?}");
+}
+
 /// `tq4 demo` on the stand-in, with a failure injected: its exit code and report.
 fn demo(fault: &str) -> Option<(Option<i32>, serde_json::Value)> {
     let dir = tempfile::tempdir().unwrap();
-    let args = [
-        "demo",
-        "--format",
-        "json",
-        "--require",
-        "cuda",
-        "--allow-software",
-        "--dir",
-    ];
-    let out = standin::command(standin::right()?, &args)
-        .arg(dir.path())
-        .env("TQ4_STANDIN_FAIL", fault)
+    let args = ["demo", "--dir", dir.path().to_str().unwrap()];
+    report(&args, &[("TQ4_STANDIN_FAIL", fault)])
+}
+
+/// A command on the stand-in in an environment: its exit code and report.
+fn report(args: &[&str], env: &[(&str, &str)]) -> Option<(Option<i32>, serde_json::Value)> {
+    let more = ["--format", "json", "--require", "cuda", "--allow-software"];
+    let out = standin::command(standin::right()?, args)
+        .args(more)
+        .envs(env.iter().copied())
         .output()
         .unwrap();
-    let report = serde_json::from_slice(&out.stdout)
-        .unwrap_or_else(|e| panic!("{fault}: {e}: {}", String::from_utf8_lossy(&out.stderr)));
+    let log = String::from_utf8_lossy(&out.stderr);
+    assert!(!log.contains("stand-in: "), "{env:?}: {log}");
+    let report =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{env:?}: {e}: {log}"));
     Some((out.status.code(), report))
 }
 
@@ -395,6 +503,152 @@ fn a_lane_that_breaks_or_is_absent_leaves_the_others_their_report() {
             for d in tensor["decisions"].as_array().unwrap() {
                 assert_ne!(d["passed"], false, "{fault}: {d}");
             }
+        }
+    }
+}
+
+#[test]
+fn all_devices_are_lanes_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    cli::Model::valid().write(dir.path());
+    let args = [
+        "validate",
+        "--all",
+        "--cuda-device",
+        "all",
+        "--lanes",
+        "cuda",
+        "--tq-model",
+        dir.path().to_str().unwrap(),
+    ];
+    let three = ("TQ4_STANDIN_DEVICES", "3");
+    for (fault, code, status, decision) in [
+        (
+            "",
+            0,
+            "ran",
+            "cuda:0_dequant_matches_reference_with_bf16_rounding",
+        ),
+        ("cuLaunchKernel:719", 2, "failed", "cuda:1_dequant_not_run"),
+        (
+            "cuDevicePrimaryCtxRetain:2",
+            2,
+            "failed",
+            "cuda:1_dequant_not_run",
+        ),
+        (
+            "cuModuleLoadDataEx:209",
+            0,
+            "unavailable",
+            "cuda:1_dequant_not_run",
+        ),
+    ] {
+        let env = [
+            three,
+            ("TQ4_STANDIN_FAIL", fault),
+            ("TQ4_STANDIN_FAIL_ON", "1"),
+        ];
+        let Some((exit, all)) = report(&args, &env) else {
+            return;
+        };
+        assert_eq!(exit, Some(code), "{fault}: {all}");
+        assert_eq!(all["summary"]["decision"], decision, "{fault}");
+        assert_eq!(all["model"]["lanes"]["cuda_device"], "all");
+        for tensor in all["tensors"].as_array().unwrap() {
+            for i in 0..3 {
+                let lane = lane(tensor, &format!("cuda:{i}"));
+                let expected = if i == 1 { status } else { "ran" };
+                assert_eq!(lane["status"], expected, "{fault}: {lane}");
+                // Which card it is, whether it works or not.
+                assert_eq!(lane["pci"], format!("0000:{:02x}:00.0", 10 + i), "{fault}");
+                assert!(
+                    lane["uuid"]
+                        .as_str()
+                        .unwrap()
+                        .ends_with(&format!("ee{i:02}"))
+                );
+            }
+        }
+    }
+    // One device is the lane that it was.
+    let (exit, one) = report(&args, &[]).unwrap();
+    assert_eq!(exit, Some(0), "{one}");
+    assert_eq!(lane(&one["tensors"][0], "cuda")["status"], "ran");
+    let none = [("TQ4_STANDIN_FAIL", "cuDeviceGetCount:0")];
+    let (exit, none) = report(&args, &none).unwrap();
+    assert_eq!(exit, Some(3), "{none}");
+    assert_eq!(lane(&none["tensors"][0], "cuda")["status"], "unavailable");
+}
+
+#[test]
+fn devices_are_opened_and_each_says_how_it_is() {
+    let Some(driver) = standin::right() else {
+        return;
+    };
+    let devices = |format: &str, fault: &str| {
+        let out = standin::command(driver, &["devices", "--format", format])
+            .envs([
+                ("TQ4_STANDIN_DEVICES", "3"),
+                ("TQ4_STANDIN_FAIL", fault),
+                ("TQ4_STANDIN_FAIL_ON", "1"),
+            ])
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && !log.contains("stand-in: "), "{log}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    for (fault, what) in [
+        ("", ""),
+        ("cuDeviceGet:101", "cuDeviceGet failed"),
+        (
+            "cuDevicePrimaryCtxRetain:719",
+            "cuDevicePrimaryCtxRetain failed",
+        ),
+        ("cuModuleLoadDataEx:209", "does not run on this device"),
+        ("cuStreamCreate:2", "cuStreamCreate failed"),
+        ("cuLaunchKernel:719", "cuLaunchKernel failed"),
+    ] {
+        let all: serde_json::Value = serde_json::from_str(&devices("json", fault)).unwrap();
+        let cuda = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|l| l["lane"] == "cuda")
+            .unwrap();
+        let found = cuda["devices"].as_array().unwrap();
+        assert_eq!(found.len(), 3, "{cuda}");
+        for (i, device) in found.iter().enumerate() {
+            let good = i != 1 || fault.is_empty();
+            assert_eq!(
+                (&device["index"], &device["ready"]),
+                (&i.into(), &good.into()),
+                "{device}"
+            );
+            assert_eq!(device["reason"].is_null(), good, "{device}");
+            if good {
+                assert_eq!(device["compute_mode"], "exclusive process", "{device}");
+                assert_eq!(
+                    (&device["l2_bytes"], &device["free_memory_bytes"]),
+                    (&(50 << 20).into(), &(1 << 30).into())
+                );
+                assert_eq!(device["kernel_variant"], "PTX 8.0", "{device}");
+            } else {
+                assert!(
+                    device["reason"].as_str().unwrap().contains(what),
+                    "{device}"
+                );
+            }
+        }
+        for format in ["table", "markdown"] {
+            let text = devices(format, fault);
+            let bad = usize::from(!fault.is_empty());
+            assert_eq!(text.matches("NOT READY: ").count(), bad, "{text}");
+            assert!(text.contains(what), "{fault}: {text}");
+            assert!(
+                text.contains("GPU-00112233-4455-6677-8899-aabbccddee02"),
+                "{text}"
+            );
         }
     }
 }

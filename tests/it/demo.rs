@@ -117,7 +117,15 @@ fn devices_are_told_to_machines_and_in_markdown() {
         assert_eq!(found["name"], a.name);
         assert_eq!(found["software"], a.software);
         assert_eq!(found["max_binding_bytes"], a.max_binding);
+        // It decodes a few rows, or says why not.
+        assert_eq!(found["ready"], true, "{found}");
+        assert!(
+            found["kernel_variant"].is_string() && found["reason"].is_null(),
+            "{found}"
+        );
     }
+    let automatic = found.iter().filter(|a| a["automatic"] == true).count();
+    assert_eq!(automatic, usize::from(!found.is_empty()));
     for lane in all.as_array().unwrap() {
         let explained = lane["reason"].is_string() && lane["help"].is_string();
         assert_eq!(explained, lane["available"] == false, "{lane}");

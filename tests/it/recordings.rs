@@ -179,6 +179,8 @@ fn our_own_form_comes_back_as_it_was_written() {
         kernel_variant: "PTX 8.0".into(),
         kernel_checksum: "0123456789abcdef".into(),
         output: OutputType::Bf16,
+        pci: None,
+        uuid: None,
     };
     let file = dir.path().join("rec.safetensors");
     let mut recorder = Recorder::to_file(&file, &job, 0, &info);

@@ -21,24 +21,36 @@ pub(super) type Handle = *mut c_void;
 pub(super) const PLACE: &str = "lane cuda";
 
 macro_rules! functions {
-    ($($field:ident = $symbol:literal($($ty:ty),*);)*) => {
+    (
+        required { $($field:ident = $($symbol:literal)|+ ($($ty:ty),*);)* }
+        optional { $($maybe:ident = $name:literal ($($of:ty),*);)* }
+    ) => {
         /// The functions that the lane calls.
         #[derive(Debug)]
         pub(super) struct Api {
             $(pub(super) $field: unsafe extern "C" fn($($ty),*) -> c_int,)*
+            $(pub(super) $maybe: Option<unsafe extern "C" fn($($of),*) -> c_int>,)*
         }
 
         impl Api {
-            /// The symbol that is missing is the error.
+            /// The symbol that is missing is the error; of several names of one function the first.
             fn load() -> Result<Self, &'static str> {
                 // SAFETY: `is_culib_present` was asked before, so the library is there. The types are
                 // those of cuda.h for these symbols, which the driver keeps forever.
                 unsafe {
                     let library = sys::culib();
                     Ok(Self {
-                        $($field: *library
-                            .get::<unsafe extern "C" fn($($ty),*) -> c_int>($symbol.as_bytes())
-                            .map_err(|_| $symbol)?,)*
+                        $($field: [$($symbol),+]
+                            .iter()
+                            .find_map(|symbol| library
+                                .get::<unsafe extern "C" fn($($ty),*) -> c_int>(symbol.as_bytes())
+                                .ok())
+                            .map(|found| *found)
+                            .ok_or([$($symbol),+][0])?,)*
+                        $($maybe: library
+                            .get::<unsafe extern "C" fn($($of),*) -> c_int>($name.as_bytes())
+                            .ok()
+                            .map(|found| *found),)*
                     })
                 }
             }
@@ -47,40 +59,49 @@ macro_rules! functions {
 }
 
 functions! {
-    init = "cuInit"(c_uint);
-    driver_version = "cuDriverGetVersion"(*mut c_int);
-    error_name = "cuGetErrorName"(c_int, *mut *const c_char);
-    error_string = "cuGetErrorString"(c_int, *mut *const c_char);
-    device_count = "cuDeviceGetCount"(*mut c_int);
-    device_get = "cuDeviceGet"(*mut c_int, c_int);
-    device_name = "cuDeviceGetName"(*mut c_char, c_int, c_int);
-    device_memory = "cuDeviceTotalMem_v2"(*mut usize, c_int);
-    device_attribute = "cuDeviceGetAttribute"(*mut c_int, c_int, c_int);
-    context_retain = "cuDevicePrimaryCtxRetain"(*mut Handle, c_int);
-    context_release = "cuDevicePrimaryCtxRelease_v2"(c_int);
-    context_set = "cuCtxSetCurrent"(Handle);
-    memory_info = "cuMemGetInfo_v2"(*mut usize, *mut usize);
-    alloc = "cuMemAlloc_v2"(*mut DevicePtr, usize);
-    free = "cuMemFree_v2"(DevicePtr);
-    alloc_host = "cuMemHostAlloc"(*mut *mut c_void, usize, c_uint);
-    free_host = "cuMemFreeHost"(*mut c_void);
-    upload = "cuMemcpyHtoDAsync_v2"(DevicePtr, *const c_void, usize, Handle);
-    download = "cuMemcpyDtoHAsync_v2"(*mut c_void, DevicePtr, usize, Handle);
-    copy = "cuMemcpyDtoDAsync_v2"(DevicePtr, DevicePtr, usize, Handle);
-    fill = "cuMemsetD32Async"(DevicePtr, c_uint, usize, Handle);
-    stream_create = "cuStreamCreate"(*mut Handle, c_uint);
-    stream_synchronize = "cuStreamSynchronize"(Handle);
-    stream_destroy = "cuStreamDestroy_v2"(Handle);
-    event_create = "cuEventCreate"(*mut Handle, c_uint);
-    event_record = "cuEventRecord"(Handle, Handle);
-    event_elapsed = "cuEventElapsedTime"(*mut f32, Handle, Handle);
-    event_destroy = "cuEventDestroy_v2"(Handle);
-    module_load = "cuModuleLoadDataEx"(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void);
-    module_unload = "cuModuleUnload"(Handle);
-    module_function = "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
-    function_attribute = "cuFuncSetAttribute"(Handle, c_int, c_int);
-    launch = "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle,
-        *mut *mut c_void, *mut *mut c_void);
+    required {
+        init = "cuInit"(c_uint);
+        driver_version = "cuDriverGetVersion"(*mut c_int);
+        error_name = "cuGetErrorName"(c_int, *mut *const c_char);
+        error_string = "cuGetErrorString"(c_int, *mut *const c_char);
+        device_count = "cuDeviceGetCount"(*mut c_int);
+        device_get = "cuDeviceGet"(*mut c_int, c_int);
+        device_name = "cuDeviceGetName"(*mut c_char, c_int, c_int);
+        device_memory = "cuDeviceTotalMem_v2"(*mut usize, c_int);
+        device_attribute = "cuDeviceGetAttribute"(*mut c_int, c_int, c_int);
+        context_retain = "cuDevicePrimaryCtxRetain"(*mut Handle, c_int);
+        context_release = "cuDevicePrimaryCtxRelease_v2"(c_int);
+        context_set = "cuCtxSetCurrent"(Handle);
+        memory_info = "cuMemGetInfo_v2"(*mut usize, *mut usize);
+        alloc = "cuMemAlloc_v2"(*mut DevicePtr, usize);
+        free = "cuMemFree_v2"(DevicePtr);
+        alloc_host = "cuMemHostAlloc"(*mut *mut c_void, usize, c_uint);
+        free_host = "cuMemFreeHost"(*mut c_void);
+        upload = "cuMemcpyHtoDAsync_v2"(DevicePtr, *const c_void, usize, Handle);
+        download = "cuMemcpyDtoHAsync_v2"(*mut c_void, DevicePtr, usize, Handle);
+        copy = "cuMemcpyDtoDAsync_v2"(DevicePtr, DevicePtr, usize, Handle);
+        fill = "cuMemsetD32Async"(DevicePtr, c_uint, usize, Handle);
+        stream_create = "cuStreamCreate"(*mut Handle, c_uint);
+        stream_synchronize = "cuStreamSynchronize"(Handle);
+        stream_destroy = "cuStreamDestroy_v2"(Handle);
+        event_create = "cuEventCreate"(*mut Handle, c_uint);
+        event_record = "cuEventRecord"(Handle, Handle);
+        // CUDA 13's header has the second name alone.
+        event_elapsed = "cuEventElapsedTime" | "cuEventElapsedTime_v2" (*mut f32, Handle, Handle);
+        event_destroy = "cuEventDestroy_v2"(Handle);
+        module_load = "cuModuleLoadDataEx"(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void);
+        module_unload = "cuModuleUnload"(Handle);
+        module_function = "cuModuleGetFunction"(*mut Handle, Handle, *const c_char);
+        function_attribute = "cuFuncSetAttribute"(Handle, c_int, c_int);
+        launch = "cuLaunchKernel"(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle,
+            *mut *mut c_void, *mut *mut c_void);
+    }
+    // What is told of a device; the lane works without.
+    optional {
+        pci_bus_id = "cuDeviceGetPCIBusId"(*mut c_char, c_int, c_int);
+        uuid = "cuDeviceGetUuid_v2"(*mut [u8; 16], c_int);
+        whole_uuid = "cuDeviceGetUuid"(*mut [u8; 16], c_int);
+    }
 }
 
 /// The driver, ready for use.

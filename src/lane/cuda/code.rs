@@ -15,6 +15,7 @@ pub(super) enum Effect {
 
 pub(super) const OUT_OF_MEMORY: c_int = 2;
 pub(super) const NO_DEVICE: c_int = 100;
+pub(super) const INVALID_IMAGE: c_int = 200;
 pub(super) const NO_BINARY_FOR_GPU: c_int = 209;
 pub(super) const JIT_COMPILER_NOT_FOUND: c_int = 221;
 pub(super) const UNSUPPORTED_PTX_VERSION: c_int = 222;

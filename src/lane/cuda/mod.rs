@@ -4,11 +4,16 @@
 
 mod api;
 mod code;
+mod compile;
+mod device;
 mod kernel;
 mod memory;
 mod module;
+mod nvrtc;
 mod program;
 mod resident;
+
+pub use device::{CudaDeviceInfo, list};
 
 use super::kernel::{Form, Manifest};
 use super::{Lane, Round, Timed, checksum};
@@ -16,32 +21,12 @@ use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
 use api::{Api, PLACE, call};
+use device::{cuda_version, device_count, handle, info};
 use memory::Context;
 use module::{Image, MIN_CAPABILITY, Module};
+use nvrtc::Nvrtc;
 use program::{Program, User};
 use resident::Resident;
-use serde::Serialize;
-use std::ffi::{c_char, c_int};
-
-/// The device name of the emulation that tests run in the driver's place.
-const STAND_IN: &str = "tq4 stand-in (emulated)";
-
-/// A device that the CUDA driver knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CudaDeviceInfo {
-    /// The driver's number for it, which `CUDA_VISIBLE_DEVICES` may change.
-    pub index: usize,
-    /// The driver's name for it.
-    pub name: String,
-    /// Compute capability, major and minor.
-    pub compute_capability: (i32, i32),
-    /// CUDA version of the driver and, where the system tells it, the driver's own.
-    pub driver: String,
-    /// Bytes of memory on the device.
-    pub memory: u64,
-    /// Whether it is the emulation of the test suite.
-    pub software: bool,
-}
 
 /// How to open a device.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,95 +41,20 @@ pub struct Options {
     pub output: OutputType,
     /// A user's kernel, to run in place of this project's.
     pub kernel: Option<Manifest>,
+    /// Whether the lane is one of several, and its name has the device's index.
+    pub numbered: bool,
 }
 
-/// Every CUDA device of this machine.
-///
-/// # Errors
-/// [`Error::Unavailable`] when there is no driver, it does not start or finds no device;
-/// [`Error::Backend`] when it fails later.
-pub fn list() -> Result<Vec<CudaDeviceInfo>> {
-    let api = api::driver()?;
-    (0..device_count(api)?).map(|i| info(api, i)).collect()
-}
-
-fn device_count(api: &Api) -> Result<usize> {
-    let mut count: c_int = 0;
-    // SAFETY: `count` outlives the call, which writes it.
-    unsafe { call!(api, device_count = "cuDeviceGetCount"(&mut count))? };
-    match usize::try_from(count) {
-        Ok(0) | Err(_) => Err(api::no_device()),
-        Ok(count) => Ok(count),
-    }
-}
-
-/// The driver's handle of a device.
-fn handle(api: &Api, index: usize) -> Result<c_int> {
-    let mut device: c_int = 0;
-    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
-    // SAFETY: `device` outlives the call, which writes it.
-    unsafe { call!(api, device_get = "cuDeviceGet"(&mut device, index))? };
-    Ok(device)
-}
-
-fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
-    const CAPABILITY_MAJOR: c_int = 75;
-    const CAPABILITY_MINOR: c_int = 76;
-    let device = handle(api, index)?;
-    let mut name = [0u8; 256];
-    let mut memory = 0;
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: every destination outlives its call, and the driver writes at most 255 bytes of name.
-    unsafe {
-        let at = name.as_mut_ptr().cast::<c_char>();
-        call!(api, device_name = "cuDeviceGetName"(at, 255, device))?;
-        call!(api, device_memory = "cuDeviceTotalMem"(&mut memory, device))?;
-        for (value, attribute) in [
-            (&mut major, CAPABILITY_MAJOR),
-            (&mut minor, CAPABILITY_MINOR),
-        ] {
-            call!(
-                api,
-                device_attribute = "cuDeviceGetAttribute"(value, attribute, device)
-            )?;
+impl Options {
+    /// The lane's name.
+    pub fn name(&self) -> LaneName {
+        match (&self.kernel, self.numbered) {
+            (None, false) => LaneName::Cuda,
+            (None, true) => LaneName::CudaDevice(self.device),
+            (Some(kernel), false) => kernel.name().clone(),
+            (Some(kernel), true) => LaneName::Named(format!("{}:{}", kernel.name(), self.device)),
         }
     }
-    let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-    let name = String::from_utf8_lossy(&name[..end]).into_owned();
-    Ok(CudaDeviceInfo {
-        index,
-        software: name == STAND_IN,
-        driver: driver_version(api)?,
-        name,
-        compute_capability: (major, minor),
-        memory: memory as u64,
-    })
-}
-
-/// `CUDA 12.4, driver 550.54.14`; the second half where the system tells it.
-fn driver_version(api: &Api) -> Result<String> {
-    let mut version = 0;
-    // SAFETY: `version` outlives the call, which writes it.
-    unsafe { call!(api, driver_version = "cuDriverGetVersion"(&mut version))? };
-    let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
-    Ok(
-        match std::fs::read_to_string("/proc/driver/nvidia/version")
-            .ok()
-            .as_deref()
-            .and_then(kernel_module_version)
-        {
-            Some(driver) => format!("{cuda}, driver {driver}"),
-            None => cuda,
-        },
-    )
-}
-
-/// The version in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu ...`.
-fn kernel_module_version(text: &str) -> Option<&str> {
-    text.lines()
-        .next()?
-        .split_whitespace()
-        .find(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
 /// A CUDA device that computes.
@@ -193,42 +103,56 @@ impl Cuda {
                 "use a device of the Turing generation or later",
             ));
         }
-        if options
-            .kernel
-            .as_ref()
-            .is_some_and(|k| k.form() == Form::Cuda)
-        {
-            module::check_compiler()?;
+        let compiled = |k: &Manifest| k.form() == Form::Cuda;
+        if options.kernel.as_ref().is_some_and(compiled) {
+            Nvrtc::for_driver(cuda_version(api)?)?;
         }
         let context = Context::new(api, handle(api, options.device)?)?;
-        let (name, output) = match &options.kernel {
-            Some(kernel) => (kernel.name().clone(), kernel.output()),
-            None => (LaneName::Cuda, options.output),
-        };
         let (program, kernel_variant, kernel_checksum) = match &options.kernel {
             Some(kernel) => {
-                let user = User::new(kernel.clone(), capability, info.driver.clone());
+                let version = cuda_version(api)?;
+                let user = User::new(kernel.clone(), capability, version, info.driver.clone());
                 let program = Program::User(Box::new(user));
                 (program, kernel.source_name(), checksum(kernel.code()))
             }
             None => own_program(api, options, &info)?,
         };
+        let output = options.kernel.as_ref().map(Manifest::output);
         Ok(Self {
             info: LaneInfo {
-                name,
+                name: options.name(),
                 device: info.name,
                 driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
                 kernel_variant,
                 kernel_checksum,
-                output,
+                output: output.unwrap_or(options.output),
+                pci: info.pci,
+                uuid: info.uuid,
             },
             api,
             resident: None,
             program,
             context,
         })
+    }
+
+    /// Bytes that are free on the device.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the driver fails.
+    pub fn free_memory(&self) -> Result<u64> {
+        self.context.make_current()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both numbers outlive the call, which writes them.
+        unsafe {
+            call!(
+                self.api,
+                memory_info = "cuMemGetInfo"(&mut free, &mut total)
+            )?;
+        }
+        Ok(free as u64)
     }
 
     /// A failure of the driver, with this lane's name where it has one of its own.
@@ -256,22 +180,23 @@ fn own_program(
     info: &CudaDeviceInfo,
 ) -> Result<(Program, String, String)> {
     let capability = info.compute_capability;
-    let compiled = options.nvrtc && options.ptx.is_none();
-    let ptx = match &options.ptx {
-        Some(ptx) => ptx.clone(),
-        None if compiled => module::compile(
-            &module::OWN,
-            capability,
-            &module::OWN_OPTIONS.map(str::to_owned),
-        )?,
-        None => module::PTX.to_owned(),
+    let image = match &options.ptx {
+        Some(ptx) => Image::Ptx(ptx.clone()),
+        None if options.nvrtc => {
+            let with = compile::OWN_OPTIONS.map(str::to_owned);
+            compile::compile(&compile::OWN, &with, capability, cuda_version(api)?)?
+        }
+        None => Image::Ptx(module::PTX.to_owned()),
     };
-    let variant = match compiled {
-        true => format!("NVRTC, compute_{}{}", capability.0, capability.1),
-        false => format!("PTX {}", module::isa(&ptx)),
+    let variant = match &image {
+        Image::Cubin(_) => format!("NVRTC, sm_{}{}", capability.0, capability.1),
+        Image::Ptx(_) if options.nvrtc && options.ptx.is_none() => {
+            format!("NVRTC, compute_{}{}", capability.0, capability.1)
+        }
+        Image::Ptx(ptx) => format!("PTX {}", module::isa(ptx)),
     };
-    let checksum = checksum(ptx.as_bytes());
-    let module = Module::load(api, &Image::Ptx(ptx), &info.driver)?;
+    let checksum = checksum(image.bytes());
+    let module = Module::load(api, &image, &info.driver)?;
     Ok((Program::Own(module, options.output), variant, checksum))
 }
 
@@ -333,17 +258,6 @@ impl Lane for Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_module_versions() {
-        for text in [
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC 12.2.0",
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build",
-        ] {
-            assert_eq!(kernel_module_version(text), Some("550.54.14"));
-        }
-        assert_eq!(kernel_module_version(""), None);
-    }
 
     #[test]
     fn a_machine_without_a_driver_says_so() {

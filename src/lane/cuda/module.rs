@@ -1,12 +1,13 @@
-//! A kernel's code: compiling it, and loading it.
+//! What the driver loads: where it comes from, and loading it.
 
 use super::api::{Api, Handle, PLACE, call};
-use super::code::{JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION};
+use super::code::{
+    INVALID_IMAGE, JIT_COMPILER_NOT_FOUND, NO_BINARY_FOR_GPU, UNSUPPORTED_PTX_VERSION,
+};
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;
-use cudarc::nvrtc;
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 
 /// PTX made from the kernel by NVRTC 12.0 for compute capability 7.5 and later.
 pub(super) const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
@@ -15,7 +16,7 @@ pub(super) const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
 pub(super) const MIN_CAPABILITY: (i32, i32) = (7, 5);
 
 /// PTX versions, the CUDA release that brought each and the first Linux driver that reads it.
-const RELEASES: [(&str, &str, u32); 9] = [
+const RELEASES: [(&str, &str, u32); 14] = [
     ("8.0", "12.0", 525),
     ("8.1", "12.1", 530),
     ("8.2", "12.2", 535),
@@ -25,6 +26,11 @@ const RELEASES: [(&str, &str, u32); 9] = [
     ("8.6", "12.7", 565),
     ("8.7", "12.8", 570),
     ("8.8", "12.9", 575),
+    ("9.0", "13.0", 580),
+    ("9.1", "13.1", 590),
+    ("9.2", "13.2", 595),
+    ("9.3", "13.3", 610),
+    ("9.4", "13.4", 615),
 ];
 
 /// The version in a PTX text's `.version` line.
@@ -44,94 +50,21 @@ fn needed(isa: &str) -> String {
     )
 }
 
-/// CUDA C++ to compile.
-pub(super) struct Source<'a> {
-    /// Name of the file, for the compiler's messages.
-    pub(super) name: &'a str,
-    pub(super) text: &'a str,
-    /// What to do where it does not compile.
-    pub(super) help: &'a str,
-}
-
-/// This project's kernel.
-pub(super) const OWN: Source<'static> = Source {
-    name: "tq4_dequant.cu",
-    text: include_str!("../../../kernels/tq4_dequant.cu"),
-    help: "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
-};
-
-/// Options that it is compiled with.
-pub(super) const OWN_OPTIONS: [&str; 1] = ["--fmad=false"];
-
-/// Checks that this machine has NVRTC.
-///
-/// # Errors
-/// [`Error::Unavailable`] where it does not.
-pub(super) fn check_compiler() -> Result<()> {
-    // SAFETY: opening the library runs its initialisers, which are NVIDIA's.
-    if unsafe { nvrtc::sys::is_culib_present() } {
-        return Ok(());
-    }
-    Err(Error::unavailable(
-        "the kernel cannot be compiled: the library libnvrtc is not found",
-        PLACE,
-        "install the CUDA toolkit's NVRTC and put it on the library path, or use a kernel that is compiled",
-    ))
-}
-
-/// Compiles CUDA C++ to PTX for a device's own architecture, with the NVRTC of this machine.
-pub(super) fn compile(
-    source: &Source<'_>,
-    capability: (i32, i32),
-    options: &[String],
-) -> Result<String> {
-    check_compiler()?;
-    let failed = |call: &str, e: nvrtc::result::NvrtcError, log: &str| {
-        let log = if log.is_empty() {
-            String::new()
-        } else {
-            format!("\n{log}")
-        };
-        broke(
-            &LaneName::Cuda,
-            format!("{call} failed: {e}{log}"),
-            source.help,
-        )
-    };
-    let nul = |_| Error::input(format!("{} holds a NUL byte", source.name), PLACE, "");
-    let [text, name] = [source.text, source.name].map(CString::new);
-    let (text, name) = (text.map_err(nul)?, name.map_err(nul)?);
-    let program = nvrtc::result::create_program(&text, Some(&name))
-        .map_err(|e| failed("nvrtcCreateProgram", e, ""))?;
-    let (major, minor) = capability;
-    let mut all = vec![format!("--gpu-architecture=compute_{major}{minor}")];
-    all.extend_from_slice(options);
-    // SAFETY: `program` was made above and is destroyed once, after its last use. The log and the PTX
-    // end in NUL.
-    unsafe {
-        let compiled = nvrtc::result::compile_program(program, &all);
-        let result = match compiled {
-            Err(e) => {
-                let log = nvrtc::result::get_program_log(program)
-                    .map(|log| CStr::from_ptr(log.as_ptr()).to_string_lossy().into_owned())
-                    .unwrap_or_default();
-                Err(failed("nvrtcCompileProgram", e, log.trim()))
-            }
-            Ok(()) => nvrtc::result::get_ptx(program)
-                .map(|ptx| CStr::from_ptr(ptx.as_ptr()).to_string_lossy().into_owned())
-                .map_err(|e| failed("nvrtcGetPTX", e, "")),
-        };
-        let _ = nvrtc::result::destroy_program(program);
-        result
-    }
-}
-
-/// A kernel's code as a driver takes it.
+/// What the driver loads.
 pub(super) enum Image {
-    /// PTX text.
+    /// Text that the driver compiles for its device.
     Ptx(String),
-    /// A cubin or a fatbin, which says its own length.
-    Binary(Vec<u8>),
+    /// Machine code: a cubin of one architecture, or a fatbin.
+    Cubin(Vec<u8>),
+}
+
+impl Image {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Ptx(text) => text.as_bytes(),
+            Self::Cubin(bytes) => bytes,
+        }
+    }
 }
 
 /// A loaded module.
@@ -142,17 +75,18 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Has the driver take `image` for the current context's device.
+    /// Has the driver load `image`, compiled, for the current context's device.
     pub(super) fn load(api: &'static Api, image: &Image, driver: &str) -> Result<Self> {
         const ERROR_LOG: c_int = 5;
         const ERROR_LOG_SIZE: c_int = 6;
-        let (bytes, isa) = match image {
-            Image::Ptx(text) => {
-                let nul = |_| Error::input("the PTX holds a NUL byte", PLACE, "");
-                let bytes = CString::new(text.as_str()).map_err(nul)?;
-                (bytes.into_bytes_with_nul(), isa(text))
-            }
-            Image::Binary(bytes) => (bytes.clone(), "in a binary"),
+        let text = match image {
+            Image::Ptx(ptx) => CString::new(ptx.as_str())
+                .map_err(|_| Error::input("the PTX holds a NUL byte", PLACE, ""))?,
+            Image::Cubin(_) => CString::default(),
+        };
+        let start = match image {
+            Image::Ptx(_) => text.as_ptr().cast(),
+            Image::Cubin(code) => code.as_ptr().cast(),
         };
         let mut log = vec![0u8; 4096];
         let mut options = [ERROR_LOG, ERROR_LOG_SIZE];
@@ -162,12 +96,12 @@ impl Module {
             std::ptr::without_provenance_mut(log.len() - 1),
         ];
         let mut handle = std::ptr::null_mut();
-        // SAFETY: text ends in NUL and a binary says its length, `options` and `values` have two entries each, and the driver
+        // SAFETY: a text ends in NUL and code says its own length, `options` and `values` have two entries each, and the driver
         // writes no more of the log than it was told; all outlive the call.
         let code = unsafe {
             (api.module_load)(
                 &mut handle,
-                bytes.as_ptr().cast(),
+                start,
                 2,
                 options.as_mut_ptr(),
                 values.as_mut_ptr(),
@@ -182,6 +116,17 @@ impl Module {
         if !log.is_empty() {
             what = format!("{what}\n{log}");
         }
+        let isa = match image {
+            Image::Ptx(ptx) => isa(ptx),
+            Image::Cubin(_) if [INVALID_IMAGE, NO_BINARY_FOR_GPU].contains(&code) => {
+                return Err(Error::unavailable(
+                    format!("the driver ({driver}) does not load this machine code: {what}"),
+                    PLACE,
+                    "it was made for another device, or by an NVRTC that is newer than the driver: update the driver, or load PTX",
+                ));
+            }
+            Image::Cubin(_) => return Err(broke(&LaneName::Cuda, what, "")),
+        };
         Err(match code {
             UNSUPPORTED_PTX_VERSION => Error::unavailable(
                 format!("the driver ({driver}) does not read PTX {isa}: {what}"),
@@ -257,6 +202,10 @@ mod tests {
         assert_eq!(
             needed("8.0"),
             "install the NVIDIA driver 525 or later (CUDA 12.0 or later)"
+        );
+        assert_eq!(
+            needed("9.0"),
+            "install the NVIDIA driver 580 or later (CUDA 13.0 or later)"
         );
         assert_eq!(needed("99.0"), "install a newer NVIDIA driver");
     }

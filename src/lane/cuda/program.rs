@@ -1,8 +1,10 @@
 //! What the lane runs: this project's kernel, or a user's.
 
 use super::api::{Api, Handle};
+use super::compile::{Source, compile};
 use super::kernel::{MAX_GRID, own_launch};
-use super::module::{self, Image, Module};
+use super::module::{Image, Module};
+use super::nvrtc::Version;
 use crate::error::Result;
 use crate::lane::kernel::{Form, Launch, Manifest, Shape, centroids};
 use crate::lane::{broke, no_f16};
@@ -27,6 +29,8 @@ pub(super) struct User {
     manifest: Manifest,
     /// Compute capability of the device.
     capability: (i32, i32),
+    /// CUDA version of the driver.
+    version: Version,
     /// The driver, for what it does not read.
     driver: String,
     /// The module that was loaded last, by the options that it was compiled with.
@@ -34,10 +38,16 @@ pub(super) struct User {
 }
 
 impl User {
-    pub(super) fn new(manifest: Manifest, capability: (i32, i32), driver: String) -> Self {
+    pub(super) fn new(
+        manifest: Manifest,
+        capability: (i32, i32),
+        version: Version,
+        driver: String,
+    ) -> Self {
         Self {
             manifest,
             capability,
+            version,
             driver,
             module: None,
         }
@@ -65,15 +75,15 @@ impl User {
     fn image(&self, options: &[String]) -> Result<Image> {
         let text = || String::from_utf8_lossy(self.manifest.code()).into_owned();
         Ok(match self.manifest.form() {
-            Form::Cubin => Image::Binary(self.manifest.code().to_vec()),
+            Form::Cubin => Image::Cubin(self.manifest.code().to_vec()),
             Form::Ptx => Image::Ptx(text()),
             Form::Cuda | Form::Wgsl => {
-                let source = module::Source {
+                let source = Source {
                     name: &self.manifest.source_name(),
                     text: &text(),
                     help: "NVRTC has no headers of the system: name their folder in options",
                 };
-                Image::Ptx(module::compile(&source, self.capability, options)?)
+                compile(&source, options, self.capability, self.version)?
             }
         })
     }

@@ -93,6 +93,8 @@ impl Exec {
                 kernel_variant: format!("{}, {form}", file.display()),
                 kernel_checksum: checksum(program.command().as_bytes()),
                 output: program.output(),
+                pci: None,
+                uuid: None,
             },
             program,
             limit,

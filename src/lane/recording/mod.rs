@@ -57,6 +57,8 @@ impl Header {
                 kernel_variant: String::new(),
                 kernel_checksum: String::new(),
                 output: OutputType::default(),
+                pci: None,
+                uuid: None,
             },
             identity: Identity::default(),
         }

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod chunk;
+mod compiler;
 mod dispatch;
 mod gpu;
 mod probe;
@@ -11,7 +12,7 @@ mod scope;
 mod shader;
 mod timer;
 
-pub use adapters::{AdapterInfo, Select, list};
+pub use adapters::{AdapterInfo, Class, Select, list};
 #[doc(hidden)]
 pub use dispatch::{Bound, Dispatch, constants};
 #[doc(hidden)]
@@ -112,6 +113,8 @@ impl Wgpu {
                 },
                 kernel_checksum: checksum(gpu.program.text().as_bytes()),
                 output: gpu.program.output(),
+                pci: info.pci,
+                uuid: None,
             },
             gpu,
             resident: Resident::default(),

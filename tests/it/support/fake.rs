@@ -89,6 +89,8 @@ impl Fake {
                 kernel_variant: String::new(),
                 kernel_checksum: String::new(),
                 output: OutputType::Bf16,
+                pci: None,
+                uuid: None,
             },
             cpu: Cpu::new(OutputType::Bf16),
             strip: None,

@@ -17,13 +17,15 @@ fn folder(name: &str) -> PathBuf {
     dir
 }
 
-/// A folder with the driver's library, made around the kernel at `source` and the plain one at `plain`.
-fn build(cxx: &str, source: &Path, plain: &Path, dir: PathBuf) -> PathBuf {
+/// A folder with the driver's library, made around the kernel at `source` and the plain one at `plain`, but for
+/// the functions `without`.
+fn build(cxx: &str, source: &Path, plain: &Path, dir: PathBuf, without: &[&str]) -> PathBuf {
     // cudarc asks for libcuda.so before libcuda.so.1.
     let library = dir.join("libcuda.so.1");
+    let renamed = without.iter().map(|s| format!("-D{s}=not_{s}"));
     let mut command = cuda::compile(cxx, source, "libcuda_standin.cpp", &library);
     let plain = format!("-DTQ4_PLAIN=\"{}\"", plain.display());
-    cuda::run(command.args(FLAGS).arg(plain));
+    cuda::run(command.args(FLAGS).arg(plain).args(renamed));
     std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
     dir
 }
@@ -47,7 +49,14 @@ pub fn with_sign_bug(text: &str) -> String {
 pub fn right() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
-    Some(BUILT.get_or_init(|| build(&cxx, &kernel(), &plain(), folder("right"))))
+    Some(BUILT.get_or_init(|| build(&cxx, &kernel(), &plain(), folder("right"), &[])))
+}
+
+/// The driver without some functions, under a name of its own.
+pub fn without(name: &str, functions: &[&str]) -> Option<PathBuf> {
+    let cxx = cuda::cxx(WHAT)?;
+    let folder = folder(name);
+    Some(build(&cxx, &kernel(), &plain(), folder, functions))
 }
 
 /// The driver with both kernels in their wrong form, see [`with_sign_bug`].
@@ -62,7 +71,7 @@ pub fn wrong() -> Option<&'static Path> {
             std::fs::write(&copy, with_sign_bug(&text)).unwrap();
             copy
         });
-        build(&cxx, &sources[0], &sources[1], dir)
+        build(&cxx, &sources[0], &sources[1], dir, &[])
     }))
 }
 
@@ -83,6 +92,24 @@ pub fn empty() -> Option<&'static Path> {
         cuda::run(&mut command);
         dir
     }))
+}
+
+/// A folder with NVRTCs, each given by the end of its library's name and its CUDA version.
+pub fn nvrtc(form: &str, all: &[(&str, [u32; 2])]) -> Option<PathBuf> {
+    let cxx = cuda::cxx(WHAT)?;
+    let dir = folder(form);
+    for (end, [major, minor]) in all {
+        let mut command = Command::new(&cxx);
+        command
+            .args(FLAGS)
+            .arg("-std=c++17")
+            .args([format!("-DMAJOR={major}"), format!("-DMINOR={minor}")])
+            .arg("-o")
+            .arg(dir.join(format!("libnvrtc.so{end}")))
+            .arg(root().join("tests/emulation/libnvrtc_standin.cpp"));
+        cuda::run(&mut command);
+    }
+    Some(dir)
 }
 
 /// `tq4` with the driver in this folder.

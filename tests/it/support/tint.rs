@@ -72,6 +72,8 @@ impl Tint {
                 kernel_variant: String::new(),
                 kernel_checksum: checksum(program.text().as_bytes()),
                 output: program.output(),
+                pci: None,
+                uuid: None,
             },
             program,
             folder: tempfile::tempdir().unwrap(),
