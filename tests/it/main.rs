@@ -58,9 +58,13 @@ mod fixture;
 mod interrupted;
 // The report as JUnit XML.
 mod junit;
+// Kernels of users as lanes.
 mod kernel;
 // What every lane does, the CUDA device of this machine included.
 mod lanes;
+// The script that makes the figures of a card.
+#[cfg(target_os = "linux")]
+mod measure;
 // The HTML page beside the Markdown and the JSON.
 mod page;
 // Partitions of a sweep, and `tq4 merge`.

@@ -176,7 +176,7 @@ impl Manifest {
         &self.options
     }
 
-    /// How many bindings or arguments there are, each as a shader declares it.
+    /// What each argument, or binding, is of: a piece of memory, or `None` for scalars.
     pub fn arguments(&self) -> impl Iterator<Item = Option<Part>> {
         self.arguments.iter().map(|given| match given {
             Given::Part(part) => Some(*part),
