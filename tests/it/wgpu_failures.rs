@@ -2,8 +2,9 @@
 
 use crate::support::lane::{check, strip};
 use crate::support::not_run;
+use std::time::Duration;
 use tq4::Error;
-use tq4::lane::wgpu::{Failure, Options, Wgpu, list};
+use tq4::lane::wgpu::{Failure, Options, Select, Wgpu, list, shader};
 use tq4::lane::{self, Lane};
 use tq4::record::LaneName;
 use tq4::run::Strip;
@@ -82,8 +83,14 @@ fn buffers_that_are_large_enough_are_used_again() {
     check(&mut lane, &some(10)).unwrap();
 }
 
+fn text(result: Result<(), Error>) -> String {
+    let text = result.as_ref().unwrap_err().to_string();
+    breaks(result);
+    text
+}
+
 #[test]
-fn a_lost_device_is_an_error_each_time() {
+fn a_lost_device_is_opened_again_by_the_next_load() {
     if !there() {
         return;
     }
@@ -92,10 +99,57 @@ fn a_lost_device_is_an_error_each_time() {
         for _ in 1..n {
             decode(&mut lane, &some(9)).unwrap();
         }
-        for _ in 0..2 {
-            breaks(decode(&mut lane, &some(9)));
-        }
+        let lost = text(decode(&mut lane, &some(9)));
+        assert!(lost.starts_with("device lost: "), "{lost}");
+        // Until then it says so again.
+        assert_eq!(text(lane.run().map(|_| ())), lost);
+        assert_eq!(text(lane.copy(4096).map(|_| ())), lost);
+        lane.unload();
+        check(&mut lane, &some(9)).unwrap_or_else(|e| panic!("after loss {n}: {e}"));
     }
+}
+
+#[test]
+fn a_device_that_is_lost_twice_is_not_opened_again() {
+    if !there() {
+        return;
+    }
+    let mut lane = open(Failure::AlwaysLost(2)).unwrap();
+    decode(&mut lane, &some(9)).unwrap();
+    let first = text(decode(&mut lane, &some(9)));
+    assert!(!first.contains("second"), "{first}");
+    let second = text(decode(&mut lane, &some(9)));
+    assert!(second.starts_with("device lost: ") && second.contains("for the second time"));
+    assert_eq!(text(decode(&mut lane, &some(9))), second);
+}
+
+/// A loop of seconds in the shader, on a device that may take a fraction of one.
+#[test]
+fn a_device_that_does_not_answer_is_given_up() {
+    // A CPU alone takes as long here as is asked for.
+    let Some(adapter) = list().into_iter().find(|a| a.software) else {
+        return not_run("a device that hangs", "no software adapter");
+    };
+    let (head, end) = (
+        "@builtin(local_invocation_index) lane: u32,\n) {\n",
+        "result[0].x = x;\n",
+    );
+    let text_of = shader(false);
+    assert_eq!(text_of.matches(head).count(), 1);
+    let slow =
+        "var x = lane;\nfor (var i = 0u; i < 40000000u; i++) { x = x * 1664525u + 1013904223u; }\n";
+    let options = Options {
+        adapter: Select::Index(adapter.index),
+        subgroups: Some(false),
+        shader: Some(text_of.replace(head, &format!("{head}{slow}{end}"))),
+        limit: Some(Duration::from_millis(400)),
+        ..Default::default()
+    };
+    let mut lane = Wgpu::open(&options, LaneName::WGPU).unwrap();
+    lane.load(&some(1)).unwrap();
+    let silent = text(lane.run().map(|_| ()));
+    let what = "the device has not answered for 0.4 s\n";
+    assert!(silent.starts_with(what), "{silent}");
 }
 
 #[test]
