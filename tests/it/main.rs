@@ -115,6 +115,9 @@ mod validate;
 mod validation;
 // The verdict on kernels of other people.
 mod verdict;
+// A Vulkan driver that fails at one call or another.
+#[cfg(target_os = "linux")]
+mod vulkan_faults;
 // The wgpu lane's own: how strips are cut, adapters and variants.
 mod wgpu;
 // A wgpu device that fails.

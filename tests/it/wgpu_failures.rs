@@ -2,6 +2,7 @@
 
 use crate::support::lane::{check, strip};
 use crate::support::not_run;
+use std::time::Duration;
 use tq4::Error;
 use tq4::lane::wgpu::{Failure, Options, Wgpu, list};
 use tq4::lane::{self, Lane};
@@ -82,8 +83,14 @@ fn buffers_that_are_large_enough_are_used_again() {
     check(&mut lane, &some(10)).unwrap();
 }
 
+fn text(result: Result<(), Error>) -> String {
+    let text = result.as_ref().unwrap_err().to_string();
+    breaks(result);
+    text
+}
+
 #[test]
-fn a_lost_device_is_an_error_each_time() {
+fn a_lost_device_is_opened_again_by_the_next_load() {
     if !there() {
         return;
     }
@@ -92,10 +99,51 @@ fn a_lost_device_is_an_error_each_time() {
         for _ in 1..n {
             decode(&mut lane, &some(9)).unwrap();
         }
-        for _ in 0..2 {
-            breaks(decode(&mut lane, &some(9)));
-        }
+        let lost = text(decode(&mut lane, &some(9)));
+        assert!(lost.starts_with("device lost: "), "{lost}");
+        // Until then it says so again.
+        assert_eq!(text(lane.run().map(|_| ())), lost);
+        assert_eq!(text(lane.copy(4096).map(|_| ())), lost);
+        lane.unload();
+        check(&mut lane, &some(9)).unwrap_or_else(|e| panic!("after loss {n}: {e}"));
     }
+}
+
+#[test]
+fn a_device_that_is_lost_twice_is_not_opened_again() {
+    if !there() {
+        return;
+    }
+    let mut lane = open(Failure::AlwaysLost(2)).unwrap();
+    decode(&mut lane, &some(9)).unwrap();
+    let first = text(decode(&mut lane, &some(9)));
+    assert!(!first.contains("second"), "{first}");
+    let second = text(decode(&mut lane, &some(9)));
+    assert!(second.starts_with("device lost: ") && second.contains("for the second time"));
+    assert_eq!(text(decode(&mut lane, &some(9))), second);
+}
+
+#[test]
+fn a_device_that_does_not_answer_in_time_is_given_up() {
+    if !there() {
+        return;
+    }
+    let options = Options {
+        subgroups: Some(false),
+        limit: Some(Duration::from_micros(1)),
+        ..Default::default()
+    };
+    let mut lane = Wgpu::open(&options, LaneName::WGPU).unwrap();
+    // A wait that begins late meets work that is done.
+    let late = |lane: &mut Wgpu| (0..20).find_map(|_| decode(lane, &some(2048)).err());
+    let what = "the device has not answered for 0.000001 s";
+    let first = late(&mut lane).unwrap().to_string();
+    assert!(first.starts_with(&format!("{what}\n")), "{first}");
+    let second = late(&mut lane).unwrap().to_string();
+    assert!(
+        second.starts_with(&format!("{what}; for the second time")),
+        "{second}"
+    );
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! Device and pipelines of one adapter.
 
+use super::loss::{Loss, Why};
 use super::program::{Binding, Program, refused};
 use super::scope::Scope;
 use super::timer::Timer;
 use super::{Failure, Options, probe};
 use crate::error::{Error, Result};
-use crate::lane::{POISON_F32, Timed, broke};
+use crate::lane::{POISON_F32, broke};
 use crate::record::LaneName;
 use ::wgpu::{self, BufferUsages, Features};
 use std::collections::HashMap;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes of poison copied at a time.
 const POISON_BYTES: u64 = 1 << 20;
@@ -23,9 +23,26 @@ pub(super) const RESULT: BufferUsages = BufferUsages::STORAGE
 /// How a buffer that the host reads is used.
 pub(super) const READ: BufferUsages = BufferUsages::MAP_READ.union(BufferUsages::COPY_DST);
 
+/// A device that has not answered for so long hangs: a driver's own limit for a dispatch is seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A CPU is shared with others, and does not hang.
+const SOFTWARE_LIMIT: Duration = LIMIT.saturating_mul(10);
+
+/// What a test counts, over every device that a lane opens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    allocations: u32,
+    pub(super) runs: u32,
+}
+
 /// An open device.
 pub(super) struct Gpu {
     pub(super) lane: LaneName,
+    /// What became of it.
+    pub(super) loss: Loss,
+    /// How long it may take for what is submitted.
+    pub(super) limit: Duration,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) timer: Option<Timer>,
@@ -36,15 +53,19 @@ pub(super) struct Gpu {
     pipeline_layout: wgpu::PipelineLayout,
     /// By entry point and constants, the bits of their values.
     pipelines: HashMap<(String, Vec<(String, u64)>), wgpu::ComputePipeline>,
-    allocations: u32,
-    runs: u32,
-    fail: Option<Failure>,
+    pub(super) counts: Counts,
+    pub(super) fail: Option<Failure>,
     poison: wgpu::Buffer,
 }
 
 impl Gpu {
     /// Opens `adapter` and compiles the variant of the shader that suits it.
-    pub(super) fn new(adapter: &wgpu::Adapter, lane: LaneName, options: &Options) -> Result<Self> {
+    pub(super) fn new(
+        adapter: &wgpu::Adapter,
+        lane: LaneName,
+        options: &Options,
+        counts: Counts,
+    ) -> Result<Self> {
         let limits = match options.fail {
             Some(Failure::LowLimits) => wgpu::Limits::downlevel_webgl2_defaults(),
             // The adapter's own: the defaults would hold a large GPU to 128 MiB.
@@ -56,7 +77,9 @@ impl Gpu {
             required_limits: limits,
             ..Default::default()
         }))
-        .map_err(|e| broke(&lane, format!("no device: {e}"), "use another adapter"))?;
+        .map_err(|e| no_device(&lane, &e))?;
+        let loss = Loss::default();
+        loss.watch(&device);
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
         let program = match &options.kernel {
@@ -77,14 +100,23 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let timer = Timer::new(&device, &queue);
-        scope.close(&lane)?;
+        let closed = scope.close(&lane);
+        loss.check(&lane)?;
+        closed?;
         queue.write_buffer(
             &poison,
             0,
             &POISON_F32.to_ne_bytes().repeat(POISON_BYTES as usize / 4),
         );
+        let info = adapter.get_info();
+        let limit = match info.device_type {
+            wgpu::DeviceType::Cpu => SOFTWARE_LIMIT,
+            _ => LIMIT,
+        };
         let mut gpu = Self {
             lane,
+            loss,
+            limit: options.limit.unwrap_or(limit),
             device,
             queue,
             timer,
@@ -93,13 +125,12 @@ impl Gpu {
             bindings,
             pipeline_layout,
             pipelines: HashMap::new(),
-            allocations: 0,
-            runs: 0,
+            counts,
             fail: options.fail,
             poison,
         };
         if options.kernel.is_none() {
-            gpu.choose_variant(options, least_subgroup(&adapter.get_info()))?;
+            gpu.choose_variant(options, least_subgroup(&info))?;
         }
         gpu.compile()?;
         Ok(gpu)
@@ -110,9 +141,9 @@ impl Gpu {
         let there = self.device.features().contains(Features::SUBGROUP);
         let mut reach = 1;
         if there && wanted != Some(false) {
-            // A device that cannot do the probe has the other variant.
+            // A device that cannot do the probe has the other variant; a lost one has none.
             reach = match probe::reach(self, promised) {
-                Err(e) if wanted == Some(true) => return Err(e),
+                Err(e) if wanted == Some(true) || self.loss.why().is_some() => return Err(e),
                 probed => probed.unwrap_or(1),
             };
         }
@@ -149,14 +180,6 @@ impl Gpu {
             (Program::User(_), Error::Backend(p)) => refused(&self.lane, &p.what),
             _ => e,
         }
-    }
-
-    /// Does `work` and reports the errors that it made.
-    pub(super) fn scoped<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T> {
-        let scope = Scope::open(&self.device);
-        let made = work(self);
-        scope.close(&self.lane)?;
-        Ok(made)
     }
 
     /// The pipeline of an entry point with these constants.
@@ -198,9 +221,9 @@ impl Gpu {
 
     /// A new buffer of at least `size` bytes.
     pub(super) fn allocate(&mut self, label: &str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
-        self.allocations += 1;
+        self.counts.allocations += 1;
         let size = match self.fail {
-            Some(Failure::Allocation(n)) if n == self.allocations => u64::MAX / 16 * 16,
+            Some(Failure::Allocation(n)) if n == self.counts.allocations => u64::MAX / 16 * 16,
             _ => size.next_multiple_of(16),
         };
         self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -253,86 +276,14 @@ impl Gpu {
         }
         self.queue.submit([encoder.finish()]);
     }
+}
 
-    /// Submits what `encode` puts down and waits for it. `encode` says whether it set timestamps.
-    pub(super) fn timed(
-        &mut self,
-        encode: impl FnOnce(&Self, &mut wgpu::CommandEncoder) -> bool,
-    ) -> Result<Timed> {
-        let (start, stamped) = self.scoped(|gpu| {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            let stamped = encode(gpu, &mut encoder);
-            if let Some(t) = gpu.timer.as_ref().filter(|_| stamped) {
-                t.resolve(&mut encoder);
-            }
-            let commands = encoder.finish();
-            let start = Instant::now();
-            gpu.queue.submit([commands]);
-            (start, stamped)
-        })?;
-        self.wait()?;
-        let wall = start.elapsed();
-        Ok(Timed {
-            device: if stamped { self.elapsed() } else { None },
-            wall,
-        })
-    }
-
-    /// Loses the device before the run that a test asked for.
-    pub(super) fn count_run(&mut self) {
-        self.runs += 1;
-        if self.fail == Some(Failure::DeviceLost(self.runs)) {
-            self.device.destroy();
-        }
-    }
-
-    /// Waits until all that was submitted is done.
-    pub(super) fn wait(&self) -> Result<()> {
-        self.device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| self.lost(&e))?;
-        Ok(())
-    }
-
-    fn lost(&self, e: &dyn std::fmt::Display) -> Error {
-        broke(
-            &self.lane,
-            format!("the device did not return its result: {e}"),
-            "see the driver's log",
-        )
-    }
-
-    /// Hands the first `size` bytes of `buffer` to `take`.
-    pub(super) fn map<T>(
-        &self,
-        buffer: &wgpu::Buffer,
-        size: u64,
-        take: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
-        let (sender, receiver) = mpsc::channel();
-        buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-            // The receiver is gone only when the wait below failed.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        receiver
-            .recv()
-            .map_err(|e| self.lost(&e))?
-            .map_err(|e| self.lost(&e))?;
-        let view = buffer
-            .get_mapped_range(0..size)
-            .map_err(|e| self.lost(&e))?;
-        let taken = take(&view);
-        drop(view);
-        buffer.unmap();
-        Ok(taken)
-    }
-
-    /// Time between the last pair of timestamps; `None` when they are missing, tie or run backwards.
-    fn elapsed(&self) -> Option<Duration> {
-        let timer = self.timer.as_ref()?;
-        self.map(timer.read(), 16, |bytes| timer.elapsed(bytes))
-            .ok()?
+/// A driver that fails while it makes a device says why in words alone.
+fn no_device(lane: &LaneName, e: &wgpu::RequestDeviceError) -> Error {
+    let text = format!("no device: {e}");
+    match Why::told(&text) {
+        Why::Lost(_) if !text.contains("is lost") => broke(lane, text, "use another adapter"),
+        why => why.error(lane),
     }
 }
 

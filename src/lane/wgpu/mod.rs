@@ -5,11 +5,13 @@ mod chunk;
 mod compiler;
 mod dispatch;
 mod gpu;
+mod loss;
 mod probe;
 mod program;
 mod resident;
 mod scope;
 mod shader;
+mod submit;
 mod timer;
 
 pub use adapters::{AdapterInfo, Class, Select, list};
@@ -20,12 +22,14 @@ pub use program::{Binding, Program};
 pub use shader::shader;
 
 use super::kernel::Manifest;
-use super::{Lane, Timed, checksum, no_f16};
-use crate::error::Result;
+use super::{Lane, Timed, broke, checksum, no_f16};
+use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
-use gpu::Gpu;
+use gpu::{Counts, Gpu};
+use loss::Why;
 use resident::Resident;
+use std::time::Duration;
 
 /// How to open the lane.
 #[derive(Debug, Clone, Default)]
@@ -51,12 +55,15 @@ pub struct Options {
     /// wgpu's noop backend, which computes nothing: a negative control.
     #[doc(hidden)]
     pub noop: bool,
+    /// How long the device may take for what is submitted; a minute, or ten of a software adapter.
+    #[doc(hidden)]
+    pub limit: Option<Duration>,
     /// A failure of the device, to test that it is said and survived.
     #[doc(hidden)]
     pub fail: Option<Failure>,
 }
 
-/// A failure of the device that a test asks for; numbers count from 1.
+/// A failure of the device that a test asks for; numbers count from 1, on whatever device the lane opens.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -64,16 +71,27 @@ pub enum Failure {
     Allocation(u32),
     /// The device is lost before this run.
     DeviceLost(u32),
+    /// The device is lost before this run and each after it.
+    AlwaysLost(u32),
     /// The device has no more than WebGL 2's limits, which hold no compute.
     LowLimits,
 }
 
-/// The lane.
+/// The lane. A device that is lost is opened again, once: by the load after the loss.
 pub struct Wgpu {
     info: LaneInfo,
-    gpu: Gpu,
+    options: Options,
+    adapter: AdapterInfo,
+    clock: &'static str,
     limits: chunk::Limits,
+    /// None while it is lost.
+    gpu: Option<Gpu>,
     resident: Resident,
+    counts: Counts,
+    /// The last loss.
+    lost: Option<Error>,
+    /// Losses that were not for want of memory; with the second the lane is at its end.
+    losses: u32,
 }
 
 impl Wgpu {
@@ -87,38 +105,147 @@ impl Wgpu {
         if options.kernel.is_none() && options.output == OutputType::F16 {
             return Err(no_f16(&name));
         }
-        let instance = adapters::instance(options.noop);
-        let (adapter, info) = adapters::select(adapters::enumerate(&instance), &options.adapter)?;
-        let gpu = Gpu::new(&adapter, name.clone(), options)?;
+        let counts = Counts::default();
+        let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
         Ok(Self {
             limits: chunk::Limits {
-                buffer: info
+                buffer: adapter
                     .max_binding
-                    .min(info.max_buffer)
+                    .min(adapter.max_buffer)
                     .min(options.max_chunk_bytes.unwrap_or(u64::MAX)),
-                workgroups: info
+                workgroups: adapter
                     .max_workgroups
                     .min(options.max_workgroups.unwrap_or(u32::MAX)),
             },
-            info: LaneInfo {
-                name,
-                device: info.name,
-                driver: info.driver,
-                api: info.api,
-                software: info.software || options.noop,
-                kernel_variant: match &gpu.program {
-                    Program::User(kernel) => kernel.source_name(),
-                    Program::Own { reach: 1, .. } => "workgroup memory".into(),
-                    Program::Own { reach, .. } => format!("subgroups, reach {reach}"),
-                },
-                kernel_checksum: checksum(gpu.program.text().as_bytes()),
-                output: gpu.program.output(),
-                pci: info.pci,
-                uuid: None,
+            clock: match gpu.timer {
+                Some(_) => "wgpu timestamp queries",
+                None => "wall",
             },
-            gpu,
+            info: info(name, options, &adapter, &gpu),
+            options: options.clone(),
+            adapter,
+            gpu: Some(gpu),
             resident: Resident::default(),
+            counts,
+            lost: None,
+            losses: 0,
         })
+    }
+
+    /// Opens the device again, the same as before.
+    fn reopen(&mut self) -> Result<()> {
+        let lost = self.lost();
+        if self.losses > 1 {
+            return Err(lost);
+        }
+        let select = Select::Index(self.adapter.index);
+        let name = &self.info.name;
+        let opened = device(&self.options, &select, name, self.counts);
+        let opened = opened.and_then(|(gpu, adapter)| {
+            let same = adapter == self.adapter
+                && info(name.clone(), &self.options, &adapter, &gpu) == self.info;
+            let what = "it is another device than before";
+            same.then_some(gpu).ok_or_else(|| broke(name, what, ""))
+        });
+        match opened {
+            Ok(gpu) => {
+                self.gpu = Some(gpu);
+                Ok(())
+            }
+            Err(e) => {
+                let (lost, again) = (lost.problem(), &e.problem().what);
+                let what = format!("{}; opened again: {again}", lost.what);
+                if self.losses == 0 {
+                    return Err(broke(name, what, &lost.help));
+                }
+                self.losses += 1;
+                let error = Error::lost(what, &lost.place, &lost.help);
+                self.lost = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Works on the device; one that is lost meanwhile is closed.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Gpu, &mut Resident) -> Result<T>) -> Result<T> {
+        let Some(gpu) = &mut self.gpu else {
+            return Err(self.lost());
+        };
+        let done = work(gpu, &mut self.resident);
+        self.counts = gpu.counts;
+        match gpu.loss.why() {
+            None => done,
+            Some(why) => {
+                self.lose(&why);
+                Err(self.lost())
+            }
+        }
+    }
+
+    fn lost(&self) -> Error {
+        self.lost.clone().expect("a device is gone by a loss alone")
+    }
+
+    fn lose(&mut self, why: &Why) {
+        self.close();
+        let mut error = why.error(&self.info.name);
+        // After a want of memory it takes no more than less work.
+        self.losses += u32::from(*why != Why::Memory);
+        if self.losses > 1 {
+            let p = error.problem();
+            let what = format!("{}; for the second time, it is not opened again", p.what);
+            error = Error::lost(what, &p.place, &p.help);
+        }
+        self.lost = Some(error);
+    }
+
+    /// Drops all that belongs to the device.
+    fn close(&mut self) {
+        let gpu = self.gpu.take();
+        let why = gpu.as_ref().and_then(|gpu| gpu.loss.why());
+        let silent = matches!(why, Some(Why::Silent(_)));
+        loss::discard(silent, (std::mem::take(&mut self.resident), gpu));
+    }
+}
+
+impl Drop for Wgpu {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Opens the adapter that `select` chooses.
+fn device(
+    options: &Options,
+    select: &Select,
+    name: &LaneName,
+    counts: Counts,
+) -> Result<(Gpu, AdapterInfo)> {
+    let opened = loss::quietly(|| {
+        let instance = adapters::instance(options.noop);
+        let (adapter, info) = adapters::select(adapters::enumerate(&instance), select)?;
+        Ok((Gpu::new(&adapter, name.clone(), options, counts)?, info))
+    });
+    opened.unwrap_or_else(|text| Err(loss::gave_up(&text).error(name)))
+}
+
+/// What is known of the lane once its device is open.
+fn info(name: LaneName, options: &Options, adapter: &AdapterInfo, gpu: &Gpu) -> LaneInfo {
+    LaneInfo {
+        name,
+        device: adapter.name.clone(),
+        driver: adapter.driver.clone(),
+        api: adapter.api.clone(),
+        software: adapter.software || options.noop,
+        kernel_variant: match &gpu.program {
+            Program::User(kernel) => kernel.source_name(),
+            Program::Own { reach: 1, .. } => "workgroup memory".into(),
+            Program::Own { reach, .. } => format!("subgroups, reach {reach}"),
+        },
+        kernel_checksum: checksum(gpu.program.text().as_bytes()),
+        output: gpu.program.output(),
+        pci: adapter.pci.clone(),
+        uuid: None,
     }
 }
 
@@ -128,35 +255,35 @@ impl Lane for Wgpu {
     }
 
     fn clock(&self) -> &'static str {
-        if self.gpu.timer.is_some() {
-            "wgpu timestamp queries"
-        } else {
-            "wall"
-        }
+        self.clock
     }
 
     fn load(&mut self, strip: &Strip) -> Result<()> {
-        let loaded = strip.tensor().and_then(|tensor| {
-            let limits = &self.limits;
-            self.resident.load(&mut self.gpu, limits, tensor)
+        if self.gpu.is_none() {
+            self.reopen()?;
+        }
+        let limits = self.limits;
+        let loaded = self.with(|gpu, resident| {
+            let tensor = strip.tensor()?;
+            resident.load(gpu, &limits, tensor)
         });
         // A buffer that could not be made must not be taken for one by the next load.
         loaded.inspect_err(|_| self.unload())
     }
 
     fn run(&mut self) -> Result<Timed> {
-        self.resident.run(&mut self.gpu)
+        self.with(|gpu, resident| resident.run(gpu))
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<()> {
-        self.resident.read(&mut self.gpu, out)
+        self.with(|gpu, resident| resident.read(gpu, out))
     }
 
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
-        self.resident.copy(&mut self.gpu, bytes).map(Some)
+        self.with(|gpu, resident| resident.copy(gpu, bytes).map(Some))
     }
 
     fn unload(&mut self) {
-        self.resident = Resident::default();
+        loss::discard(false, std::mem::take(&mut self.resident));
     }
 }

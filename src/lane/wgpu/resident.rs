@@ -47,8 +47,12 @@ impl Resident {
             let (entry, constants) = gpu.program.pipeline(tensor, &groups)?;
             let pipeline = gpu.pipeline(entry, constants)?;
             let dispatch = gpu.program.dispatch(tensor, groups, limits.workgroups)?;
-            chunks.push(gpu.scoped(|gpu| load_chunk(gpu, buffers, pipeline, &dispatch, bytes))?);
-            // The host's copy of the inputs goes when they have arrived.
+            chunks.push(gpu.scoped(|gpu| {
+                let chunk = load_chunk(gpu, buffers, pipeline, &dispatch, bytes);
+                // What is written waits on the host for a submission, and one chunk is enough there.
+                gpu.queue.submit([]);
+                chunk
+            })?);
             gpu.wait()?;
         }
         self.loaded = Some(Loaded { chunks });

@@ -1,9 +1,13 @@
 //! Error scopes for every kind of error, opened and closed together.
 
+use super::loss::SMALLER;
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;
 use ::wgpu;
+
+/// What helps where nobody knows what would.
+const REPORT: &str = "report this with the output of tq4 devices";
 
 pub(super) struct Scope([wgpu::ErrorScopeGuard; 3]);
 
@@ -38,9 +42,9 @@ fn describe(lane: &LaneName, error: &wgpu::Error) -> Error {
         wgpu::Error::OutOfMemory { .. } => broke(
             lane,
             format!("the device is out of memory: {text}"),
-            "take smaller strips",
+            SMALLER,
         ),
-        _ => broke(lane, text, "report this with the output of tq4 devices"),
+        _ => broke(lane, text, REPORT),
     }
 }
 

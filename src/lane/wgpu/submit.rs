@@ -1,0 +1,134 @@
+//! Handing work to the device, and waiting for it.
+
+use super::Failure;
+use super::gpu::Gpu;
+use super::loss::{Why, gave_up, quietly};
+use super::scope::Scope;
+use crate::error::{Error, Result};
+use crate::lane::{Timed, broke};
+use ::wgpu;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+impl Gpu {
+    /// Does `work` and reports the errors that it made.
+    pub(super) fn scoped<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T> {
+        let scope = Scope::open(&self.device);
+        let made = quietly(|| work(self));
+        let closed = scope.close(&self.lane);
+        // What is made on a lost device is invalid, without a word of why.
+        let made = self.alive(made)?;
+        closed?;
+        Ok(made)
+    }
+
+    /// Calls wgpu where no error scope is told of its errors.
+    fn guarded<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        self.alive(quietly(work))
+    }
+
+    /// What was done, where the device is not lost and wgpu did not panic.
+    fn alive<T>(&self, done: std::result::Result<T, String>) -> Result<T> {
+        let done = done.map_err(|text| self.loss.set(gave_up(&text)));
+        self.loss.check(&self.lane)?;
+        Ok(done.unwrap_or_else(|()| unreachable!("a panic is a loss")))
+    }
+
+    /// Submits what `encode` puts down and waits for it. `encode` says whether it set timestamps.
+    pub(super) fn timed(
+        &mut self,
+        encode: impl FnOnce(&Self, &mut wgpu::CommandEncoder) -> bool,
+    ) -> Result<Timed> {
+        let (start, stamped) = self.scoped(|gpu| {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let stamped = encode(gpu, &mut encoder);
+            if let Some(t) = gpu.timer.as_ref().filter(|_| stamped) {
+                t.resolve(&mut encoder);
+            }
+            let commands = encoder.finish();
+            let start = Instant::now();
+            gpu.queue.submit([commands]);
+            (start, stamped)
+        })?;
+        self.wait()?;
+        let wall = start.elapsed();
+        Ok(Timed {
+            device: if stamped { self.elapsed() } else { None },
+            wall,
+        })
+    }
+
+    /// Loses the device before the run that a test asked for.
+    pub(super) fn count_run(&mut self) {
+        self.counts.runs += 1;
+        let lost = match self.fail {
+            Some(Failure::DeviceLost(n)) => n == self.counts.runs,
+            Some(Failure::AlwaysLost(n)) => n <= self.counts.runs,
+            _ => false,
+        };
+        if lost {
+            self.device.destroy();
+        }
+    }
+
+    /// Waits until all that was submitted is done, as long as the device may take for it.
+    pub(super) fn wait(&self) -> Result<()> {
+        let wait = wgpu::PollType::Wait {
+            submission_index: None,
+            timeout: Some(self.limit),
+        };
+        match self.guarded(|| self.device.poll(wait))? {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => {
+                self.loss.set(Why::Silent(self.limit));
+                self.loss.check(&self.lane)
+            }
+            Err(e) => Err(self.no_result(&e)),
+        }
+    }
+
+    fn no_result(&self, e: &dyn std::fmt::Display) -> Error {
+        broke(
+            &self.lane,
+            format!("the device did not return its result: {e}"),
+            "see the driver's log",
+        )
+    }
+
+    /// Hands the first `size` bytes of `buffer` to `take`.
+    pub(super) fn map<T>(
+        &self,
+        buffer: &wgpu::Buffer,
+        size: u64,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let (sender, receiver) = mpsc::channel();
+        self.guarded(|| {
+            buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+                // The receiver is gone only when the wait below failed.
+                let _ = sender.send(result);
+            });
+        })?;
+        self.wait()?;
+        receiver
+            .recv()
+            .map_err(|e| self.no_result(&e))?
+            .map_err(|e| self.no_result(&e))?;
+        let view = self
+            .guarded(|| buffer.get_mapped_range(0..size))?
+            .map_err(|e| self.no_result(&e))?;
+        let taken = take(&view);
+        self.guarded(|| {
+            drop(view);
+            buffer.unmap();
+        })?;
+        Ok(taken)
+    }
+
+    /// Time between the last pair of timestamps; `None` when they are missing, tie or run backwards.
+    fn elapsed(&self) -> Option<Duration> {
+        let timer = self.timer.as_ref()?;
+        self.map(timer.read(), 16, |bytes| timer.elapsed(bytes))
+            .ok()?
+    }
+}
