@@ -298,7 +298,10 @@ fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
 
 /// What a program may use of what an adapter has: this project's shader subgroups, a user's more.
 fn features(options: &Options) -> Features {
-    let own = Timer::FEATURES | Features::SUBGROUP;
+    let mut own = Timer::FEATURES | Features::SUBGROUP;
+    if options.fail == Some(Failure::NoStampsAroundCopies) {
+        own -= Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+    }
     match options.kernel {
         None => own,
         Some(_) => own | Features::SHADER_F16 | Features::SHADER_INT64,

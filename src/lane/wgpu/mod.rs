@@ -3,6 +3,7 @@
 mod adapters;
 mod chunk;
 mod compiler;
+mod copy;
 mod dispatch;
 mod gpu;
 mod loss;
@@ -22,7 +23,7 @@ pub use program::{Binding, Program};
 pub use shader::shader;
 
 use super::kernel::Manifest;
-use super::{Lane, Timed, broke, checksum, no_f16};
+use super::{Lane, Round, Timed, broke, checksum, no_f16};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
@@ -73,6 +74,8 @@ pub enum Failure {
     DeviceLost(u32),
     /// The device is lost before this run and each after it.
     AlwaysLost(u32),
+    /// The device has no timestamps outside a pass, as Apple's.
+    NoStampsAroundCopies,
     /// The device has no more than WebGL 2's limits, which hold no compute.
     LowLimits,
 }
@@ -280,7 +283,13 @@ impl Lane for Wgpu {
     }
 
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
-        self.with(|gpu, resident| resident.copy(gpu, bytes).map(Some))
+        let limits = self.limits;
+        self.with(|gpu, resident| resident.copy(gpu, &limits, bytes).map(Some))
+    }
+
+    fn round(&mut self, bytes: u64) -> Result<Round> {
+        let limits = self.limits;
+        self.with(|gpu, resident| resident.round(gpu, &limits, bytes))
     }
 
     fn unload(&mut self) {

@@ -1,11 +1,12 @@
 //! The lane's memory: one strip at a time stays on the device while its kernel runs, once or many times.
 
 use super::chunk::Limits;
+use super::copy::Copy;
 use super::dispatch::{Bound, Dispatch};
 use super::gpu::{Gpu, READ, RESULT};
-use super::timer::Timer;
+use super::submit::Piece;
 use crate::error::Result;
-use crate::lane::Timed;
+use crate::lane::{Round, Timed};
 use crate::tensor::TqTensor;
 use ::wgpu::{self, Buffer, BufferUsages};
 use std::ops::Range;
@@ -16,7 +17,7 @@ pub(super) struct Resident {
     /// By binding.
     buffers: Vec<Vec<Option<Buffer>>>,
     read: Option<Buffer>,
-    copy: Option<[Buffer; 2]>,
+    copy: Option<Copy>,
     loaded: Option<Loaded>,
 }
 
@@ -65,49 +66,46 @@ impl Resident {
 
     /// Runs the kernel on the strip.
     pub(super) fn run(&self, gpu: &mut Gpu) -> Result<Timed> {
-        let Loaded { chunks } = self.loaded();
         gpu.count_run();
-        gpu.timed(|gpu, encoder| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: gpu.timer.as_ref().map(Timer::of_pass),
-            });
-            for chunk in chunks {
-                let [x, y, z] = chunk.grid;
-                pass.set_pipeline(&chunk.pipeline);
-                pass.set_bind_group(0, &chunk.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, z);
-            }
-            gpu.timer.is_some()
-        })
+        let chunks = &self.loaded().chunks;
+        let [timed] = gpu.timed([&|gpu, encoder, pair| encode(chunks, gpu, encoder, pair)])?;
+        Ok(timed)
+    }
+
+    /// Makes room for copies of `bytes`.
+    fn reserve_copy(&mut self, gpu: &mut Gpu, limits: &Limits, bytes: u64) -> Result<&Copy> {
+        if self.copy.as_ref().is_none_or(|c| !c.holds(bytes)) {
+            self.copy = None;
+            self.copy = Some(Copy::new(gpu, bytes, limits.workgroups)?);
+        }
+        Ok(self.copy.as_ref().expect("made above"))
     }
 
     /// Copies `bytes` from one buffer to another.
-    pub(super) fn copy(&mut self, gpu: &mut Gpu, bytes: u64) -> Result<Timed> {
-        if self.copy.as_ref().is_none_or(|[b, _]| b.size() < bytes) {
-            self.copy = None;
-            self.copy = Some(gpu.scoped(|gpu| {
-                let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-                let copy = [(); 2].map(|()| gpu.allocate("copy", bytes, usage));
-                // Written once: memory that was never written may not be there yet.
-                for buffer in &copy {
-                    gpu.poison(buffer, bytes);
-                }
-                copy
-            })?);
-            gpu.wait()?;
-        }
-        let [from, to] = self.copy.as_ref().expect("made above");
-        gpu.timed(|gpu, encoder| {
-            let timer = gpu.timer.as_ref().filter(|t| t.around_copies);
-            if let Some(t) = timer {
-                t.mark(encoder, 0);
-            }
-            encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
-            if let Some(t) = timer {
-                t.mark(encoder, 1);
-            }
-            timer.is_some()
+    pub(super) fn copy(&mut self, gpu: &mut Gpu, limits: &Limits, bytes: u64) -> Result<Timed> {
+        let copy = self.reserve_copy(gpu, limits, bytes)?;
+        let [timed] = gpu.timed([&|gpu, encoder, pair| {
+            copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
+        }])?;
+        Ok(timed)
+    }
+
+    /// A copy and the kernel twice, submitted together.
+    pub(super) fn round(&mut self, gpu: &mut Gpu, limits: &Limits, bytes: u64) -> Result<Round> {
+        self.reserve_copy(gpu, limits, bytes)?;
+        gpu.count_run();
+        gpu.count_run();
+        let copy = self.copy.as_ref().expect("reserved above");
+        let chunks = &self.loaded().chunks;
+        let kernel: Piece<'_> = &|gpu, encoder, pair| encode(chunks, gpu, encoder, pair);
+        let copy: Piece<'_> = &|gpu, encoder, pair| {
+            copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
+        };
+        let [copy, cold, warm] = gpu.timed([copy, kernel, kernel])?;
+        Ok(Round {
+            copy: Some(copy),
+            cold,
+            warm,
         })
     }
 
@@ -132,6 +130,20 @@ impl Resident {
             self.read = Some(read);
         }
         Ok(())
+    }
+}
+
+/// Puts the kernel down, in a pass with timestamps where the device has some.
+fn encode(chunks: &[Chunk], gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, pair: u32) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+        label: None,
+        timestamp_writes: gpu.timer.as_ref().map(|t| t.of_pass(pair)),
+    });
+    for chunk in chunks {
+        let [x, y, z] = chunk.grid;
+        pass.set_pipeline(&chunk.pipeline);
+        pass.set_bind_group(0, &chunk.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 

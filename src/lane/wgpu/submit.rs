@@ -10,6 +10,9 @@ use ::wgpu;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// Puts a piece of work down.
+pub(super) type Piece<'a> = &'a dyn Fn(&Gpu, &mut wgpu::CommandEncoder, u32);
+
 impl Gpu {
     /// Does `work` and reports the errors that it made.
     pub(super) fn scoped<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T> {
@@ -34,28 +37,25 @@ impl Gpu {
         Ok(done.unwrap_or_else(|()| unreachable!("a panic is a loss")))
     }
 
-    /// Submits what `encode` puts down and waits for it. `encode` says whether it set timestamps.
-    pub(super) fn timed(
-        &mut self,
-        encode: impl FnOnce(&Self, &mut wgpu::CommandEncoder) -> bool,
-    ) -> Result<Timed> {
-        let (start, stamped) = self.scoped(|gpu| {
+    /// Submits pieces of work together and waits once, so that no launch lies between them. Each is given the
+    /// number of its pair of timestamps, which it sets where the device has some.
+    pub(super) fn timed<const N: usize>(&mut self, pieces: [Piece<'_>; N]) -> Result<[Timed; N]> {
+        let start = self.scoped(|gpu| {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            let stamped = encode(gpu, &mut encoder);
-            if let Some(t) = gpu.timer.as_ref().filter(|_| stamped) {
-                t.resolve(&mut encoder);
+            for (pair, piece) in (0..).zip(pieces) {
+                piece(gpu, &mut encoder, pair);
+            }
+            if let Some(t) = &gpu.timer {
+                t.resolve(&mut encoder, N);
             }
             let commands = encoder.finish();
             let start = Instant::now();
             gpu.queue.submit([commands]);
-            (start, stamped)
+            start
         })?;
         self.wait()?;
         let wall = start.elapsed();
-        Ok(Timed {
-            device: if stamped { self.elapsed() } else { None },
-            wall,
-        })
+        Ok(self.elapsed().map(|device| Timed { device, wall }))
     }
 
     /// Loses the device before the run that a test asked for.
@@ -125,10 +125,13 @@ impl Gpu {
         Ok(taken)
     }
 
-    /// Time between the last pair of timestamps; `None` when they are missing, tie or run backwards.
-    fn elapsed(&self) -> Option<Duration> {
-        let timer = self.timer.as_ref()?;
-        self.map(timer.read(), 16, |bytes| timer.elapsed(bytes))
-            .ok()?
+    /// Time between the timestamps of each pair; `None` where they are missing, tie or run backwards.
+    fn elapsed<const N: usize>(&self) -> [Option<Duration>; N] {
+        let read = || {
+            let timer = self.timer.as_ref()?;
+            let (buffer, size) = timer.read(N);
+            self.map(buffer, size, |bytes| timer.elapsed(bytes)).ok()
+        };
+        read().unwrap_or([None; N])
     }
 }

@@ -1,9 +1,15 @@
-//! A pair of timestamps.
+//! Pairs of timestamps.
 
 use ::wgpu::{self, BufferUsages, Features};
 use std::time::Duration;
 
-/// Two timestamp queries and the way back for their values.
+/// Pieces of work that are timed at a time at most: a copy and the kernel twice.
+pub(super) const PAIRS: usize = 3;
+
+/// Bytes of a pair's values.
+const PAIR_BYTES: u64 = 16;
+
+/// Timestamp queries in pairs, and the way back for their values.
 pub(super) struct Timer {
     queries: wgpu::QuerySet,
     resolve: wgpu::Buffer,
@@ -26,7 +32,7 @@ impl Timer {
         let buffer = |usage| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("timestamps"),
-                size: 16,
+                size: PAIR_BYTES * PAIRS as u64,
                 usage,
                 mapped_at_creation: false,
             })
@@ -35,7 +41,7 @@ impl Timer {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: None,
                 ty: wgpu::QueryType::Timestamp,
-                count: 2,
+                count: 2 * PAIRS as u32,
             }),
             resolve: buffer(BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC),
             read: buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST),
@@ -46,36 +52,37 @@ impl Timer {
         })
     }
 
-    /// Timestamps at both ends of a pass.
-    pub(super) fn of_pass(&self) -> wgpu::ComputePassTimestampWrites<'_> {
+    /// The timestamps of a pair at both ends of a pass.
+    pub(super) fn of_pass(&self, pair: u32) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
-            beginning_of_pass_write_index: Some(0),
-            end_of_pass_write_index: Some(1),
+            beginning_of_pass_write_index: Some(2 * pair),
+            end_of_pass_write_index: Some(2 * pair + 1),
         }
     }
 
-    /// A timestamp between passes: 0 at the start, 1 at the end.
-    pub(super) fn mark(&self, encoder: &mut wgpu::CommandEncoder, index: u32) {
-        encoder.write_timestamp(&self.queries, index);
+    /// A timestamp of a pair between passes: 0 at the start, 1 at the end.
+    pub(super) fn mark(&self, encoder: &mut wgpu::CommandEncoder, pair: u32, end: u32) {
+        encoder.write_timestamp(&self.queries, 2 * pair + end);
     }
 
-    /// Queues the way back of both values.
-    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.resolve_query_set(&self.queries, 0..2, &self.resolve, 0);
-        encoder.copy_buffer_to_buffer(&self.resolve, 0, &self.read, 0, 16);
+    /// Queues the way back of the first so many pairs.
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, pairs: usize) {
+        let bytes = PAIR_BYTES * pairs as u64;
+        encoder.resolve_query_set(&self.queries, 0..2 * pairs as u32, &self.resolve, 0);
+        encoder.copy_buffer_to_buffer(&self.resolve, 0, &self.read, 0, bytes);
     }
 
-    /// Where the values arrive, 16 bytes.
-    pub(super) fn read(&self) -> &wgpu::Buffer {
-        &self.read
+    /// Where the values arrive, and how many bytes of so many pairs.
+    pub(super) fn read(&self, pairs: usize) -> (&wgpu::Buffer, u64) {
+        (&self.read, PAIR_BYTES * pairs as u64)
     }
 
-    /// From the two values; `None` when they tie or run backwards.
-    pub(super) fn elapsed(&self, bytes: &[u8]) -> Option<Duration> {
+    /// Of each pair; `None` where its values tie or run backwards.
+    pub(super) fn elapsed<const N: usize>(&self, bytes: &[u8]) -> [Option<Duration>; N] {
         let ticks =
             |i: usize| u64::from_le_bytes(bytes[8 * i..8 * i + 8].try_into().expect("8 bytes"));
-        elapsed(ticks(0), ticks(1), self.period)
+        std::array::from_fn(|pair| elapsed(ticks(2 * pair), ticks(2 * pair + 1), self.period))
     }
 }
 
