@@ -12,6 +12,7 @@ mod scope;
 mod shader;
 mod submit;
 mod timer;
+mod token;
 
 pub use adapters::{AdapterInfo, Select, list};
 #[doc(hidden)]
@@ -72,6 +73,8 @@ pub enum Failure {
     DeviceLost(u32),
     /// The device is lost before this run and each after it.
     AlwaysLost(u32),
+    /// What this run submits is dropped, and the driver says that it is done.
+    Dropped(u32),
     /// The device has no more than WebGL 2's limits, which hold no compute.
     LowLimits,
 }

@@ -47,13 +47,12 @@ impl Resident {
             let (entry, constants) = gpu.program.pipeline(tensor, &groups)?;
             let pipeline = gpu.pipeline(entry, constants)?;
             let dispatch = gpu.program.dispatch(tensor, groups, limits.workgroups)?;
-            chunks.push(gpu.scoped(|gpu| {
-                let chunk = load_chunk(gpu, buffers, pipeline, &dispatch, bytes);
-                // What is written waits on the host for a submission, and one chunk is enough there.
-                gpu.queue.submit([]);
-                chunk
+            // What is written waits on the host for a submission, and one chunk is enough there.
+            chunks.push(gpu.done(|gpu, encoder| {
+                let chunk = load_chunk(gpu, encoder, buffers, pipeline, &dispatch, bytes);
+                let result = chunk.result.clone();
+                (chunk, result)
             })?);
-            gpu.wait()?;
         }
         self.loaded = Some(Loaded { chunks });
         Ok(())
@@ -67,7 +66,8 @@ impl Resident {
     pub(super) fn run(&self, gpu: &mut Gpu) -> Result<Timed> {
         let Loaded { chunks } = self.loaded();
         gpu.count_run();
-        gpu.timed(|gpu, encoder| {
+        let last = &chunks.last().expect("a tensor has a group").result;
+        gpu.timed(last, |gpu, encoder| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: None,
                 timestamp_writes: gpu.timer.as_ref().map(Timer::of_pass),
@@ -86,19 +86,18 @@ impl Resident {
     pub(super) fn copy(&mut self, gpu: &mut Gpu, bytes: u64) -> Result<Timed> {
         if self.copy.as_ref().is_none_or(|[b, _]| b.size() < bytes) {
             self.copy = None;
-            self.copy = Some(gpu.scoped(|gpu| {
-                let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-                let copy = [(); 2].map(|()| gpu.allocate("copy", bytes, usage));
+            self.copy = Some(gpu.done(|gpu, encoder| {
+                let copy = [(); 2].map(|()| gpu.allocate("copy", bytes, RESULT));
                 // Written once: memory that was never written may not be there yet.
                 for buffer in &copy {
-                    gpu.poison(buffer, bytes);
+                    gpu.poison(encoder, buffer, bytes);
                 }
-                copy
+                let [_, last] = copy.clone();
+                (copy, last)
             })?);
-            gpu.wait()?;
         }
         let [from, to] = self.copy.as_ref().expect("made above");
-        gpu.timed(|gpu, encoder| {
+        gpu.timed(to, |gpu, encoder| {
             let timer = gpu.timer.as_ref().filter(|t| t.around_copies);
             if let Some(t) = timer {
                 t.mark(encoder, 0);
@@ -120,12 +119,11 @@ impl Resident {
             let size = chunk.bytes.len() as u64;
             // Kept only when all went well: it may be invalid, or still mapped.
             let mut kept = self.read.take();
-            let read = gpu.scoped(|gpu| {
+            let read = gpu.done(|gpu, encoder| {
                 let read = grown(gpu, &mut kept, "read", size, READ);
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
                 encoder.copy_buffer_to_buffer(&chunk.result, 0, &read, 0, size);
-                gpu.queue.submit([encoder.finish()]);
-                read
+                // No shader reads what the host does; the copy's source is the shader's to read after it.
+                (read, chunk.result.clone())
             })?;
             let to = &mut out[chunk.bytes.clone()];
             gpu.map(&read, size, |bytes| to.copy_from_slice(bytes))?;
@@ -152,6 +150,7 @@ fn grown(
 
 fn load_chunk(
     gpu: &mut Gpu,
+    encoder: &mut wgpu::CommandEncoder,
     kept: &mut Vec<Option<Buffer>>,
     pipeline: wgpu::ComputePipeline,
     dispatch: &Dispatch<'_>,
@@ -166,7 +165,7 @@ fn load_chunk(
             Bound::Read(data) => (data, BufferUsages::STORAGE),
             Bound::Out(size) => {
                 let buffer = grown(gpu, kept, "result", *size, RESULT);
-                gpu.poison(&buffer, *size);
+                gpu.poison(encoder, &buffer, *size);
                 bound.push((buffer.clone(), *size));
                 result = Some(buffer);
                 continue;
