@@ -265,22 +265,12 @@ fn a_device_that_stays_lost_ends_its_lane_alone() {
 fn a_benchmark_goes_on_with_the_other_lanes_and_shapes() {
     let Some(shim) = Shim::new() else { return };
     let json = shim.path("bench.json");
-    let shapes = [
-        "--shape",
-        "64x1024",
-        "--shape",
-        "32x1024",
-        "--time-limit",
-        "0.1",
-    ];
-    let lane = ["--lanes", "wgpu", "--allow-software", "--json"];
-    let args = [
-        &["bench"],
-        &shapes[..],
-        &lane[..],
-        &[json.to_str().unwrap()],
-    ]
-    .concat();
+    let shapes = "--shape 64x1024 --shape 32x1024 --lanes wgpu --allow-software";
+    // One round of each, so that calls are as many in each run.
+    let rounds = "--time-limit 0.001 --copy-size 1 --json";
+    let words = format!("bench {shapes} {rounds}");
+    let words = words.split(' ').chain([json.to_str().unwrap()]);
+    let args: Vec<&str> = words.collect();
     let bench = |fault: &str| {
         let run = shim.tq4(fault, "bench", &args);
         run.ends_well();

@@ -164,6 +164,7 @@ fn the_noop_backend_computes_nothing_and_fails() {
     assert_eq!(lane.info().kernel_variant, "workgroup memory");
     for layout in layouts() {
         let strip = strip(4, layout, 3, 2, Scales::Usual);
-        assert!(check(&mut lane, &strip).is_err());
+        let e = check(&mut lane, &strip).unwrap_err();
+        assert!(e.contains("the device did not run the work"), "{e}");
     }
 }

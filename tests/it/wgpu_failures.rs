@@ -123,6 +123,23 @@ fn a_device_that_is_lost_twice_is_not_opened_again() {
     assert_eq!(text(decode(&mut lane, &some(9))), second);
 }
 
+/// As on Metal, where wgpu takes a command buffer that failed for one that is done.
+#[test]
+fn work_that_did_not_run_is_no_output() {
+    if !there() {
+        return;
+    }
+    for n in 1..=2 {
+        let mut lane = open(Failure::Dropped(n)).unwrap();
+        for _ in 1..n {
+            check(&mut lane, &some(9)).unwrap();
+        }
+        let e = text(decode(&mut lane, &some(9)));
+        assert!(e.starts_with("the device did not run the work"), "{e}");
+        check(&mut lane, &some(9)).unwrap_or_else(|e| panic!("after run {n}: {e}"));
+    }
+}
+
 #[test]
 fn a_device_that_does_not_answer_in_time_is_given_up() {
     if !there() {

@@ -33,25 +33,26 @@ impl Copy {
                 "take smaller copies with --copy-size",
             ));
         }
-        let copy = gpu.scoped(|gpu| {
+        gpu.done(|gpu, encoder| {
             let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST | BufferUsages::STORAGE;
             let [from, to] = [(); 2].map(|()| gpu.allocate("copy", bytes, usage));
             for buffer in [&from, &to] {
-                gpu.poison(buffer, bytes);
+                gpu.poison(encoder, buffer, bytes);
             }
             let pass = by_pass.then(|| {
                 let workgroups = bytes.div_ceil(BYTES_PER_WORKGROUP) as u32;
                 let (pipeline, bind_group) = pass(gpu, &from, &to);
-                (
-                    pipeline,
-                    bind_group,
-                    chunk::grid(workgroups, max_workgroups),
-                )
+                let grid = chunk::grid(workgroups, max_workgroups);
+                (pipeline, bind_group, grid)
             });
-            Self { from, to, pass }
-        })?;
-        gpu.wait()?;
-        Ok(copy)
+            let last = to.clone();
+            (Self { from, to, pass }, last)
+        })
+    }
+
+    /// The buffer that is written.
+    pub(super) fn written(&self) -> &wgpu::Buffer {
+        &self.to
     }
 
     /// Whether the buffers hold so many bytes.
@@ -151,6 +152,7 @@ fn pass(
 #[cfg(test)]
 mod tests {
     use super::super::gpu::{Counts, READ};
+    use super::super::submit::Piece;
     use super::super::{Failure, Options, Select, adapters};
     use super::*;
     use crate::record::LaneName;
@@ -169,9 +171,9 @@ mod tests {
         assert_eq!(copy.pass.is_some(), timed && fail.is_some());
         let data: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
         gpu.queue.write_buffer(&copy.from, 0, &data);
-        let [time] = gpu
-            .timed([&|gpu, encoder, pair| copy.encode(encoder, bytes, gpu.timer.as_ref(), pair)])
-            .unwrap();
+        let piece: Piece<'_> =
+            &|gpu, encoder, pair| copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
+        let [time] = gpu.timed(copy.written(), [piece]).unwrap();
         assert_eq!(time.device.is_some(), timed);
         let read = gpu.scoped(|gpu| {
             let read = gpu.allocate("read", bytes, READ);

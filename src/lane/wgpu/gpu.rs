@@ -4,6 +4,7 @@ use super::loss::{Loss, Why};
 use super::program::{Binding, Program, refused};
 use super::scope::Scope;
 use super::timer::Timer;
+use super::token::Token;
 use super::{Failure, Options, probe};
 use crate::error::{Error, Result};
 use crate::lane::{POISON_F32, broke};
@@ -46,6 +47,7 @@ pub(super) struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) timer: Option<Timer>,
+    pub(super) token: Token,
     /// What it runs.
     pub(super) program: Program,
     module: Option<wgpu::ShaderModule>,
@@ -55,6 +57,8 @@ pub(super) struct Gpu {
     pipelines: HashMap<(String, Vec<(String, u64)>), wgpu::ComputePipeline>,
     pub(super) counts: Counts,
     pub(super) fail: Option<Failure>,
+    /// Whether what is submitted next is dropped, for a test.
+    pub(super) drops: bool,
     poison: wgpu::Buffer,
 }
 
@@ -100,6 +104,7 @@ impl Gpu {
             mapped_at_creation: false,
         });
         let timer = Timer::new(&device, &queue);
+        let token = Token::new(&device);
         let closed = scope.close(&lane);
         loss.check(&lane)?;
         closed?;
@@ -120,6 +125,7 @@ impl Gpu {
             device,
             queue,
             timer,
+            token,
             program,
             module: None,
             bindings,
@@ -127,6 +133,7 @@ impl Gpu {
             pipelines: HashMap::new(),
             counts,
             fail: options.fail,
+            drops: false,
             poison,
         };
         if options.kernel.is_none() {
@@ -267,14 +274,17 @@ impl Gpu {
         })
     }
 
-    /// Fills `bytes` of `buffer` with poison.
-    pub(super) fn poison(&self, buffer: &wgpu::Buffer, bytes: u64) {
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+    /// Puts down that `bytes` of `buffer` are filled with poison.
+    pub(super) fn poison(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+    ) {
         for start in (0..bytes).step_by(POISON_BYTES as usize) {
             let size = POISON_BYTES.min(bytes - start);
             encoder.copy_buffer_to_buffer(&self.poison, 0, buffer, start, size);
         }
-        self.queue.submit([encoder.finish()]);
     }
 }
 
@@ -300,7 +310,7 @@ fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
 fn features(options: &Options) -> Features {
     let mut own = Timer::FEATURES | Features::SUBGROUP;
     if options.fail == Some(Failure::NoStampsAroundCopies) {
-        own -= Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        own.remove(Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
     }
     match options.kernel {
         None => own,

@@ -14,6 +14,7 @@ mod scope;
 mod shader;
 mod submit;
 mod timer;
+mod token;
 
 pub use adapters::{AdapterInfo, Class, Select, list};
 #[doc(hidden)]
@@ -76,6 +77,8 @@ pub enum Failure {
     AlwaysLost(u32),
     /// The device has no timestamps outside a pass, as Apple's.
     NoStampsAroundCopies,
+    /// What this run submits is dropped, and the driver says that it is done.
+    Dropped(u32),
     /// The device has no more than WebGL 2's limits, which hold no compute.
     LowLimits,
 }

@@ -48,13 +48,12 @@ impl Resident {
             let (entry, constants) = gpu.program.pipeline(tensor, &groups)?;
             let pipeline = gpu.pipeline(entry, constants)?;
             let dispatch = gpu.program.dispatch(tensor, groups, limits.workgroups)?;
-            chunks.push(gpu.scoped(|gpu| {
-                let chunk = load_chunk(gpu, buffers, pipeline, &dispatch, bytes);
-                // What is written waits on the host for a submission, and one chunk is enough there.
-                gpu.queue.submit([]);
-                chunk
+            // What is written waits on the host for a submission, and one chunk is enough there.
+            chunks.push(gpu.done(|gpu, encoder| {
+                let chunk = load_chunk(gpu, encoder, buffers, pipeline, &dispatch, bytes);
+                let result = chunk.result.clone();
+                (chunk, result)
             })?);
-            gpu.wait()?;
         }
         self.loaded = Some(Loaded { chunks });
         Ok(())
@@ -68,7 +67,10 @@ impl Resident {
     pub(super) fn run(&self, gpu: &mut Gpu) -> Result<Timed> {
         gpu.count_run();
         let chunks = &self.loaded().chunks;
-        let [timed] = gpu.timed([&|gpu, encoder, pair| encode(chunks, gpu, encoder, pair)])?;
+        let [timed] = gpu.timed(
+            result(chunks),
+            [&|gpu, encoder, pair| encode(chunks, gpu, encoder, pair)],
+        )?;
         Ok(timed)
     }
 
@@ -84,9 +86,12 @@ impl Resident {
     /// Copies `bytes` from one buffer to another.
     pub(super) fn copy(&mut self, gpu: &mut Gpu, limits: &Limits, bytes: u64) -> Result<Timed> {
         let copy = self.reserve_copy(gpu, limits, bytes)?;
-        let [timed] = gpu.timed([&|gpu, encoder, pair| {
-            copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
-        }])?;
+        let [timed] = gpu.timed(
+            copy.written(),
+            [&|gpu, encoder, pair| {
+                copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
+            }],
+        )?;
         Ok(timed)
     }
 
@@ -101,7 +106,7 @@ impl Resident {
         let copy: Piece<'_> = &|gpu, encoder, pair| {
             copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
         };
-        let [copy, cold, warm] = gpu.timed([copy, kernel, kernel])?;
+        let [copy, cold, warm] = gpu.timed(result(chunks), [copy, kernel, kernel])?;
         Ok(Round {
             copy: Some(copy),
             cold,
@@ -118,12 +123,11 @@ impl Resident {
             let size = chunk.bytes.len() as u64;
             // Kept only when all went well: it may be invalid, or still mapped.
             let mut kept = self.read.take();
-            let read = gpu.scoped(|gpu| {
+            let read = gpu.done(|gpu, encoder| {
                 let read = grown(gpu, &mut kept, "read", size, READ);
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
                 encoder.copy_buffer_to_buffer(&chunk.result, 0, &read, 0, size);
-                gpu.queue.submit([encoder.finish()]);
-                read
+                // No shader reads what the host does; the copy's source is the shader's to read after it.
+                (read, chunk.result.clone())
             })?;
             let to = &mut out[chunk.bytes.clone()];
             gpu.map(&read, size, |bytes| to.copy_from_slice(bytes))?;
@@ -131,6 +135,11 @@ impl Resident {
         }
         Ok(())
     }
+}
+
+/// What the kernel writes last.
+fn result(chunks: &[Chunk]) -> &Buffer {
+    &chunks.last().expect("a tensor has a group").result
 }
 
 /// Puts the kernel down, in a pass with timestamps where the device has some.
@@ -164,6 +173,7 @@ fn grown(
 
 fn load_chunk(
     gpu: &mut Gpu,
+    encoder: &mut wgpu::CommandEncoder,
     kept: &mut Vec<Option<Buffer>>,
     pipeline: wgpu::ComputePipeline,
     dispatch: &Dispatch<'_>,
@@ -178,7 +188,7 @@ fn load_chunk(
             Bound::Read(data) => (data, BufferUsages::STORAGE),
             Bound::Out(size) => {
                 let buffer = grown(gpu, kept, "result", *size, RESULT);
-                gpu.poison(&buffer, *size);
+                gpu.poison(encoder, &buffer, *size);
                 bound.push((buffer.clone(), *size));
                 result = Some(buffer);
                 continue;

@@ -1,9 +1,9 @@
 //! Handing work to the device, and waiting for it.
 
-use super::Failure;
 use super::gpu::Gpu;
 use super::loss::{Why, gave_up, quietly};
 use super::scope::Scope;
+use super::{Failure, token};
 use crate::error::{Error, Result};
 use crate::lane::{Timed, broke};
 use ::wgpu;
@@ -38,8 +38,12 @@ impl Gpu {
     }
 
     /// Submits pieces of work together and waits once, so that no launch lies between them. Each is given the
-    /// number of its pair of timestamps, which it sets where the device has some.
-    pub(super) fn timed<const N: usize>(&mut self, pieces: [Piece<'_>; N]) -> Result<[Timed; N]> {
+    /// number of its pair of timestamps, which it sets where the device has some; the last uses `done`.
+    pub(super) fn timed<const N: usize>(
+        &mut self,
+        done: &wgpu::Buffer,
+        pieces: [Piece<'_>; N],
+    ) -> Result<[Timed; N]> {
         let start = self.scoped(|gpu| {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             for (pair, piece) in (0..).zip(pieces) {
@@ -48,31 +52,61 @@ impl Gpu {
             if let Some(t) = &gpu.timer {
                 t.resolve(&mut encoder, N);
             }
+            gpu.follow(&mut encoder, done);
             let commands = encoder.finish();
             let start = Instant::now();
-            gpu.queue.submit([commands]);
+            if !std::mem::take(&mut gpu.drops) {
+                gpu.queue.submit([commands]);
+            }
             start
         })?;
         self.wait()?;
         let wall = start.elapsed();
+        self.confirm()?;
         Ok(self.elapsed().map(|device| Timed { device, wall }))
     }
 
-    /// Loses the device before the run that a test asked for.
+    /// Submits what `encode` puts down and waits until it has run; it yields what it made and the buffer that
+    /// it uses last.
+    pub(super) fn done<T>(
+        &mut self,
+        encode: impl FnOnce(&mut Self, &mut wgpu::CommandEncoder) -> (T, wgpu::Buffer),
+    ) -> Result<T> {
+        let made = self.scoped(|gpu| {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            let (made, last) = encode(gpu, &mut encoder);
+            gpu.follow(&mut encoder, &last);
+            gpu.queue.submit([encoder.finish()]);
+            made
+        })?;
+        self.confirm()?;
+        Ok(made)
+    }
+
+    fn follow(&mut self, encoder: &mut wgpu::CommandEncoder, done: &wgpu::Buffer) {
+        self.token.follow(&self.device, &self.queue, encoder, done);
+    }
+
+    /// Waits for what was submitted last, and holds it to have run.
+    fn confirm(&self) -> Result<()> {
+        let arrived = self.map(self.token.read(), token::BYTES, <[u8]>::to_vec)?;
+        self.token.check(&self.lane, &arrived)
+    }
+
+    /// Has the run fail that a test asked for.
     pub(super) fn count_run(&mut self) {
         self.counts.runs += 1;
-        let lost = match self.fail {
-            Some(Failure::DeviceLost(n)) => n == self.counts.runs,
-            Some(Failure::AlwaysLost(n)) => n <= self.counts.runs,
-            _ => false,
-        };
-        if lost {
-            self.device.destroy();
+        let run = self.counts.runs;
+        match self.fail {
+            Some(Failure::DeviceLost(n)) if n == run => self.device.destroy(),
+            Some(Failure::AlwaysLost(n)) if n <= run => self.device.destroy(),
+            Some(Failure::Dropped(n)) => self.drops = n == run,
+            _ => (),
         }
     }
 
     /// Waits until all that was submitted is done, as long as the device may take for it.
-    pub(super) fn wait(&self) -> Result<()> {
+    fn wait(&self) -> Result<()> {
         let wait = wgpu::PollType::Wait {
             submission_index: None,
             timeout: Some(self.limit),
