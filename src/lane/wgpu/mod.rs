@@ -1,6 +1,8 @@
 //! The wgpu lane: `shaders/tq4_dequant.wgsl` on any Vulkan, Metal or D3D12 adapter.
 
 mod adapters;
+#[doc(hidden)]
+pub mod arithmetic;
 mod chunk;
 mod dispatch;
 mod gpu;
@@ -88,7 +90,8 @@ impl Wgpu {
         }
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), &options.adapter)?;
-        let gpu = Gpu::new(&adapter, name.clone(), options)?;
+        let mut gpu = Gpu::new(&adapter, name.clone(), options)?;
+        let arithmetic = arithmetic::probe(&mut gpu)?;
         Ok(Self {
             limits: chunk::Limits {
                 buffer: info
@@ -105,6 +108,7 @@ impl Wgpu {
                 driver: info.driver,
                 api: info.api,
                 software: info.software || options.noop,
+                arithmetic,
                 kernel_variant: match &gpu.program {
                     Program::User(kernel) => kernel.source_name(),
                     Program::Own { reach: 1, .. } => "workgroup memory".into(),
