@@ -3,7 +3,7 @@
 use super::{Format, Outcome, print};
 use crate::error::{Error, Result, printable};
 use crate::lane::{Lane, cuda, wgpu};
-use crate::record::{LaneName, to_json};
+use crate::record::{LaneInfo, LaneName, to_json};
 use crate::report::{Style, table};
 use serde_json::{Value, json};
 
@@ -136,10 +136,13 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
         adapter: wgpu::Select::Index(a.index),
         ..Default::default()
     };
-    let variant = wgpu::Wgpu::open(&options, LaneName::WGPU).map_or_else(
-        |e| e.problem().what.clone(),
-        |lane| lane.info().kernel_variant.clone(),
-    );
+    let opened = wgpu::Wgpu::open(&options, LaneName::WGPU);
+    let info = opened.as_ref().ok().map(Lane::info);
+    let arithmetic = arithmetic(info);
+    let variant = match &opened {
+        Err(e) => e.problem().what.clone(),
+        Ok(lane) => lane.info().kernel_variant.clone(),
+    };
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let subgroups = match a.subgroup_sizes {
         _ if !a.subgroups => "no".into(),
@@ -147,7 +150,7 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
         [least, most] => format!("yes, {least} to {most} invocations"),
     };
     let sizes = a.subgroups.then_some(a.subgroup_sizes);
-    vec![
+    let mut facts = vec![
         Fact::plain("name", a.name),
         Fact::plain("driver", a.driver),
         Fact::new("api", "API", a.api.clone(), a.api),
@@ -179,7 +182,18 @@ fn adapter(a: wgpu::AdapterInfo) -> Vec<Fact> {
         Fact::new("subgroup_sizes", "subgroups", json!(sizes), subgroups),
         Fact::new("kernel_variant", "kernel variant", variant.clone(), variant),
         Fact::yes("timestamps", "timestamps", a.timestamps),
-    ]
+    ];
+    facts.extend(arithmetic);
+    facts
+}
+
+/// What the device makes of f32 arithmetic, where it is known, and what to know before the lane is used.
+fn arithmetic(info: Option<&LaneInfo>) -> Vec<Fact> {
+    let found = info.and_then(|i| i.arithmetic);
+    let found = found.map(|a| Fact::new("arithmetic", "arithmetic", json!(a), a.to_string()));
+    let warning = info.and_then(LaneInfo::warning);
+    let warning = warning.map(|w| Fact::new("warning", "WARNING", w.clone(), w));
+    found.into_iter().chain(warning).collect()
 }
 
 fn cuda_lane() -> LaneDevices {
