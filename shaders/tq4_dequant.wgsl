@@ -121,7 +121,8 @@ fn tq4_dequant(
     let last = params.groups - 1u;
 
     // 1. unpack. Each invocation decodes its neighbour's eight codes and hands the products over: no
-    // compiler can then fuse the multiply of step 3 into the adds of step 4.
+    // compiler can then fuse the multiply of step 3 into the adds of step 4, or take the scale out of their
+    // sums, as Mesa does.
     let neighbour = lane ^ 1u;
     let decoded = min(workgroup_group + neighbour / lanes_per_group, last);
     let eight = decoded * lanes_per_group + neighbour % lanes_per_group;

@@ -1,6 +1,6 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
-use super::lanes::{LaneArgs, tell_unmet};
+use super::lanes::{LaneArgs, tell_unmet, tell_warnings};
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, print, seconds, tell};
 use crate::Error;
@@ -152,6 +152,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // Timed as a lane, the reference rounds as every other does.
     slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
     own.open(&config, &mut slots)?;
+    tell_warnings(&slots);
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,

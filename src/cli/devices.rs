@@ -4,7 +4,7 @@
 use super::{Format, Outcome, print};
 use crate::error::{Error, Result, printable};
 use crate::lane::{Lane, cuda, decode, wgpu};
-use crate::record::{LaneName, to_json};
+use crate::record::{LaneInfo, LaneName, to_json};
 use crate::report::{Style, table};
 use crate::strip::Strip;
 use crate::synthetic::{self, Rng, Scales};
@@ -257,7 +257,20 @@ fn adapter(a: wgpu::AdapterInfo) -> Device {
         Fact::yes("timestamps", "timestamps", a.timestamps),
     ];
     let opened = wgpu::Wgpu::open(&options, LaneName::WGPU);
-    Device::try_out(facts, opened, |lane| vec![Fact::variant(lane)])
+    Device::try_out(facts, opened, |lane| {
+        let mut facts = vec![Fact::variant(lane)];
+        facts.extend(arithmetic(lane.info()));
+        facts
+    })
+}
+
+/// What the device makes of f32 arithmetic, where it is known, and what to know before the lane is used.
+fn arithmetic(info: &LaneInfo) -> Vec<Fact> {
+    let found = info.arithmetic;
+    let found = found.map(|a| Fact::new("arithmetic", "arithmetic", json!(a), a.to_string()));
+    let warning = info.warning();
+    let warning = warning.map(|w| Fact::new("warning", "WARNING", w.clone(), w));
+    found.into_iter().chain(warning).collect()
 }
 
 fn cuda_lane() -> LaneDevices {

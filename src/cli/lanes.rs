@@ -199,6 +199,19 @@ pub fn tell_unmet(unmet: &[Unmet]) {
     }
 }
 
+/// Tells what to know before the results of some lanes are used.
+pub fn tell_warnings(slots: &[Slot]) {
+    for lane in slots.iter().map(Slot::record) {
+        if let Some(warning) = &lane.warning {
+            tell(&format!(
+                "warning: lane {}: {}",
+                lane.name,
+                printable(warning)
+            ));
+        }
+    }
+}
+
 /// A kind of lane by name.
 pub fn kind(name: &str, option: &str) -> Result<LaneKind> {
     named(option, name.parse())
@@ -253,7 +266,10 @@ impl DeviceArgs {
                 }
                 Err(Error::backend(what, place, help))
             }
-            Some(slot) => Ok(Some((slot, config))),
+            Some(slot) => {
+                tell_warnings(std::slice::from_ref(&slot));
+                Ok(Some((slot, config)))
+            }
             None => Err(Error::backend(
                 "it did not open",
                 format!("lane {name}"),

@@ -1,6 +1,6 @@
 //! Where the report of a run goes: files that were asked for, stdout, and the exit code.
 
-use super::lanes::{Own, tell_unmet};
+use super::lanes::{Own, tell_unmet, tell_warnings};
 use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
 use crate::checkpoint::{TqModel, write_atomically};
@@ -278,6 +278,7 @@ fn open_slots(job: &Job<'_>, own: Own, recordings: Vec<Slot>) -> Result<Vec<Slot
     let mut slots = lane::open(&config)?;
     slots.retain(|s| s.name().kind().is_none_or(|kind| !replaced(kind)));
     own.open(&config, &mut slots)?;
+    tell_warnings(&slots);
     slots.extend(recordings);
     Ok(slots)
 }

@@ -1,6 +1,6 @@
 //! From figures to decisions.
 
-use super::gate;
+use super::{device, gate};
 use crate::record::{
     Decision, Exactness, LaneKind, LaneName, Status, TensorRecord, Tolerance, Verdict, leading,
 };
@@ -24,7 +24,9 @@ pub(super) fn decide(
             let (name, launched) = (lane.name.clone(), lane.status == Status::Ran);
             match (of_lane.next(), exact) {
                 (Some(m), Some(exact)) if exact.elements > 0 => {
-                    gate::decide(name, m, exact, tolerance, launched)
+                    let mut decision = gate::decide(name, m, exact, tolerance, launched);
+                    decision.reason += &device::of_decision(lane, &decision);
+                    decision
                 }
                 (Some(m), _) => gate::decide_pair(name, m, tolerance),
                 (None, _) => {

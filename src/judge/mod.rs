@@ -6,6 +6,7 @@
 mod checkpoint;
 pub(crate) mod control;
 mod decide;
+mod device;
 mod exact;
 pub mod gate;
 mod values;
@@ -320,11 +321,12 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     let got = decoded.output(lane)?;
     // What a recording holds was not poisoned here.
     let launched = of.status == Status::Ran;
-    let diagnosis = fault::diagnose(&of.name.to_string(), tensor, got, launched);
+    let mut diagnosis = fault::diagnose(&of.name.to_string(), tensor, got, launched)?;
+    diagnosis.evidence += &device::of_diagnosis(of, &diagnosis);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,
         strip_rows: decoded.strip.rows.len(),
-        diagnosis: diagnosis?,
+        diagnosis,
     })
 }
 

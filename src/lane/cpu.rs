@@ -29,6 +29,7 @@ impl Cpu {
                 driver: format!("tq4 {}", env!("CARGO_PKG_VERSION")),
                 api: "CPU".into(),
                 software: false,
+                arithmetic: None,
                 kernel_variant: String::new(),
                 kernel_checksum: checksum(
                     concat!(

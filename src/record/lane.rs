@@ -1,6 +1,6 @@
 //! Lanes as records have them: how they were asked for, who computed, what became of them.
 
-use super::{LaneKind, LaneName};
+use super::{DeviceArithmetic, LaneKind, LaneName};
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -203,6 +203,9 @@ pub struct LaneInfo {
     pub api: String,
     /// Whether the device is a software rasteriser or an emulation.
     pub software: bool,
+    /// What the device makes of f32 arithmetic. `None` where it was not probed: only shaders need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<DeviceArithmetic>,
     /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
     /// `workgroup memory`, `PTX 8.0`, `NVRTC, compute_90` or `NVRTC, sm_90`.
     pub kernel_variant: String,
@@ -217,6 +220,15 @@ pub struct LaneInfo {
     /// The device's UUID, `GPU-...` of NVIDIA. `None` where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
+}
+
+impl LaneInfo {
+    /// What to know before its results are used; `None` where there is nothing.
+    pub fn warning(&self) -> Option<String> {
+        // A user's shader need not hand its products over.
+        let own = self.name.kind() == Some(LaneKind::Wgpu);
+        self.arithmetic.filter(|_| own)?.warning()
+    }
 }
 
 /// What became of a lane.
@@ -278,6 +290,12 @@ pub struct LaneRecord {
     pub kernel_variant: Option<String>,
     /// First 16 hex digits of the SHA-256 of the kernel.
     pub kernel_checksum: Option<String>,
+    /// What the device makes of f32 arithmetic; left out where it was not probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<DeviceArithmetic>,
+    /// What to know before its results are used; left out where there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Seconds by the wall for upload, kernel and download.
     pub seconds: Option<f64>,
     /// Seconds in the kernel by the device's own clock.
@@ -305,6 +323,8 @@ impl LaneRecord {
             software: None,
             kernel_variant: None,
             kernel_checksum: None,
+            arithmetic: None,
+            warning: None,
             seconds: None,
             kernel_seconds: None,
             output_hash: None,
@@ -323,6 +343,8 @@ impl LaneRecord {
             software: Some(info.software),
             kernel_variant: some(&info.kernel_variant),
             kernel_checksum: some(&info.kernel_checksum),
+            arithmetic: info.arithmetic,
+            warning: info.warning().filter(|_| status == Status::Ran),
             ..Self::new(info.name.clone(), status)
         }
     }

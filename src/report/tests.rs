@@ -13,6 +13,21 @@ use std::collections::BTreeSet;
 
 const NAME: &str = "layers.1.<b>\u{1b}|x|*";
 
+/// Every key of a device's arithmetic, and a warning.
+const UNGUARDED: DeviceArithmetic = DeviceArithmetic {
+    contracts: true,
+    reassociates: false,
+    factors: false,
+    sums_off: 1000,
+    guard_by_memory: true,
+    guard_by_shuffle: Some(false),
+    flushes_results: true,
+    flushes_operands: false,
+    moves_subnormals: true,
+    reads_f16_subnormals: true,
+    division_off: 3,
+};
+
 /// A tensor that CUDA gets wrong, the shader right, and a lane of the user's not at all.
 fn failed() -> TensorRecord {
     use LaneName::{Cuda, Reference, Source};
@@ -45,6 +60,7 @@ fn failed() -> TensorRecord {
             driver: "driver 1.2".into(),
             api: api.into(),
             software: api == "Vulkan",
+            arithmetic: (api == "Vulkan").then_some(UNGUARDED),
             kernel_variant: "variant".into(),
             kernel_checksum: "0123456789abcdef".into(),
             output: OutputType::Bf16,
@@ -253,6 +269,26 @@ fn json_is_the_record() {
     assert_eq!(to_json(&again), text);
 }
 
+/// Reports of versions that probed no device.
+#[test]
+fn lanes_without_arithmetic_are_read() {
+    let mut report = serde_json::to_value(run()).expect("plain data");
+    for lane in report["tensors"][0]["lanes"].as_array_mut().expect("lanes") {
+        let lane = lane.as_object_mut().expect("a lane");
+        let probed = lane["name"] == "wgpu";
+        for key in ["arithmetic", "warning"] {
+            assert_eq!(lane.remove(key).is_some(), probed, "{key}");
+        }
+    }
+    let old: Run = serde_json::from_value(report).expect("a report");
+    let lanes = &old.tensors[0].lanes;
+    assert!(
+        lanes
+            .iter()
+            .all(|l| l.arithmetic.is_none() && l.warning.is_none())
+    );
+}
+
 #[test]
 fn tables_tell_of_few_tensors_one_by_one_and_of_many_in_lines() {
     let [one, many] = runs();
@@ -396,6 +432,7 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
     ] {
         assert!(page.contains(words), "{words}");
     }
+    assert!(page.contains("(software); warning: the driver changes sums even"));
     // Two panels by projection, two comparisons of four charts, the fault's two pairs, the codes' two.
     let drawings = document
         .descendants()

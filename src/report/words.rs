@@ -164,7 +164,13 @@ pub fn lane_line(l: &LaneRecord) -> String {
         Some(true) if l.reason.is_none() => ", software",
         _ => "",
     };
-    printable(&format!("{}{software}", parts.join(apart)))
+    printable(&format!("{}{software}{}", parts.join(apart), warning(l)))
+}
+
+/// What to know before a lane's results are used, behind what is said of its device.
+fn warning(l: &LaneRecord) -> String {
+    let warning = l.warning.as_ref();
+    warning.map_or_else(String::new, |w| format!("; warning: {w}"))
 }
 
 /// One lane on a page.
@@ -202,8 +208,14 @@ impl LaneView {
                 Status::Unavailable | Status::Skipped => "none",
             },
             device: match (&l.reason, &l.device, l.software) {
-                (None, Some(device), Some(true)) => printable(device) + " (software)",
-                (None, device, _) => printable(device.as_deref().unwrap_or_default()),
+                (None, Some(device), Some(true)) => {
+                    printable(&format!("{device} (software){}", warning(l)))
+                }
+                (None, device, _) => printable(&format!(
+                    "{}{}",
+                    device.as_deref().unwrap_or_default(),
+                    warning(l)
+                )),
                 (Some(_), ..) => lane_line(l),
             },
             driver: join([&l.api, &l.driver], ", "),

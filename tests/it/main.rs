@@ -3,6 +3,8 @@
 
 mod support;
 
+// What devices make of f32 arithmetic, and where it is said.
+mod arithmetic;
 // Input that is refused, each with its error.
 mod bad_input;
 // `tq4 bench`: its records and exit codes.

@@ -176,6 +176,7 @@ fn our_own_form_comes_back_as_it_was_written() {
         driver: "1.2".into(),
         api: "CUDA".into(),
         software: false,
+        arithmetic: None,
         kernel_variant: "PTX 8.0".into(),
         kernel_checksum: "0123456789abcdef".into(),
         output: OutputType::Bf16,

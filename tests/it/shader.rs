@@ -5,7 +5,7 @@ use naga::back::hlsl::{self, ShaderModel};
 use naga::back::{msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Block, Module, ShaderStage, Statement};
-use tq4::lane::wgpu::{constants, shader};
+use tq4::lane::wgpu::{arithmetic, constants, shader};
 use tq4::tensor::Layout;
 
 fn validate(module: &Module, subgroups: bool) -> ModuleInfo {
@@ -176,5 +176,43 @@ fn no_barrier_and_no_shuffle_stands_in_non_uniform_control_flow() {
             assert_ne!(broken, text);
             assert!(found(&broken), "the check must see {operation}");
         }
+    }
+}
+
+#[test]
+fn the_arithmetic_probe_is_valid_behind_both_variants_and_translates() {
+    for (subgroups, _) in VARIANTS {
+        let module = naga::front::wgsl::parse_str(&arithmetic::behind(shader(subgroups))).unwrap();
+        // For `unpack2x16float`; Vulkan, Metal and D3D12 have it.
+        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        capabilities.set(Capabilities::SUBGROUP, subgroups);
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        let info = validator.validate(&module).unwrap();
+        let is_probe = |e: &&naga::EntryPoint| e.name == arithmetic::ENTRY;
+        let probe = module.entry_points.iter().find(is_probe).unwrap();
+        assert!(!under_condition(&module, &probe.function.body, false));
+        let entry = Some((ShaderStage::Compute, arithmetic::ENTRY));
+        let (module, info) =
+            pipeline_constants::process_overrides(&module, &info, entry, &Default::default())
+                .unwrap();
+        let options = msl::Options {
+            fake_missing_bindings: true,
+            lang_version: (2, 4),
+            ..Default::default()
+        };
+        msl::write_string(&module, &info, &options, &Default::default()).unwrap();
+        let options = hlsl::Options {
+            fake_missing_bindings: true,
+            shader_model: if subgroups {
+                ShaderModel::V6_0
+            } else {
+                ShaderModel::V5_1
+            },
+            ..Default::default()
+        };
+        let pipeline = hlsl::PipelineOptions::default();
+        hlsl::Writer::new(&mut String::new(), &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap();
     }
 }

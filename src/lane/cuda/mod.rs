@@ -125,6 +125,7 @@ impl Cuda {
                 driver: info.driver,
                 api: "CUDA".into(),
                 software: info.software,
+                arithmetic: None,
                 kernel_variant,
                 kernel_checksum,
                 output: output.unwrap_or(options.output),

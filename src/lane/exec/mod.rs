@@ -90,6 +90,7 @@ impl Exec {
                 driver: String::new(),
                 api: "exec".into(),
                 software: false,
+                arithmetic: None,
                 kernel_variant: format!("{}, {form}", file.display()),
                 kernel_checksum: checksum(program.command().as_bytes()),
                 output: program.output(),

@@ -54,6 +54,7 @@ impl Header {
                 driver: String::new(),
                 api: String::new(),
                 software: false,
+                arithmetic: None,
                 kernel_variant: String::new(),
                 kernel_checksum: String::new(),
                 output: OutputType::default(),

@@ -41,7 +41,13 @@ impl Why {
     /// Of an error or a panic that came without the callback's word; a panic leaves the device unusable.
     pub(super) fn told(text: &str) -> Self {
         let lower = text.to_lowercase().replace(['_', ' '], "");
-        if lower.contains("outofmemory") || lower.contains("notenoughmemory") {
+        let memory = [
+            "outofmemory",
+            "outofhostmemory",
+            "outofdevicememory",
+            "notenoughmemory",
+        ];
+        if memory.iter().any(|m| lower.contains(m)) {
             return Self::Memory;
         }
         Self::Lost(text.to_owned())

@@ -1,6 +1,8 @@
 //! The wgpu lane: `shaders/tq4_dequant.wgsl` on any Vulkan, Metal or D3D12 adapter.
 
 mod adapters;
+#[doc(hidden)]
+pub mod arithmetic;
 mod chunk;
 mod compiler;
 mod copy;
@@ -26,7 +28,7 @@ pub use shader::shader;
 use super::kernel::Manifest;
 use super::{Lane, Round, Timed, broke, checksum, no_f16};
 use crate::error::{Error, Result};
-use crate::record::{LaneInfo, LaneName, OutputType};
+use crate::record::{DeviceArithmetic, LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
 use gpu::{Counts, Gpu};
 use loss::Why;
@@ -112,7 +114,8 @@ impl Wgpu {
             return Err(no_f16(&name));
         }
         let counts = Counts::default();
-        let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
+        let (mut gpu, adapter) = device(options, &options.adapter, &name, counts)?;
+        let arithmetic = arithmetic::probe(&mut gpu)?;
         Ok(Self {
             limits: chunk::Limits {
                 buffer: adapter
@@ -127,7 +130,7 @@ impl Wgpu {
                 Some(_) => "wgpu timestamp queries",
                 None => "wall",
             },
-            info: info(name, options, &adapter, &gpu),
+            info: info(name, options, &adapter, &gpu, arithmetic),
             options: options.clone(),
             adapter,
             gpu: Some(gpu),
@@ -145,11 +148,11 @@ impl Wgpu {
             return Err(lost);
         }
         let select = Select::Index(self.adapter.index);
-        let name = &self.info.name;
+        let (name, known) = (&self.info.name, self.info.arithmetic);
         let opened = device(&self.options, &select, name, self.counts);
         let opened = opened.and_then(|(gpu, adapter)| {
             let same = adapter == self.adapter
-                && info(name.clone(), &self.options, &adapter, &gpu) == self.info;
+                && info(name.clone(), &self.options, &adapter, &gpu, known) == self.info;
             let what = "it is another device than before";
             same.then_some(gpu).ok_or_else(|| broke(name, what, ""))
         });
@@ -236,13 +239,20 @@ fn device(
 }
 
 /// What is known of the lane once its device is open.
-fn info(name: LaneName, options: &Options, adapter: &AdapterInfo, gpu: &Gpu) -> LaneInfo {
+fn info(
+    name: LaneName,
+    options: &Options,
+    adapter: &AdapterInfo,
+    gpu: &Gpu,
+    arithmetic: Option<DeviceArithmetic>,
+) -> LaneInfo {
     LaneInfo {
         name,
         device: adapter.name.clone(),
         driver: adapter.driver.clone(),
         api: adapter.api.clone(),
         software: adapter.software || options.noop,
+        arithmetic,
         kernel_variant: match &gpu.program {
             Program::User(kernel) => kernel.source_name(),
             Program::Own { reach: 1, .. } => "workgroup memory".into(),

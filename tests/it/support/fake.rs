@@ -86,6 +86,7 @@ impl Fake {
                 driver: String::new(),
                 api: "CUDA".into(),
                 software: false,
+                arithmetic: None,
                 kernel_variant: String::new(),
                 kernel_checksum: String::new(),
                 output: OutputType::Bf16,

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use tq4::error::{Error, Result};
-use tq4::lane::wgpu::{Bound, Program};
+use tq4::lane::wgpu::{Bound, Program, arithmetic};
 use tq4::lane::{Lane, POISON_F32, Timed, checksum};
-use tq4::record::{LaneInfo, LaneName};
+use tq4::record::{DeviceArithmetic, LaneInfo, LaneName};
 use tq4::run::Strip;
 
 /// Most workgroups in one dimension, as WebGPU has it by default.
@@ -69,6 +69,7 @@ impl Tint {
                 driver: "Dawn for Node".into(),
                 api: "Vulkan".into(),
                 software: true,
+                arithmetic: None,
                 kernel_variant: String::new(),
                 kernel_checksum: checksum(program.text().as_bytes()),
                 output: program.output(),
@@ -104,6 +105,51 @@ impl Tint {
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Does the job in the folder.
+    fn work(&mut self) -> Result<()> {
+        let folder = self.folder.path().display();
+        writeln!(self.to.as_mut().unwrap(), "{folder}").unwrap();
+        match self.answer()["error"].as_str() {
+            Some(error) => Err(Error::backend(error, "lane tint", "")),
+            None => Ok(()),
+        }
+    }
+
+    /// The arithmetic that the probe finds behind the lane's own shader.
+    pub fn arithmetic(&mut self) -> Option<DeviceArithmetic> {
+        let Program::Own { text, reach, .. } = &self.program else {
+            panic!("a user's shader has no probe");
+        };
+        let (text, shuffles) = (arithmetic::behind(text), *reach > 1);
+        let words = |words: &[u32]| bytemuck::cast_slice::<u32, u8>(words).to_vec();
+        // One buffer comes back: what was stored is taken to be right.
+        let stored = [arithmetic::STORED[0]; 2];
+        for (name, bytes) in [
+            ("given", words(&arithmetic::given())),
+            ("result", words(&[0; arithmetic::FOUND])),
+            ("stored", words(&stored)),
+        ] {
+            std::fs::write(self.file(name), bytes).unwrap();
+        }
+        let job = serde_json::json!({
+            "shader": text,
+            "entry": arithmetic::ENTRY,
+            "constants": {},
+            "grid": [1, 1, 1],
+            "first": arithmetic::FIRST_BINDING,
+            "bindings": [
+                {"name": "given", "type": "read-only-storage"},
+                {"name": "result", "type": "storage"},
+                {"name": "stored", "type": "storage"},
+            ],
+        });
+        std::fs::write(self.file("job.json"), job.to_string()).unwrap();
+        self.work().unwrap();
+        let found = std::fs::read(self.file("result")).unwrap();
+        let found: Vec<u32> = bytemuck::pod_collect_to_vec(&found);
+        arithmetic::tell(&found[..arithmetic::FOUND], stored, shuffles)
     }
 }
 
@@ -152,13 +198,7 @@ impl Lane for Tint {
     fn run(&mut self) -> Result<Timed> {
         assert!(self.loaded, "a strip is loaded");
         let start = Instant::now();
-        let folder = self.folder.path().display();
-        writeln!(self.to.as_mut().unwrap(), "{folder}").unwrap();
-        let answer = self.answer();
-        match answer["error"].as_str() {
-            Some(error) => Err(Error::backend(error, "lane tint", "")),
-            None => Ok(Timed::by_wall(start)),
-        }
+        self.work().map(|()| Timed::by_wall(start))
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<()> {

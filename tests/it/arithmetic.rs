@@ -1,0 +1,254 @@
+//! What the devices of this machine make of f32 arithmetic, and where it is said.
+
+use crate::support::cli::{Model, stderr, stdout, tq4};
+use crate::support::lane::strip;
+use crate::support::tint::{self, Tint};
+use crate::support::{REQUIRE, again, not_run, root, tool};
+use crate::wgpu::{adapters, variants};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tq4::Slot;
+use tq4::judge::{Judge, Options, blank};
+use tq4::lane::cpu::Cpu;
+use tq4::lane::kernel::Manifest;
+use tq4::lane::wgpu::{self, AdapterInfo, Program, Select, Wgpu, shader};
+use tq4::lane::{Decoded, Lane, State};
+use tq4::record::{DeviceArithmetic, LaneName, LaneRecord, OutputType};
+use tq4::synthetic::Scales;
+use tq4::tensor::Layout;
+
+/// Set in the process whose Vulkan driver is SwiftShader.
+const INNER: &str = "TQ4_INNER_ARITHMETIC";
+
+fn options(a: &AdapterInfo, subgroups: bool) -> wgpu::Options {
+    wgpu::Options {
+        adapter: Select::Index(a.index),
+        subgroups: Some(subgroups),
+        ..Default::default()
+    }
+}
+
+fn open(options: &wgpu::Options) -> Wgpu {
+    Wgpu::open(options, LaneName::WGPU).unwrap()
+}
+
+/// What is known of a software device; `None` of others, of which nothing is.
+fn known(device: &str, shuffles: bool) -> Option<DeviceArithmetic> {
+    let [mesa, swiftshader] = ["llvmpipe", "SwiftShader"].map(|name| device.contains(name));
+    (mesa || swiftshader).then_some(DeviceArithmetic {
+        contracts: false,
+        reassociates: mesa,
+        factors: mesa,
+        sums_off: 0,
+        guard_by_memory: true,
+        guard_by_shuffle: shuffles.then_some(true),
+        flushes_results: swiftshader,
+        flushes_operands: swiftshader,
+        moves_subnormals: true,
+        reads_f16_subnormals: true,
+        division_off: 0,
+    })
+}
+
+/// Fails unless `found` is what is known of the device. How many sums a driver changes is its own.
+#[track_caller]
+fn as_known(device: &str, found: DeviceArithmetic, shuffles: bool) {
+    assert_eq!(found.guard_by_shuffle.is_some(), shuffles, "{found:?}");
+    let Some(expected) = known(device, shuffles) else {
+        return not_run("the arithmetic that is known of software devices", device);
+    };
+    assert_eq!(found.sums_off > 500, expected.factors, "{found:?}");
+    let sums_off = found.sums_off;
+    assert_eq!(
+        found,
+        DeviceArithmetic {
+            sums_off,
+            ..expected
+        }
+    );
+}
+
+#[test]
+fn each_software_device_does_what_is_known_of_it() {
+    let plain = Manifest::read(&root().join("examples/kernels/plain_wgpu.toml")).unwrap();
+    for a in adapters() {
+        for subgroups in variants(&a) {
+            let found = open(&options(&a, subgroups)).info().arithmetic;
+            as_known(&a.name, found.unwrap(), subgroups);
+        }
+        let user = wgpu::Options {
+            kernel: Some(plain.clone()),
+            adapter: Select::Index(a.index),
+            ..Default::default()
+        };
+        let lane = Wgpu::open(&user, plain.name().clone()).unwrap();
+        as_known(&a.name, lane.info().arithmetic.unwrap(), false);
+    }
+}
+
+#[test]
+fn swiftshader_keeps_the_order_and_flushes() {
+    if std::env::var_os(INNER).is_some() {
+        assert!(adapters().iter().all(|a| a.name.contains("SwiftShader")));
+        return each_software_device_does_what_is_known_of_it();
+    }
+    let how = "set TQ4_SWIFTSHADER_ICD to its ICD file (see .ci/run)";
+    let Some(icd) = tool("TQ4_SWIFTSHADER_ICD", "arithmetic of SwiftShader", how) else {
+        return;
+    };
+    let out = again::tests("arithmetic::swiftshader_keeps_the_order_and_flushes")
+        .arg("--exact")
+        .env("VK_DRIVER_FILES", icd)
+        .env(INNER, "1")
+        .env(REQUIRE, "1")
+        .output()
+        .unwrap();
+    let [text, log] = [&out.stdout, &out.stderr].map(|t| String::from_utf8_lossy(t));
+    assert!(out.status.success(), "{text}{log}");
+    assert_eq!(again::ran(&text), 1);
+}
+
+#[test]
+fn tint_leaves_swiftshader_as_it_is() {
+    let Some(tools) = tint::tools() else {
+        return;
+    };
+    for reach in [1, 2] {
+        match Tint::open(&tools, "tint", Program::own(reach, OutputType::Bf16)) {
+            Some(mut lane) => as_known("SwiftShader", lane.arithmetic().unwrap(), reach > 1),
+            None => not_run("Tint with subgroups", "the adapter has none"),
+        }
+    }
+}
+
+/// The lane's decision on a tensor, why it was made, and the lane's record.
+fn decide(lane: Wgpu) -> (String, LaneRecord) {
+    let name = lane.info().name.clone();
+    let cpu = Cpu::new(OutputType::F32);
+    let mut slots = vec![Slot::Live(Box::new(cpu)), Slot::Live(Box::new(lane))];
+    let lanes: Vec<LaneRecord> = slots.iter().map(Slot::record).collect();
+    let strip = strip(5, Layout::new(4, 128).unwrap(), 64, 8, Scales::Usual);
+    let record = blank(&strip.base, &strip.rows, strip.cols);
+    let mut judge = Judge::new(record, lanes.clone(), Options::default());
+    judge.push(&Arc::new(Decoded::new(
+        strip,
+        true,
+        &mut slots,
+        &mut [State::Ready, State::Ready],
+    )));
+    let record = judge.finish(None);
+    let reason = record.decision_of(&name).unwrap().reason.clone();
+    (reason, lanes[1].clone())
+}
+
+/// Mesa takes the scale out of the sums of products that are not handed over.
+#[test]
+fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
+    let all = adapters();
+    let Some(a) = all.iter().find(|a| a.name.contains("llvmpipe")) else {
+        return not_run("a device that factors sums", "no llvmpipe");
+    };
+    let sentence = "; this device reassociates sums and factors a*s + b*s";
+    for subgroups in variants(a) {
+        let open_with = |text: String| {
+            open(&wgpu::Options {
+                shader: Some(text),
+                ..options(a, subgroups)
+            })
+        };
+        let (reason, lane) = decide(open(&options(a, subgroups)));
+        assert_eq!(lane.warning, None);
+        assert!(!reason.contains("this device"), "{reason}");
+
+        // Each invocation decodes its own codes and keeps the products; the function is still there.
+        let keeps =
+            shader(subgroups).replace("lane ^ 1u;\n    let decoded", "lane;\n    let decoded");
+        let uncalled = keeps.replace("hand_over(lane, &lo, &hi);", "");
+        assert_eq!(shader(subgroups).len(), uncalled.len() + 26 + 5);
+        let (reason, lane) = decide(open_with(uncalled));
+        assert!(reason.contains("it moved "), "{reason}");
+        assert!(reason.ends_with(sentence), "{reason}");
+        assert_eq!(lane.warning, None);
+
+        // A function that hands nothing over is what the probe sees.
+        let gone = [
+            "*lo = subgroupShuffleXor(*lo, 1u);",
+            "*hi = subgroupShuffleXor(*hi, 1u);",
+            "*lo = exchange[lane];",
+            "*hi = exchange[INVOCATIONS + lane];",
+        ];
+        let empty = gone.iter().fold(keeps, |text, line| text.replace(line, ""));
+        let (reason, lane) = decide(open_with(empty));
+        let found = lane.arithmetic.unwrap();
+        let guards = (found.guard_by_memory, found.guard_by_shuffle);
+        let expected = if subgroups {
+            (true, Some(false))
+        } else {
+            (false, None)
+        };
+        assert_eq!(guards, expected);
+        let end = format!("{sentence}; warning: {}", lane.warning.unwrap());
+        assert!(reason.ends_with(&end), "{reason}");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_run_the_probe_opens_all_the_same() {
+    for a in adapters() {
+        let taken = wgpu::Options {
+            shader: Some(shader(false).to_owned() + "fn probe_arithmetic() {}\n"),
+            ..options(&a, false)
+        };
+        let (reason, lane) = decide(open(&taken));
+        assert_eq!((lane.arithmetic, lane.warning), (None, None));
+        assert!(reason.contains("elements equal the reference"), "{reason}");
+    }
+    let noop = wgpu::Options {
+        noop: true,
+        ..Default::default()
+    };
+    assert_eq!(open(&noop).info().arithmetic, None);
+}
+
+#[test]
+fn devices_and_reports_say_what_was_found() {
+    let all = adapters();
+    let out = tq4(&["devices", "--format", "json"]);
+    let devices: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let [table, markdown] = ["table", "markdown"].map(|form| {
+        let out = tq4(&["devices", "--format", form]);
+        assert_eq!(stderr(&out), "");
+        stdout(&out)
+    });
+    for a in &all {
+        let found = open(&wgpu::Options {
+            adapter: Select::Index(a.index),
+            ..Default::default()
+        });
+        let found = found.info().arithmetic.unwrap();
+        let device = &devices[0]["devices"][a.index];
+        assert_eq!(device["arithmetic"], json!(found));
+        assert_eq!(device["warning"], Value::Null);
+        assert!(markdown.contains(&found.to_string()), "{markdown}");
+        // A table for a terminal breaks its lines.
+        let first = found.to_string();
+        let first = first.split([';', '(']).next().unwrap().trim();
+        assert!(table.contains(first), "{table}");
+    }
+    if all.is_empty() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    Model::valid().write(&model);
+    let kernel = root().join("examples/kernels/plain_wgpu.toml");
+    let args = ["validate", "--all", "--format", "json", "--lanes", "wgpu"];
+    let more = ["--allow-software", "--tq-model", model.to_str().unwrap()];
+    let out = tq4(&[&args[..], &more, &["--kernel", kernel.to_str().unwrap()]].concat());
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    for lane in report["tensors"][0]["lanes"].as_array().unwrap() {
+        let probed = lane["name"] == "wgpu" || lane["name"] == "plain_wgpu";
+        assert_eq!(lane["arithmetic"].is_object(), probed, "{lane}");
+        assert!(lane.get("warning").is_none(), "{lane}");
+    }
+}
