@@ -155,7 +155,7 @@ literal_matcher_from_pattern!(Literal, r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?");
 #[derive(Debug, Clone)]
 pub struct Expression {
     text: String,
-    parsed: FlatEx<Number, Operators, Literal>,
+    parsed: Box<FlatEx<Number, Operators, Literal>>,
 }
 
 impl PartialEq for Expression {
@@ -189,8 +189,10 @@ impl FromStr for Expression {
                 SIZES.join(", ")
             ));
         }
-        let text = text.to_owned();
-        Ok(Self { text, parsed })
+        Ok(Self {
+            text: text.to_owned(),
+            parsed: Box::new(parsed),
+        })
     }
 }
 
