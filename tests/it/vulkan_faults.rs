@@ -94,7 +94,10 @@ impl Shim {
         let out = command.output().unwrap();
         Run {
             fault: fault.to_owned(),
-            calls: log.exists().then(|| calls(&log)).unwrap_or_default(),
+            calls: match log.exists() {
+                true => calls(&log),
+                false => Default::default(),
+            },
             out,
         }
     }
