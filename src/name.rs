@@ -88,9 +88,10 @@ impl LaneName {
     /// When it has other characters than letters, digits, `.`, `_` and `-`, or is taken.
     pub(crate) fn own(text: &str) -> Result<Self, Error> {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if text.is_empty() || !text.chars().all(plain) {
-            let what =
-                format!("{text:?} found, expected a name of letters, digits, '.', '_' and '-'");
+        if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+            let what = format!(
+                "{text:?} found, expected a name of at most 64 letters, digits, '.', '_' and '-'"
+            );
             return Err(Error::input(what, "", ""));
         }
         let name = Self::Named(text.to_owned());

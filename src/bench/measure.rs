@@ -26,6 +26,8 @@ pub struct Options {
     pub time_limit: Duration,
     /// Bytes of the buffer that is copied.
     pub copy_bytes: u64,
+    /// Rounds that there are at least, whatever the time limit.
+    pub least_rounds: usize,
     /// Least time of copies before a round on a device, to bring up its clocks.
     pub warm_up: Duration,
 }
@@ -262,7 +264,8 @@ fn rounds(
             .iter()
             .filter(|r| r.runs())
             .all(|r| r.series.has_begun());
-        if timed && start.elapsed() >= options.time_limit {
+        let enough = timed && round >= options.least_rounds;
+        if enough && start.elapsed() >= options.time_limit {
             return (round, Stopped::TimeLimit);
         }
         if round == MAX_ROUNDS {

@@ -156,6 +156,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let options = Options {
         time_limit: limit,
         copy_bytes: args.copy_size << 20,
+        // Fewer give no interval, and what is slow would not be told.
+        least_rounds: if args.fail_if_slower.is_some() { 6 } else { 1 },
         warm_up: WARM_UP,
     };
     let bar = Progress::new();

@@ -101,7 +101,7 @@ fn a_driver_that_fails_or_has_little_memory_is_said() {
     assert_eq!(record["shapes"][0]["shape"], serde_json::json!([2000, 256]));
     let cut = record["shapes"][0]["cut"][0].as_str().unwrap();
     assert!(
-        cut.starts_with("to 2000 rows, lane cuda: ") && cut.ends_with("out of memory"),
+        cut.starts_with("to 2000 rows, lane cuda: ") && cut.contains("out of memory"),
         "{cut}"
     );
 

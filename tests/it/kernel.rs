@@ -281,6 +281,21 @@ fn a_kernel_that_does_not_compile_or_does_not_fit_its_manifest_is_a_lane_that_br
         ("\"plain_dequant\"", "\"plain\"", "(entry point plain)"),
         ("block = 128", "block = 2048", "block is 2048 in x"),
         ("[\"packed\",", "[\"u64:0\",", "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        (
+            ", \"i32:stored_bits\"",
+            "",
+            "plain_dequant has 9 parameters, the manifest has 8 arguments",
+        ),
+        (
+            "i32:stored_bits",
+            "i64:stored_bits",
+            "parameter 9 of plain_dequant has 4 bytes, the manifest's argument 8",
+        ),
+        (
+            "\"u32:groups\"",
+            "\"u32:groups + 1\"",
+            "the kernel writes behind the end of its output",
+        ),
     ] {
         let manifest = manifest.replace(from, to);
         let kernel = write(dir.path(), &manifest, "plain.cu", code.replace(from, to));

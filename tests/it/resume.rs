@@ -234,9 +234,9 @@ fn a_tensor_on_which_a_lane_broke_is_not_done() {
     let model = model.to_str().unwrap();
     let args = ["validate", "--all", "--lanes", "cuda", "--tq-model", model];
     let args = [&args[..], &["--allow-software", "--report", report_arg]].concat();
-    // The second copy of an output to the host fails: the second tensor's.
+    // The third copy to the host fails: the second tensor's output, after the first and its guard.
     let out = standin::command(driver, &args)
-        .env("TQ4_STANDIN_FAIL", "cuMemcpyDtoHAsync_v2:2:2")
+        .env("TQ4_STANDIN_FAIL", "cuMemcpyDtoHAsync_v2:2:3")
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));

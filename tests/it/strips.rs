@@ -203,6 +203,7 @@ fn a_tensor_is_gated_as_a_whole_whatever_the_strips() {
         let options = Options {
             time_limit: Duration::ZERO,
             copy_bytes: 1000,
+            least_rounds: 1,
             warm_up: Duration::ZERO,
         };
         let r = measure(job, &mut slots([one_step(count)]), &options, |_| ()).unwrap();

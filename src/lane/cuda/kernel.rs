@@ -15,6 +15,10 @@ const PER_THREAD: usize = 32;
 /// Most pieces of 32 elements that it counts.
 const MAX_BLOCKS: u32 = 1 << 31;
 
+/// Bytes of parameters that a kernel has at most before CUDA 12.1, and so parameters of 4 bytes.
+const MOST_PARAMETERS: usize = 4096 / 4;
+static ZEROS: [u64; 4096 / 8] = [0; 4096 / 8];
+
 /// Most blocks in x of any launch.
 pub(super) const MAX_GRID: u32 = (1 << 31) - 1;
 
@@ -121,11 +125,15 @@ impl Work {
                 Argument::Uniform(_) => unreachable!("a manifest has none for CUDA"),
             })
             .collect();
-        let mut parameters: Vec<*mut c_void> =
-            values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let given = values.iter_mut().map(|v| v.as_mut_ptr().cast::<c_void>());
+        // The driver reads one for each parameter of the kernel, and machine code of a user's does not say
+        // how many these are.
+        let rest = std::iter::repeat_n((&raw const ZEROS).cast_mut().cast(), MOST_PARAMETERS);
+        let mut parameters: Vec<*mut c_void> = given.chain(rest).collect();
         let ([x, y, z], [block_x, block_y, block_z]) = (self.launch.grid, self.launch.block);
-        // SAFETY: each parameter is 8 bytes, no less than the kernel takes of it, and all outlive the
-        // call, which copies them. The memory is the caller's to vouch for.
+        // SAFETY: each parameter is 8 bytes, no less than a kernel takes of an address or a scalar, what it
+        // takes beyond them is zeros, and all outlive the call, which copies them. The memory is the
+        // caller's to vouch for.
         unsafe {
             call!(
                 api,

@@ -12,6 +12,7 @@ mod module;
 mod nvrtc;
 mod program;
 mod resident;
+mod signature;
 
 pub use device::{CudaDeviceInfo, list};
 

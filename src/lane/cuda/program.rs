@@ -5,6 +5,7 @@ use super::compile::{Source, compile};
 use super::kernel::{MAX_GRID, own_launch};
 use super::module::{Image, Module};
 use super::nvrtc::Version;
+use super::signature::mismatch;
 use crate::error::Result;
 use crate::lane::kernel::{Form, Launch, Manifest, Shape, centroids};
 use crate::lane::{broke, no_f16};
@@ -33,8 +34,18 @@ pub(super) struct User {
     version: Version,
     /// The driver, for what it does not read.
     driver: String,
-    /// The module that was loaded last, by the options that it was compiled with.
-    module: Option<(Vec<String>, Module)>,
+    /// The module that was loaded last.
+    loaded: Option<Loaded>,
+}
+
+/// A user's module.
+#[derive(Debug)]
+struct Loaded {
+    /// The options that it was compiled with.
+    options: Vec<String>,
+    /// Its text, where it has one.
+    ptx: Option<String>,
+    module: Module,
 }
 
 impl User {
@@ -49,27 +60,35 @@ impl User {
             capability,
             version,
             driver,
-            module: None,
+            loaded: None,
         }
     }
 
     /// The module for a shape.
-    fn module(&mut self, api: &'static Api, shape: &Shape) -> Result<&Module> {
+    fn module(&mut self, api: &'static Api, shape: &Shape) -> Result<&Loaded> {
         let constants = self.manifest.constants(shape)?;
         let defines = constants
             .into_iter()
             .map(|(name, v)| format!("-D{name}={v}"));
         let own = self.manifest.options().iter().cloned();
         let options: Vec<String> = own.chain(defines).collect();
-        let kept = self.module.take().filter(|(with, _)| *with == options);
-        let module = match kept {
-            Some((_, module)) => module,
+        let loaded = match self.loaded.take().filter(|l| l.options == options) {
+            Some(kept) => kept,
             None => {
                 let image = self.image(&options)?;
-                Module::load(api, &image, &self.driver)?
+                let module = Module::load(api, &image, &self.driver)?;
+                let ptx = match image {
+                    Image::Ptx(text) => Some(text),
+                    Image::Cubin(_) => None,
+                };
+                Loaded {
+                    options,
+                    ptx,
+                    module,
+                }
             }
         };
-        Ok(&self.module.insert((options, module)).1)
+        Ok(self.loaded.insert(loaded))
     }
 
     fn image(&self, options: &[String]) -> Result<Image> {
@@ -81,7 +100,7 @@ impl User {
                 let source = Source {
                     name: &self.manifest.source_name(),
                     text: &text(),
-                    help: "NVRTC has no headers of the system: name their folder in options",
+                    help: "NVRTC has no headers of the system: those that it misses need their folder in options",
                 };
                 compile(&source, options, self.capability, self.version)?
             }
@@ -123,8 +142,13 @@ impl Program {
                 let grid = [MAX_GRID, 65_535, 65_535];
                 let launch = user.manifest.launch(&shape, &centroids(tensor), grid)?;
                 let entry = user.manifest.entry(&shape)?;
-                let module = user.module(api, &shape)?;
+                let Loaded { module, ptx, .. } = user.module(api, &shape)?;
                 let function = module.function(&entry)?;
+                let differs = |ptx: &String| mismatch(ptx, &entry, &launch.arguments);
+                if let Some(what) = ptx.as_ref().and_then(differs) {
+                    let help = "docs/manifest.md has the words of the arguments";
+                    return Err(broke(&LaneName::Cuda, what, help));
+                }
                 if launch.shared_memory > SHARED_MEMORY {
                     module.allow_shared_memory(function, launch.shared_memory)?;
                 }

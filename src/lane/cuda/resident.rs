@@ -3,12 +3,15 @@
 use super::api::{Api, Handle, call};
 use super::kernel::{Input, Work};
 use super::memory::{DeviceMemory, Event, HostMemory, Stream};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lane::kernel::{Launch, centroids};
 use crate::lane::{POISON_F32, Round, Timed, broke};
 use crate::record::{LaneName, OutputType};
 use crate::tensor::TqTensor;
 use std::time::{Duration, Instant};
+
+/// Bytes of poison behind the output, which no kernel may write.
+const GUARD: usize = 4096;
 
 /// Bytes on the host that uploads and downloads go through.
 const STAGING: usize = 16 << 20;
@@ -60,7 +63,7 @@ impl Resident {
         };
         self.reserve(&input, &work)?;
         self.upload(&input)?;
-        self.poison(held(&self.output), work.out_bytes)?;
+        self.poison(held(&self.output), work.out_bytes + GUARD)?;
         self.stream.synchronize()?;
         self.work = Some(work);
         Ok(())
@@ -71,7 +74,7 @@ impl Resident {
         let mut needed = 0;
         for (memory, len) in [
             (&mut self.input, input.len),
-            (&mut self.output, work.out_bytes),
+            (&mut self.output, work.out_bytes + GUARD),
         ] {
             if memory.as_ref().is_none_or(|m| m.len < len) {
                 *memory = None;
@@ -92,7 +95,7 @@ impl Resident {
         }
         for (memory, len) in [
             (&mut self.input, input.len),
-            (&mut self.output, work.out_bytes),
+            (&mut self.output, work.out_bytes + GUARD),
         ] {
             if memory.is_none() {
                 *memory = Some(DeviceMemory::new(self.api, len)?);
@@ -152,7 +155,19 @@ impl Resident {
     fn reserve_copy(&mut self, bytes: usize) -> Result<()> {
         if self.copy.as_ref().is_none_or(|[m, _]| m.len < bytes) {
             self.copy = None;
-            let [from, to] = array(|| DeviceMemory::new(self.api, bytes))?;
+            let room = array(|| DeviceMemory::new(self.api, bytes)).map_err(|e| match e {
+                // A benchmark shows what was found alone.
+                Error::Backend(p) => {
+                    let what = format!("{}: copies of {bytes} bytes find no room", p.what);
+                    broke(
+                        &LaneName::Cuda,
+                        what,
+                        "take smaller copies with --copy-size",
+                    )
+                }
+                e => e,
+            });
+            let [from, to] = room?;
             // Written once: memory that was never written may not be there yet.
             self.poison(&from, bytes)?;
             self.poison(&to, bytes)?;
@@ -221,25 +236,37 @@ impl Resident {
     /// Reads the output.
     pub(super) fn read(&mut self, out: &mut [u8]) -> Result<()> {
         assert_eq!(out.len(), self.work().out_bytes, "the output's length");
-        let from = held(&self.output).ptr;
         for (i, piece) in out.chunks_mut(STAGING).enumerate() {
-            // SAFETY: the piece lies in the output and fits the staging memory; both stay until the
-            // stream is idle.
-            unsafe {
-                call!(
-                    self.api,
-                    download = "cuMemcpyDtoHAsync"(
-                        self.staging.as_ptr(),
-                        from + (i * STAGING) as u64,
-                        piece.len(),
-                        self.stream.handle
-                    )
-                )?;
-            }
-            self.stream.synchronize()?;
+            let from = i * STAGING;
+            self.download(from, piece.len())?;
             piece.copy_from_slice(&self.staging.bytes()[..piece.len()]);
         }
+        self.download(out.len(), GUARD)?;
+        let guard = self.staging.bytes()[..GUARD].chunks_exact(4);
+        if guard
+            .into_iter()
+            .any(|word| word != POISON_F32.to_ne_bytes())
+        {
+            let what = "the kernel writes behind the end of its output";
+            let help = "look at its grid and at its check for the last rows";
+            return Err(broke(&LaneName::Cuda, what, help));
+        }
         Ok(())
+    }
+
+    /// Fetches `len` bytes of the output's memory to the staging memory.
+    fn download(&mut self, start: usize, len: usize) -> Result<()> {
+        let from = held(&self.output).ptr + start as u64;
+        // SAFETY: the bytes lie in the output's memory and fit the staging memory; both stay until the
+        // stream is idle.
+        unsafe {
+            call!(
+                self.api,
+                download =
+                    "cuMemcpyDtoHAsync"(self.staging.as_ptr(), from, len, self.stream.handle)
+            )?;
+        }
+        self.stream.synchronize()
     }
 }
 

@@ -102,7 +102,7 @@ impl Number {
         }
     }
 
-    fn float(&self) -> f64 {
+    pub(super) fn float(&self) -> f64 {
         match self {
             Self::Int(v) => *v as f64,
             Self::Float(v) => *v,
@@ -180,8 +180,13 @@ impl FromStr for Expression {
                 text.len()
             ));
         }
-        let parsed = FlatEx::<Number, Operators, Literal>::parse(text)
-            .map_err(|e| format!("{text:?} is no expression: {}", e.msg()))?;
+        // The parser's own words are about its insides.
+        let parsed = FlatEx::<Number, Operators, Literal>::parse(text).map_err(|_| {
+            format!(
+                "{text:?} is no expression of numbers, sizes, + - * / %, parentheses, min(a, b), \
+                 max(a, b) and sqrt(a)"
+            )
+        })?;
         let unknown = |name: &&String| !SIZES.contains(&name.as_str());
         if let Some(name) = parsed.var_names().iter().find(unknown) {
             return Err(format!(
@@ -202,9 +207,14 @@ impl Expression {
     /// # Errors
     /// What is wrong with it: an overflow, a division by zero.
     pub fn number(&self, shape: &Shape) -> Result<Number, String> {
+        self.over(shape, Number::Int)
+    }
+
+    /// The value with each size as `of` has it.
+    fn over(&self, shape: &Shape, of: fn(i64) -> Number) -> Result<Number, String> {
         let sizes = self.parsed.var_names().iter().map(|name| {
             let size = shape.size(name);
-            size.map_or(Number::Bad("a size overflows"), Number::Int)
+            size.map_or(Number::Bad("a size overflows"), of)
         });
         let sizes: Vec<Number> = sizes.collect();
         match self.parsed.eval(&sizes) {
@@ -225,12 +235,12 @@ impl Expression {
         }
     }
 
-    /// The value as a finite float.
+    /// The value as a finite float, of sizes that are floats: `1 / group_size` is no zero.
     ///
     /// # Errors
     /// As [`Expression::number`], and when it is not finite.
     pub fn float(&self, shape: &Shape) -> Result<f64, String> {
-        let value = self.number(shape)?.float();
+        let value = self.over(shape, |size| Number::Float(size as f64))?.float();
         if value.is_finite() {
             Ok(value)
         } else {
@@ -281,6 +291,13 @@ mod tests {
         }
         assert_eq!(value("1 / sqrt(group_size / 2)"), Ok(Number::Float(0.125)));
         assert_eq!(value("2.5e-1 * 2"), Ok(Number::Float(0.5)));
+    }
+
+    #[test]
+    fn a_float_is_of_floats() {
+        let float = |text: &str| text.parse::<Expression>().unwrap().float(&shape());
+        assert_eq!(float("1 / group_size"), Ok(1.0 / 128.0));
+        assert_eq!(float("group_size"), Ok(128.0));
     }
 
     #[test]

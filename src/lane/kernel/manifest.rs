@@ -185,7 +185,9 @@ impl Manifest {
     }
 
     fn bad(&self, line: usize, what: String) -> Error {
+        // A lane's record keeps what was found, not where.
         let place = format!("{}:{line}", self.path.display());
+        let what = format!("{place}: {what}");
         Error::input(what, place, "docs/manifest.md has the words of a manifest")
     }
 
@@ -215,9 +217,13 @@ impl Manifest {
     /// When one cannot be computed.
     pub fn constants(&self, shape: &Shape) -> Result<Vec<(String, f64)>> {
         let all = self.constants.iter().map(|(name, value)| {
-            let float = value.value.float(shape);
-            let float = float.map_err(|e| self.bad(value.line, e))?;
-            Ok((name.clone(), float))
+            let number = value.value.number(shape).map(|n| n.float());
+            let finite = number.and_then(|v| match v.is_finite() {
+                true => Ok(v),
+                false => Err(format!("\"{}\" is {v}", value.value)),
+            });
+            let number = finite.map_err(|e| self.bad(value.line, e))?;
+            Ok((name.clone(), number))
         });
         all.collect()
     }

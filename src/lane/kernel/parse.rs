@@ -82,7 +82,7 @@ impl Manifest {
         let bytes = read(path, MAX_MANIFEST)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| {
             let help = "name the manifest, a TOML file; it names the source";
-            Error::input("no text", path.display().to_string(), help)
+            Error::input("not UTF-8 text", path.display().to_string(), help)
         })?;
         let source = Source { path, text };
         let raw: Raw = toml::from_str(text).map_err(|e| {
@@ -176,7 +176,12 @@ fn take(raw: Raw, source: &Source<'_>, form: Form) -> Parsed<Manifest> {
     let block = match (&raw.block, form.is_cuda()) {
         (Some(block), true) => sizes(block, "block", source)?,
         (None, false) => source.at(0..0, Vec::new()),
-        (None, true) => return wrong(raw.grid.span(), "grid is there without block"),
+        (None, true) => {
+            return wrong(
+                raw.grid.span(),
+                "grid is there without block, the threads of a block: block = 128",
+            );
+        }
         (Some(block), false) => {
             let what = "block is for CUDA; a shader's @workgroup_size says it";
             return wrong(block.span(), what);
@@ -236,7 +241,7 @@ fn expression(value: &Spanned<Value>, key: &str, source: &Source<'_>) -> Parsed<
         Value::Boolean(flag) => u8::from(*flag).to_string(),
         other => {
             let what = format!(
-                "{key} is a {}, expected a number or an expression",
+                "{key} has type {}, expected a number or an expression",
                 other.type_str()
             );
             return wrong(value.span(), what);
@@ -333,7 +338,7 @@ fn argument(value: &Spanned<Value>, source: &Source<'_>, form: Form) -> Parsed<G
         other => wrong(
             span,
             format!(
-                "a {} found, expected the word of an argument",
+                "type {} found, expected the word of an argument",
                 other.type_str()
             ),
         ),
@@ -377,6 +382,13 @@ fn entry(text: &Spanned<String>, source: &Source<'_>) -> Parsed<At<Vec<Piece>>> 
         rest = after;
     }
     pieces.push(Piece::Text(rest.to_owned()));
+    let stray = |p: &Piece| matches!(p, Piece::Text(text) if text.contains('}'));
+    if pieces.iter().any(stray) {
+        return wrong(
+            span,
+            format!("entry {text:?} has a brace that does not begin"),
+        );
+    }
     if text.is_empty() || text.contains('\0') {
         return wrong(
             span,

@@ -125,12 +125,13 @@ fn what_is_wrong_is_said_with_its_line() {
         (CUDA, "k.cu", "bad.cu", 2, "is no text"),
         (CUDA, "{bits}", "{bit}", 3, "uses bit"),
         (CUDA, "{bits}", "{bits", 3, "is no expression"),
+        (CUDA, "{bits}", "bits}", 3, "a brace that does not begin"),
         (CUDA, "'out'", "'output'", 4, "no argument \"output\""),
         (CUDA, ", 'out'", "", 4, "have to name \"out\" once"),
         (CUDA, "'signs'", "'out'", 4, "have to name \"out\" once"),
         (CUDA, "u32:rows", "u8:rows", 4, "no type \"u8\""),
         (CUDA, "u32:rows", "u32:rows +", 4, "is no expression"),
-        (CUDA, "'signs'", "1", 4, "a integer found"),
+        (CUDA, "'signs'", "1", 4, "type integer found"),
         (
             CUDA,
             "'signs'",
@@ -149,7 +150,7 @@ fn what_is_wrong_is_said_with_its_line() {
         (CUDA, "block = 128\n", "", 5, "grid is there without block"),
         (CUDA, "block = 128", "block = 'x'", 6, "uses x"),
         (CUDA, "[defines]", "[overrides]", 8, "overrides is for WGSL"),
-        (CUDA, "FAST = true", "FAST = []", 10, "FAST is a array"),
+        (CUDA, "FAST = true", "FAST = []", 10, "FAST has type array"),
         (WGSL, "grid", "block = 64\ngrid", 5, "@workgroup_size"),
         (WGSL, "overrides", "defines", 6, "defines is for CUDA C++"),
         (

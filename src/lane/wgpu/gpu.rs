@@ -184,7 +184,7 @@ impl Gpu {
     /// An error over a shader; a user's has another cause than this project's.
     fn refused(&self, e: Error) -> Error {
         match (&self.program, &e) {
-            (Program::User(_), Error::Backend(p)) => refused(&self.lane, &p.what),
+            (Program::User(kernel), Error::Backend(p)) => refused(&self.lane, kernel, &p.what),
             _ => e,
         }
     }

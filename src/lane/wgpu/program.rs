@@ -149,9 +149,14 @@ fn shape(tensor: &TqTensor, groups: &Range<usize>) -> Shape {
     }
 }
 
-/// The device did not take the shader as its manifest describes it.
-pub(super) fn refused(lane: &LaneName, what: &str) -> crate::Error {
-    let help = "its bindings are those of the manifest's arguments, in group 0 and in order: \
-                var<uniform>, var<storage, read>, and var<storage, read_write> for out";
-    broke(lane, what, help)
+/// The device did not take a user's shader.
+pub(super) fn refused(lane: &LaneName, kernel: &Manifest, what: &str) -> crate::Error {
+    let help = match what.to_lowercase().contains("binding") {
+        true => {
+            "its bindings are those of the manifest's arguments, in group 0 and in order: \
+             var<uniform>, var<storage, read>, and var<storage, read_write> for out"
+        }
+        false => "look at the source, and at entry and overrides of the manifest",
+    };
+    broke(lane, format!("{}: {what}", kernel.source_name()), help)
 }
