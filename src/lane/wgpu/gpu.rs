@@ -63,7 +63,7 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// Opens `adapter` and compiles the variant of the shader that suits it.
+    /// Opens `adapter`.
     pub(super) fn new(
         adapter: &wgpu::Adapter,
         lane: LaneName,
@@ -118,7 +118,7 @@ impl Gpu {
             wgpu::DeviceType::Cpu => SOFTWARE_LIMIT,
             _ => LIMIT,
         };
-        let mut gpu = Self {
+        Ok(Self {
             lane,
             loss,
             limit: options.limit.unwrap_or(limit),
@@ -135,12 +135,15 @@ impl Gpu {
             fail: options.fail,
             drops: false,
             poison,
-        };
+        })
+    }
+
+    /// Compiles the variant of the shader that suits a device with so many invocations in a subgroup at least.
+    pub(super) fn prepare(&mut self, options: &Options, least_subgroup: u32) -> Result<()> {
         if options.kernel.is_none() {
-            gpu.choose_variant(options, least_subgroup(&info))?;
+            self.choose_variant(options, least_subgroup)?;
         }
-        gpu.compile()?;
-        Ok(gpu)
+        self.compile()
     }
 
     fn choose_variant(&mut self, options: &Options, promised: u32) -> Result<()> {
@@ -298,7 +301,7 @@ fn no_device(lane: &LaneName, e: &wgpu::RequestDeviceError) -> Error {
 }
 
 /// Least invocations in a subgroup. For Metal wgpu has the range of all devices, 4 to 64; Apple's have 32.
-fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
+pub(super) fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
     if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") {
         32
     } else {

@@ -96,6 +96,17 @@ impl Loss {
         known.clone()
     }
 
+    /// Drops what belongs to the device; wgpu may panic at that too.
+    pub(super) fn discard<T>(&self, what: T) {
+        if let Some(Why::Silent(_)) = self.why() {
+            // wgpu waits in its drop for work that a hanging device never ends.
+            std::mem::forget(what);
+        } else {
+            // Nothing is left to tell the panic to.
+            let _ = quietly(|| drop(what));
+        }
+    }
+
     /// An error where there was a loss.
     pub(super) fn check(&self, lane: &LaneName) -> Result<()> {
         self.why().map_or(Ok(()), |why| Err(why.error(lane)))
@@ -137,17 +148,6 @@ pub(super) fn gave_up(text: &str) -> Why {
     Why::told(&format!("wgpu gave up: {text}"))
 }
 
-/// Drops what belongs to a device; wgpu may panic at that too.
-pub(super) fn discard<T>(silent: bool, what: T) {
-    if silent {
-        // wgpu waits in its drop for work that a hanging device never ends.
-        std::mem::forget(what);
-    } else {
-        // Nothing is left to tell the panic to.
-        let _ = quietly(|| drop(what));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +164,7 @@ mod tests {
             assert!(QUIET.get());
         })
         .unwrap();
-        discard(false, PanicsAtDrop);
+        Loss::default().discard(PanicsAtDrop);
     }
 
     struct PanicsAtDrop;

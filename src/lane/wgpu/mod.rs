@@ -79,6 +79,8 @@ pub enum Failure {
     AlwaysLost(u32),
     /// The device has no timestamps outside a pass, as Apple's.
     NoStampsAroundCopies,
+    /// The device gets no time for this run and each after it.
+    Silent(u32),
     /// What this run submits is dropped, and the driver says that it is done.
     Dropped(u32),
     /// The device has no more than WebGL 2's limits, which hold no compute.
@@ -114,8 +116,8 @@ impl Wgpu {
             return Err(no_f16(&name));
         }
         let counts = Counts::default();
-        let (mut gpu, adapter) = device(options, &options.adapter, &name, counts)?;
-        let arithmetic = arithmetic::probe(&mut gpu)?;
+        let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
+        let (gpu, arithmetic) = kept(gpu, arithmetic::probe)?;
         Ok(Self {
             limits: chunk::Limits {
                 buffer: adapter
@@ -210,10 +212,10 @@ impl Wgpu {
 
     /// Drops all that belongs to the device.
     fn close(&mut self) {
-        let gpu = self.gpu.take();
-        let why = gpu.as_ref().and_then(|gpu| gpu.loss.why());
-        let silent = matches!(why, Some(Why::Silent(_)));
-        loss::discard(silent, (std::mem::take(&mut self.resident), gpu));
+        let resident = std::mem::take(&mut self.resident);
+        if let Some(gpu) = self.gpu.take() {
+            gpu.loss.clone().discard((resident, gpu));
+        }
     }
 }
 
@@ -233,9 +235,23 @@ fn device(
     let opened = loss::quietly(|| {
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), select)?;
-        Ok((Gpu::new(&adapter, name.clone(), options, counts)?, info))
+        let gpu = Gpu::new(&adapter, name.clone(), options, counts)?;
+        let least = gpu::least_subgroup(&adapter.get_info());
+        let (gpu, ()) = kept(gpu, |gpu| gpu.prepare(options, least))?;
+        Ok((gpu, info))
     });
     opened.unwrap_or_else(|text| Err(loss::gave_up(&text).error(name)))
+}
+
+/// A device that was just opened with what `work` makes of it; where that fails it is dropped as a lost one is.
+fn kept<T>(mut gpu: Gpu, work: impl FnOnce(&mut Gpu) -> Result<T>) -> Result<(Gpu, T)> {
+    match work(&mut gpu) {
+        Ok(made) => Ok((gpu, made)),
+        Err(e) => {
+            gpu.loss.clone().discard(gpu);
+            Err(e)
+        }
+    }
 }
 
 /// What is known of the lane once its device is open.
@@ -306,6 +322,9 @@ impl Lane for Wgpu {
     }
 
     fn unload(&mut self) {
-        loss::discard(false, std::mem::take(&mut self.resident));
+        // Without a device there is nothing to drop.
+        if let Some(gpu) = &self.gpu {
+            gpu.loss.discard(std::mem::take(&mut self.resident));
+        }
     }
 }

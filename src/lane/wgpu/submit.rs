@@ -100,6 +100,7 @@ impl Gpu {
         match self.fail {
             Some(Failure::DeviceLost(n)) if n == run => self.device.destroy(),
             Some(Failure::AlwaysLost(n)) if n <= run => self.device.destroy(),
+            Some(Failure::Silent(n)) if n <= run => self.limit = Duration::from_micros(1),
             Some(Failure::Dropped(n)) => self.drops = n == run,
             _ => (),
         }
