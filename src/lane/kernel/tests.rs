@@ -112,7 +112,13 @@ fn what_is_wrong_is_said_with_its_line() {
         ),
         (CUDA, "name = 'mine'\n", "", 1, "missing field `name`"),
         (CUDA, "'mine'", "'cuda'", 1, "one of tq4's own lanes"),
-        (CUDA, "'mine'", "'a b'", 1, "expected a name of letters"),
+        (
+            CUDA,
+            "'mine'",
+            "'a b'",
+            1,
+            "expected a name of at most 64 letters",
+        ),
         (CUDA, "output", "outputs", 7, "unknown field `outputs`"),
         (CUDA, "'f16'", "'f8'", 7, "output \"f8\" found"),
         (
