@@ -19,6 +19,18 @@ const PROBE_ELEMENTS: usize = 1 << 21;
 /// Host memory that a lane takes whatever the shape: its chunk of inputs, of results and what it reads.
 const LANE_BYTES: u64 = 1 << 30;
 
+/// Bytes of the copy that flushes the caches of these devices, by their drivers' names: it touches twice as
+/// many. The last-level cache of AMD's Instinct MI300 and later has 256 MiB, others' at most 128.
+pub fn flush_bytes<'a>(devices: impl IntoIterator<Item = &'a str>) -> u64 {
+    const LARGE: [&str; 4] = ["MI300", "MI325", "MI350", "MI355"];
+    let is_large = |name: &str| LARGE.iter().any(|l| name.to_uppercase().contains(l));
+    if devices.into_iter().any(is_large) {
+        1 << 30
+    } else {
+        1 << 28
+    }
+}
+
 /// A shape such as `4096x12288`: rows, then columns.
 ///
 /// # Errors
@@ -130,6 +142,15 @@ pub fn rows_in_time(seconds_per_row: f64, limit: Duration, rounds: u32) -> usize
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_copy_flushes_the_largest_cache_there_is() {
+        assert_eq!(flush_bytes([]), 256 << 20);
+        let usual = ["llvmpipe (LLVM 15.0.6, 256 bits)", "NVIDIA H200"];
+        assert_eq!(flush_bytes(usual), 256 << 20);
+        let large = ["NVIDIA H200", "AMD Instinct MI300X (RADV GFX942)"];
+        assert_eq!(flush_bytes(large), 1 << 30);
+    }
 
     #[test]
     fn shapes_are_read_and_wrong_ones_refused() {

@@ -59,9 +59,9 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     time_limit: f64,
     /// Size of the buffer that is copied, to measure the copy bandwidth and to flush the caches: it must
-    /// be larger than they are
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=16384))]
-    copy_size: u64,
+    /// be larger than they are. 256 when left out, 1024 where a device is known for large caches
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=16384))]
+    copy_size: Option<u64>,
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -155,7 +155,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     tell_warnings(&slots);
     let options = Options {
         time_limit: limit,
-        copy_bytes: args.copy_size << 20,
+        copy_bytes: args
+            .copy_size
+            .map_or_else(|| flush_bytes(&slots), |mib| mib << 20),
         // Fewer give no interval, and what is slow would not be told.
         least_rounds: if args.fail_if_slower.is_some() { 6 } else { 1 },
         warm_up: WARM_UP,
@@ -203,6 +205,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::GatesFailed);
     }
     Ok(outcome)
+}
+
+/// Bytes of a copy that flushes the caches of every device.
+fn flush_bytes(slots: &[Slot]) -> u64 {
+    let devices: Vec<String> = slots.iter().filter_map(|s| s.record().device).collect();
+    plan::flush_bytes(devices.iter().map(String::as_str))
 }
 
 /// Tells of the lanes that decode slower than in the baseline, and whether there is one.

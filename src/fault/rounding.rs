@@ -22,6 +22,8 @@ pub(super) enum Rounding {
     ViaBf16,
     /// To F16, whose bits are then taken for BF16.
     F16Bits,
+    /// To BF16, whose bits are then taken for F16.
+    Bf16Bits,
 }
 
 /// To the nearest value of a type, as f32.
@@ -44,6 +46,7 @@ impl Rounding {
             Self::Nearest => true,
             Self::ViaBf16 => output != OutputType::Bf16,
             Self::ViaF16 => output != OutputType::F16,
+            Self::Bf16Bits => output == OutputType::F16,
             Self::Truncate | Self::TruncateOdd | Self::HalfAway | Self::F16Bits => {
                 output == OutputType::Bf16
             }
@@ -74,6 +77,10 @@ impl Rounding {
                 let half = f16::from_f32(nearest(OutputType::F16, v));
                 bf16::from_bits(half.to_bits()).to_f32()
             }
+            Self::Bf16Bits => {
+                let single = bf16::from_f32(nearest(OutputType::Bf16, v));
+                f16::from_bits(single.to_bits()).to_f32()
+            }
         }
     }
 }
@@ -100,7 +107,7 @@ mod tests {
             let k = if small { 1e-9 } else { 1.0 };
             let (a, b) = (a.min(b) * k, a.max(b) * k);
             use Rounding::*;
-            for r in [Nearest, Truncate, HalfAway, ViaF16, ViaBf16, F16Bits] {
+            for r in [Nearest, Truncate, HalfAway, ViaF16, ViaBf16, F16Bits, Bf16Bits] {
                 for to in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
                     if r.suits(to) {
                         prop_assert!(r.round(to, a, 1) <= r.round(to, b, 1), "{r:?} {to:?} {a} {b}");

@@ -104,8 +104,8 @@ fn tensors() -> Result<Vec<TqTensor>> {
 
 /// Injects one fault; `None` when it changes nothing that can be told from rounding.
 fn inject(tensor: &TqTensor, fault: Fault) -> Option<Row> {
-    // A fault of what is F16 or f32 shows in such an output alone.
-    let types = [OutputType::Bf16, OutputType::F32];
+    // A fault of what is f32 or F16 shows in such an output alone.
+    let types = [OutputType::Bf16, OutputType::F32, OutputType::F16];
     let of = types.into_iter().find(|of| fault.suits(tensor, *of))?;
     let output = emulate_as(tensor, &[fault], of);
     let diagnosis = diagnose("selftest", tensor, &output, true)?;

@@ -32,6 +32,8 @@ pub(super) static TABLE: &[Row] = &[
         "the output is rounded to BF16 first: keep it in f32 until it is written"),
     row("output_f16_bits", always, |p, _| p.rounding = Rounding::F16Bits,
         "the output is F16 and is read as BF16"),
+    row("output_bf16_bits", always, |p, _| p.rounding = Rounding::Bf16Bits,
+        "the output is BF16 and is read as F16"),
     row("output_pairs_swapped", always, |p, _| p.output_order ^= 1,
         "each two neighbouring elements change places: look at how pairs are packed"),
     row("output_transposed", always, |p, _| p.transposed = true, "the output is column-major"),
