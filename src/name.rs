@@ -112,7 +112,13 @@ impl LaneName {
         }
     }
 
-    /// Whether it is `kernel`, or that on one of several adapters: `mine:1` of `mine`.
+    /// A user's kernel on one of several devices: `mine:1` of `mine`.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn numbered(&self, index: usize) -> Self {
+        Self::Named(format!("{self}:{index}"))
+    }
+
+    /// Whether it is `kernel`, or that on one of several devices: `mine:1` of `mine`.
     pub(crate) fn is_of(&self, kernel: &Self) -> bool {
         match (self, kernel) {
             (Self::Named(name), Self::Named(kernel)) => {

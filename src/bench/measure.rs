@@ -166,6 +166,7 @@ pub fn measure(
             ratios(lhs, rhs, &mut record);
         }
     }
+    record.lanes = runners.into_iter().map(|r| r.times).collect();
     warn::about_rounds(&mut record);
     Ok(record)
 }
@@ -248,23 +249,15 @@ fn rounds(
     let start = Instant::now();
     let mut round = 0;
     loop {
-        if !runners.iter().any(Runner::runs) {
+        let running = || runners.iter().filter(|r| r.runs());
+        if running().next().is_none() {
             return (round, Stopped::NothingToTime);
         }
-        if round >= MIN_ROUNDS
-            && runners
-                .iter()
-                .filter(|r| r.runs())
-                .all(|r| r.series.settled())
-        {
+        if round >= MIN_ROUNDS && running().all(|r| r.series.settled()) {
             return (round, Stopped::Interval);
         }
         // A lane whose clock was given up has its first time later.
-        let timed = runners
-            .iter()
-            .filter(|r| r.runs())
-            .all(|r| r.series.has_begun());
-        let enough = timed && round >= options.least_rounds;
+        let enough = round >= options.least_rounds && running().all(|r| r.series.has_begun());
         if enough && start.elapsed() >= options.time_limit {
             return (round, Stopped::TimeLimit);
         }
@@ -367,5 +360,4 @@ fn finish(r: &mut Runner, record: &mut ShapeRecord) {
             ));
         }
     }
-    record.lanes.push(r.times.clone());
 }

@@ -196,15 +196,9 @@ fn wgpu_lane() -> LaneDevices {
     LaneDevices {
         lane: "wgpu",
         title: "wgpu adapters",
-        devices: if adapters.is_empty() {
-            Err(Error::unavailable(
-                "no Vulkan, Metal or D3D12 adapter found",
-                "lane wgpu",
-                "install the GPU's Vulkan driver, or Mesa's for the CPU (Debian: mesa-vulkan-drivers \
-                 libvulkan1)",
-            ))
-        } else {
-            Ok(adapters.into_iter().map(adapter).collect())
+        devices: match adapters.is_empty() {
+            true => Err(wgpu::no_adapter()),
+            false => Ok(adapters.into_iter().map(adapter).collect()),
         },
     }
 }

@@ -47,16 +47,12 @@ mod tests {
 
     const DEVICE: DeviceArithmetic = DeviceArithmetic {
         contracts: true,
-        reassociates: false,
         factors: true,
         sums_off: 9,
         guard_by_memory: false,
         guard_by_shuffle: None,
-        flushes_results: false,
-        flushes_operands: false,
-        moves_subnormals: true,
         reads_f16_subnormals: false,
-        division_off: 0,
+        ..DeviceArithmetic::STRICT
     };
 
     fn lane(name: &str, status: Status, device: Option<DeviceArithmetic>) -> LaneRecord {

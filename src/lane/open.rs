@@ -70,7 +70,7 @@ fn open_user(config: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> R
     on_adapters(config, |select, adapter| {
         let name = match adapter {
             None => kernel.name().clone(),
-            Some(index) => LaneName::Named(format!("{}:{index}", kernel.name())),
+            Some(index) => kernel.name().numbered(index),
         };
         let options = wgpu::Options {
             adapter: select,

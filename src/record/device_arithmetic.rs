@@ -127,10 +127,9 @@ fn listed(words: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STRICT: DeviceArithmetic = DeviceArithmetic {
+impl DeviceArithmetic {
+    /// That of a device that does as it is told, with shuffles.
+    pub(crate) const STRICT: Self = Self {
         contracts: false,
         reassociates: false,
         factors: false,
@@ -143,6 +142,13 @@ mod tests {
         reads_f16_subnormals: true,
         division_off: 0,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: DeviceArithmetic = DeviceArithmetic::STRICT;
 
     #[test]
     fn a_device_is_told_of_in_words() {

@@ -16,16 +16,11 @@ const NAME: &str = "layers.1.<b>\u{1b}|x|*";
 /// Every key of a device's arithmetic, and a warning.
 const UNGUARDED: DeviceArithmetic = DeviceArithmetic {
     contracts: true,
-    reassociates: false,
-    factors: false,
     sums_off: 1000,
-    guard_by_memory: true,
     guard_by_shuffle: Some(false),
     flushes_results: true,
-    flushes_operands: false,
-    moves_subnormals: true,
-    reads_f16_subnormals: true,
     division_off: 3,
+    ..DeviceArithmetic::STRICT
 };
 
 /// A tensor that CUDA gets wrong, the shader right, and a lane of the user's not at all.

@@ -5,7 +5,7 @@
 //! stand-in on the library path; [`child`] is what runs there.
 
 use crate::support::lane::{check, strip};
-use crate::support::{again, cli, cuda, standin, tool};
+use crate::support::{again, cli, cuda, standin};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -19,9 +19,6 @@ use tq4::tensor::Layout;
 const CASE: &str = "TQ4_STANDIN_CASE";
 /// In the log of the stand-in after each round of work.
 const DONE: &str = "done";
-const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
-                         libnvrtc.so.12";
-
 // ---------------------------------------------------------------------------------------------------
 // In the child
 
@@ -337,7 +334,7 @@ fn time_that_stands_still_is_no_time() {
 #[test]
 fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
     let what = "the kernel compiled for a device's own architecture";
-    let Some(library) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
+    let Some(library) = cuda::nvrtc(what) else {
         return;
     };
     let dir = library.parent().unwrap().to_str().unwrap();

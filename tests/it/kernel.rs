@@ -9,9 +9,6 @@ use std::process::{Command, Output};
 use tq4::lane::kernel::Manifest;
 use tq4::lane::wgpu;
 
-const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
-                         libnvrtc.so.12";
-
 /// This project's own PTX, through a manifest.
 const OWN: &str = "name = 'own'
 source = 'KERNEL'
@@ -78,11 +75,15 @@ fn has_adapter() -> bool {
 
 /// `tq4` on the stand-in, in its right or its wrong form, with NVRTC on the library path.
 fn emulated(driver: Option<&Path>, args: &[&str]) -> Option<Output> {
-    let library = tool("TQ4_NVRTC_LIB", "users' CUDA kernels", GET_NVRTC)?;
-    let folders = [driver?, library.parent().unwrap()];
+    emulated_under(driver, args, &[])
+}
+
+/// The same with more in its environment.
+fn emulated_under(driver: Option<&Path>, args: &[&str], env: &[(&str, &Path)]) -> Option<Output> {
+    let libraries = cuda::with_nvrtc(Some(driver?), "users' CUDA kernels")?;
     let mut command = standin::command(driver?, args);
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap());
-    Some(command.output().unwrap())
+    command.env("LD_LIBRARY_PATH", libraries);
+    Some(command.envs(env.iter().copied()).output().unwrap())
 }
 
 #[test]
@@ -430,18 +431,10 @@ fn large_shared_memory_is_asked_for() {
         let manifest = format!("{}shared_memory = {bytes}\n", text("plain_cuda.toml"));
         let kernel = write(dir.path(), &manifest, "plain.cu", text("plain.cu"));
         let args = arguments(&model, &kernel, &["--lanes", "reference"]);
-        let (Some(driver), Some(library)) = (
-            standin::right(),
-            tool("TQ4_NVRTC_LIB", "users' CUDA kernels", GET_NVRTC),
-        ) else {
+        let env = [("TQ4_STANDIN_LOG", log.as_path())];
+        let Some(out) = emulated_under(standin::right(), &args, &env) else {
             return;
         };
-        let folders = [driver, library.parent().unwrap()];
-        let out = standin::command(driver, &args)
-            .env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap())
-            .env("TQ4_STANDIN_LOG", &log)
-            .output()
-            .unwrap();
         assert_eq!(out.status.code(), Some(0), "{bytes}: {}", stderr(&out));
         let calls = std::fs::read_to_string(&log).unwrap();
         assert_eq!(calls.contains("cuFuncSetAttribute"), asked, "{bytes}");

@@ -2,7 +2,7 @@
 
 use crate::support::lane::{check, check_all, edge_scales, layouts, random_strips, strip};
 use crate::support::tint::{self, Tint};
-use crate::support::{REQUIRE, again, not_run, not_run_under, root, standin, tool};
+use crate::support::{self, REQUIRE, again, not_run, not_run_under, root, standin, tool};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -218,10 +218,15 @@ fn open_plain_tint(output: OutputType) -> Lanes {
 
 /// The CUDA device of this machine. Few have one: only `TQ4_REQUIRE_CUDA` makes its absence a failure.
 fn open_cuda(output: OutputType) -> Lanes {
-    match open_first_cuda(output) {
+    there(open_first_cuda(output), "CUDA on a device")
+}
+
+/// A CUDA lane; none with a notice where there is no device.
+fn there(opened: Result<Box<dyn Lane>, Error>, what: &str) -> Lanes {
+    match opened {
         Ok(lane) => vec![lane],
         Err(e @ Error::Unavailable(_)) => {
-            not_run_under("TQ4_REQUIRE_CUDA", "CUDA on a device", &e.to_string());
+            not_run_under("TQ4_REQUIRE_CUDA", what, &e.to_string());
             Vec::new()
         }
         Err(e) => panic!("{e}"),
@@ -251,13 +256,10 @@ fn open_emulated(output: OutputType) -> Lanes {
 
 /// NVRTC on the library path, with `first` before it.
 fn with_compiler(first: Option<&Path>) -> Home {
-    let how =
-        "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its libnvrtc.so.12";
-    let Some(library) = tool("TQ4_NVRTC_LIB", "the plain CUDA kernel", how) else {
-        return Home::Nowhere;
-    };
-    let folders = first.into_iter().chain(library.parent());
-    Home::Process("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap())
+    match support::cuda::with_nvrtc(first, "the plain CUDA kernel") {
+        Some(libraries) => Home::Process("LD_LIBRARY_PATH", libraries),
+        None => Home::Nowhere,
+    }
 }
 
 fn compiler() -> Home {
@@ -280,15 +282,8 @@ fn open_plain_cuda(output: OutputType) -> Lanes {
         kernel: Some(plain("cuda")),
         ..Default::default()
     };
-    match cuda::Cuda::open(&options) {
-        Ok(lane) => vec![Box::new(lane)],
-        Err(e @ Error::Unavailable(_)) => {
-            let what = "the plain kernel on a CUDA device";
-            not_run_under("TQ4_REQUIRE_CUDA", what, &e.to_string());
-            Vec::new()
-        }
-        Err(e) => panic!("{e}"),
-    }
+    let opened = cuda::Cuda::open(&options).map(|lane| Box::new(lane) as Box<dyn Lane>);
+    there(opened, "the plain kernel on a CUDA device")
 }
 
 fn open_plain_emulated(output: OutputType) -> Lanes {

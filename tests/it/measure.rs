@@ -2,27 +2,30 @@
 
 use crate::support::{root, source, standin};
 use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// The script with a driver's folder, to write to `out`; `None` with a notice where there is no Python.
+fn script(driver: &Path, out: &Path) -> Option<Command> {
+    let mut python = source::python("the figures of a card")?;
+    python
+        .arg(root().join("docs/measurements/measure.py"))
+        .args(["--tq4", env!("CARGO_BIN_EXE_tq4"), "--lanes", "cuda"])
+        .args(["--shape", "32x256", "--out"])
+        .arg(out)
+        .env("LD_LIBRARY_PATH", driver);
+    Some(python)
+}
 
 #[test]
 fn the_script_keeps_what_every_command_says() {
-    let (Some(driver), Some(mut python)) =
-        (standin::right(), source::python("the figures of a card"))
-    else {
+    let dir = tempfile::tempdir().unwrap();
+    let script = standin::right().and_then(|driver| script(driver, dir.path()));
+    let Some(mut script) = script else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let out = python
-        .arg(root().join("docs/measurements/measure.py"))
-        .args([
-            "--tq4",
-            env!("CARGO_BIN_EXE_tq4"),
-            "--lanes",
-            "cuda",
-            "--allow-software",
-        ])
-        .args(["--shape", "32x256", "--time-limit", "0.1", "--out"])
-        .arg(dir.path())
-        .env("LD_LIBRARY_PATH", driver)
+    let out = script
+        .args(["--allow-software", "--time-limit", "0.1"])
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&out.stderr);
@@ -72,27 +75,12 @@ fn the_script_keeps_what_every_command_says() {
 
 #[test]
 fn a_command_that_fails_leaves_no_figures() {
-    let Some(mut python) = source::python("the figures of a card") else {
-        return;
-    };
     let dir = tempfile::tempdir().unwrap();
     // No such lane runs here: nothing is kept.
-    let out = python
-        .arg(root().join("docs/measurements/measure.py"))
-        .args([
-            "--tq4",
-            env!("CARGO_BIN_EXE_tq4"),
-            "--lanes",
-            "cuda",
-            "--shape",
-            "32x256",
-            "--out",
-        ])
-        .arg(dir.path())
-        .env("LD_LIBRARY_PATH", dir.path())
-        .env("CUDA_VISIBLE_DEVICES", "")
-        .output()
-        .unwrap();
+    let Some(mut script) = script(dir.path(), dir.path()) else {
+        return;
+    };
+    let out = script.env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
     assert!(!out.status.success());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -11,8 +11,6 @@ use std::process::Command;
 /// PTX 8.0 is read by the drivers of CUDA 12.0 and later: 525.60.13 on Linux.
 const ISA: &str = "8.0";
 const MARK: &str = "// source sha256: ";
-const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
-                         libnvrtc.so.12";
 const GET_PTXAS: &str =
     "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
 
@@ -74,7 +72,7 @@ fn ptx_rounds_each_operation_singly() {
 #[test]
 fn ptx_is_what_the_compiler_makes_of_the_source() {
     let what = "PTX against a fresh compilation";
-    let Some(path) = tool("TQ4_NVRTC_LIB", what, GET_NVRTC) else {
+    let Some(path) = cuda::nvrtc(what) else {
         return;
     };
     let fresh = compile_ptx(&path, &cuda::source());
@@ -89,7 +87,7 @@ fn ptx_is_what_the_compiler_makes_of_the_source() {
     };
     if version(&fresh) != version(committed) {
         let found = version(&fresh);
-        not_run(&format!("{what} (found {found})"), GET_NVRTC);
+        not_run(&format!("{what} (found {found})"), cuda::GET_NVRTC);
         return;
     }
     assert!(

@@ -3,8 +3,9 @@
 use super::api::{Api, DevicePtr, Handle, call};
 use super::memory::Stream;
 use crate::error::Result;
-use crate::lane::kernel::{Argument, CENTROIDS, Launch, Part, Value, part_bytes};
+use crate::lane::kernel::{Argument, Launch, Part, Value, part_bytes};
 use crate::tensor::TqTensor;
+use std::borrow::Cow;
 use std::ffi::c_void;
 use std::ops::Range;
 
@@ -51,16 +52,16 @@ pub(super) fn own_launch(tensor: &TqTensor) -> Option<Launch> {
 /// What a kernel reads, one after the other at multiples of 256 bytes.
 pub(super) struct Input<'a> {
     /// Each part, and where it starts.
-    parts: [(Part, usize, &'a [u8]); 4],
+    parts: [(Part, usize, Cow<'a, [u8]>); 4],
     /// Bytes of all.
     pub(super) len: usize,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(tensor: &'a TqTensor, centroids: &'a [f32; CENTROIDS]) -> Self {
+    pub(super) fn new(tensor: &'a TqTensor) -> Self {
         let mut len = 0;
         let parts = [Part::Centroids, Part::Signs, Part::Scales, Part::Packed].map(|part| {
-            let bytes = part_bytes(part, tensor, centroids, 0..tensor.groups());
+            let bytes = part_bytes(part, tensor, 0..tensor.groups());
             let start = len;
             len += bytes.len().next_multiple_of(256);
             (part, start, bytes)
@@ -70,12 +71,15 @@ impl<'a> Input<'a> {
 
     /// Where each part starts.
     pub(super) fn starts(&self) -> [(Part, usize); 4] {
-        self.parts.map(|(part, start, _)| (part, start))
+        self.parts
+            .each_ref()
+            .map(|(part, start, _)| (*part, *start))
     }
 
     /// Puts the bytes of `window` into `host`, which is as long.
     pub(super) fn fill(&self, window: Range<usize>, host: &mut [u8]) {
-        for (_, start, bytes) in self.parts {
+        for (_, start, bytes) in &self.parts {
+            let start = *start;
             let from = window.start.max(start);
             let to = window.end.min(start + bytes.len());
             if from < to {

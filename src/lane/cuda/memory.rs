@@ -8,6 +8,14 @@ use super::code::OUT_OF_MEMORY;
 use crate::error::Result;
 use std::ffi::c_void;
 
+/// Bytes that are free on the current context's device.
+pub(super) fn free_memory(api: &Api) -> Result<usize> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both numbers outlive the call, which writes them.
+    unsafe { call!(api, memory_info = "cuMemGetInfo"(&mut free, &mut total))? };
+    Ok(free)
+}
+
 /// Memory on the device.
 #[derive(Debug)]
 pub(super) struct DeviceMemory {

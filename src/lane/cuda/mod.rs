@@ -21,11 +21,11 @@ use super::{Lane, Round, Timed, checksum};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
-use api::{Api, PLACE, call};
+use api::{Api, PLACE};
 use device::{cuda_version, device_count, handle, info};
-use memory::Context;
+use memory::{Context, free_memory};
 use module::{Image, MIN_CAPABILITY, Module};
-use nvrtc::Nvrtc;
+use nvrtc::{Nvrtc, Version};
 use program::{Program, User};
 use resident::Resident;
 
@@ -53,7 +53,7 @@ impl Options {
             (None, false) => LaneName::Cuda,
             (None, true) => LaneName::CudaDevice(self.device),
             (Some(kernel), false) => kernel.name().clone(),
-            (Some(kernel), true) => LaneName::Named(format!("{}:{}", kernel.name(), self.device)),
+            (Some(kernel), true) => kernel.name().numbered(self.device),
         }
     }
 }
@@ -104,19 +104,19 @@ impl Cuda {
                 "use a device of the Turing generation or later",
             ));
         }
+        let version = cuda_version(api)?;
         let compiled = |k: &Manifest| k.form() == Form::Cuda;
         if options.kernel.as_ref().is_some_and(compiled) {
-            Nvrtc::for_driver(cuda_version(api)?)?;
+            Nvrtc::for_driver(version)?;
         }
         let context = Context::new(api, handle(api, options.device)?)?;
         let (program, kernel_variant, kernel_checksum) = match &options.kernel {
             Some(kernel) => {
-                let version = cuda_version(api)?;
                 let user = User::new(kernel.clone(), capability, version, info.driver.clone());
                 let program = Program::User(Box::new(user));
                 (program, kernel.source_name(), checksum(kernel.code()))
             }
-            None => own_program(api, options, &info)?,
+            None => own_program(api, options, &info, version)?,
         };
         let output = options.kernel.as_ref().map(Manifest::output);
         Ok(Self {
@@ -146,15 +146,7 @@ impl Cuda {
     /// [`Error::Backend`] when the driver fails.
     pub fn free_memory(&self) -> Result<u64> {
         self.context.make_current()?;
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: both numbers outlive the call, which writes them.
-        unsafe {
-            call!(
-                self.api,
-                memory_info = "cuMemGetInfo"(&mut free, &mut total)
-            )?;
-        }
-        Ok(free as u64)
+        Ok(free_memory(self.api)? as u64)
     }
 
     /// A failure of the driver, with this lane's name where it has one of its own.
@@ -180,13 +172,14 @@ fn own_program(
     api: &'static Api,
     options: &Options,
     info: &CudaDeviceInfo,
+    version: Version,
 ) -> Result<(Program, String, String)> {
     let capability = info.compute_capability;
     let image = match &options.ptx {
         Some(ptx) => Image::Ptx(ptx.clone()),
         None if options.nvrtc => {
             let with = compile::OWN_OPTIONS.map(str::to_owned);
-            compile::compile(&compile::OWN, &with, capability, cuda_version(api)?)?
+            compile::compile(&compile::OWN, &with, capability, version)?
         }
         None => Image::Ptx(module::PTX.to_owned()),
     };

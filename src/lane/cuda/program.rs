@@ -134,11 +134,7 @@ impl Program {
                 Ok((function, launch))
             }
             Self::User(user) => {
-                let shape = Shape {
-                    rows: tensor.rows(),
-                    cols: tensor.cols(),
-                    layout: tensor.layout(),
-                };
+                let shape = Shape::of(tensor, tensor.rows());
                 let grid = [MAX_GRID, 65_535, 65_535];
                 let launch = user.manifest.launch(&shape, &centroids(tensor), grid)?;
                 let entry = user.manifest.entry(&shape)?;

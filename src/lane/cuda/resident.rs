@@ -2,9 +2,9 @@
 
 use super::api::{Api, Handle, call};
 use super::kernel::{Input, Work};
-use super::memory::{DeviceMemory, Event, HostMemory, Stream};
+use super::memory::{DeviceMemory, Event, HostMemory, Stream, free_memory};
 use crate::error::{Error, Result};
-use crate::lane::kernel::{Launch, centroids};
+use crate::lane::kernel::Launch;
 use crate::lane::{POISON_F32, Round, Timed, broke};
 use crate::record::{LaneName, OutputType};
 use crate::tensor::TqTensor;
@@ -53,8 +53,7 @@ impl Resident {
     ) -> Result<()> {
         // What a failed call left under way must not meet what follows.
         self.stream.synchronize()?;
-        let centroids = centroids(tensor);
-        let input = Input::new(tensor, &centroids);
+        let input = Input::new(tensor);
         let work = Work {
             function,
             launch,
@@ -81,14 +80,7 @@ impl Resident {
                 needed += len;
             }
         }
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: both numbers outlive the call, which writes them.
-        unsafe {
-            call!(
-                self.api,
-                memory_info = "cuMemGetInfo"(&mut free, &mut total)
-            )?
-        };
+        let free = free_memory(self.api)?;
         if needed > free {
             let what = format!("{needed} bytes of device memory are needed, {free} are free");
             return Err(broke(&LaneName::Cuda, what, "take smaller strips"));

@@ -1,6 +1,6 @@
 //! Arithmetic over the sizes of a strip: `(groups + 127) / 128`.
 
-use crate::tensor::Layout;
+use crate::tensor::{Layout, TqTensor};
 use exmex::{
     BinOp, Express, FlatEx, MakeOperators, MatchLiteral, Operator, literal_matcher_from_pattern,
     ops_factory,
@@ -35,6 +35,15 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Of so many rows of a tensor.
+    pub fn of(tensor: &TqTensor, rows: usize) -> Self {
+        Self {
+            rows,
+            cols: tensor.cols(),
+            layout: tensor.layout(),
+        }
+    }
+
     /// `rows * cols`.
     pub fn elements(&self) -> usize {
         self.rows * self.cols

@@ -2,6 +2,8 @@
 
 use crate::tensor::TqTensor;
 use half::f16;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Entries of the codebook as kernels get it; zeros follow the `2^bits` that there are.
 pub const CENTROIDS: usize = 16;
@@ -105,18 +107,13 @@ pub fn centroids(tensor: &TqTensor) -> [f32; CENTROIDS] {
 ///
 /// # Panics
 /// For the output, which has none.
-pub fn part_bytes<'a>(
-    part: Part,
-    tensor: &'a TqTensor,
-    centroids: &'a [f32; CENTROIDS],
-    groups: std::ops::Range<usize>,
-) -> &'a [u8] {
+pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_, [u8]> {
     let group = tensor.layout().packed_group();
     match part {
-        Part::Packed => &tensor.packed()[groups.start * group..groups.end * group],
-        Part::Scales => bytemuck::cast_slice::<f16, u8>(&tensor.scales()[groups]),
-        Part::Signs => bytemuck::cast_slice(tensor.signs()),
-        Part::Centroids => bytemuck::cast_slice(centroids),
+        Part::Packed => tensor.packed()[groups.start * group..groups.end * group].into(),
+        Part::Scales => bytemuck::cast_slice::<f16, u8>(&tensor.scales()[groups]).into(),
+        Part::Signs => bytemuck::cast_slice::<i8, u8>(tensor.signs()).into(),
+        Part::Centroids => bytemuck::bytes_of(&centroids(tensor)).to_vec().into(),
         Part::Out => panic!("the output is written, not read"),
     }
 }

@@ -62,28 +62,31 @@ impl ScalarType {
         ("f64", Self::F64),
     ];
 
+    fn name(self) -> &'static str {
+        let named = Self::ALL.into_iter().find(|(_, of)| *of == self);
+        named.expect("all are there").0
+    }
+
     /// The value of an expression as this type.
     fn value(self, of: &Expression, shape: &Shape) -> Result<Value, String> {
+        let (int, float) = (|| of.integer(shape), || of.float(shape));
+        let small = |int: i64| format!("\"{of}\" is {int}, which is no {}", self.name());
         let eight = |bytes| Value { bytes, size: 8 };
-        let small = |int: i64| {
-            let (name, _) = Self::ALL[self as usize];
-            format!("\"{of}\" is {int}, which is no {name}")
-        };
         Ok(match self {
-            Self::F32 => Value::word((of.float(shape)? as f32).to_le_bytes()),
-            Self::F64 => eight(of.float(shape)?.to_le_bytes()),
-            _ => {
-                let int = of.integer(shape)?;
-                match self {
-                    Self::U32 => u32::try_from(int).map_err(|_| small(int))?.into(),
-                    Self::I32 => {
-                        let value = i32::try_from(int).map_err(|_| small(int))?;
-                        Value::word(value.to_le_bytes())
-                    }
-                    Self::U64 => eight(u64::try_from(int).map_err(|_| small(int))?.to_le_bytes()),
-                    _ => eight(int.to_le_bytes()),
-                }
+            Self::U32 => int()
+                .and_then(|v| u32::try_from(v).map_err(|_| small(v)))?
+                .into(),
+            Self::I32 => {
+                let value = int().and_then(|v| i32::try_from(v).map_err(|_| small(v)))?;
+                Value::word(value.to_le_bytes())
             }
+            Self::F32 => Value::word((float()? as f32).to_le_bytes()),
+            Self::U64 => {
+                let value = int().and_then(|v| u64::try_from(v).map_err(|_| small(v)))?;
+                eight(value.to_le_bytes())
+            }
+            Self::I64 => eight(int()?.to_le_bytes()),
+            Self::F64 => eight(float()?.to_le_bytes()),
         })
     }
 }

@@ -4,6 +4,7 @@ use super::expression::Expression;
 use super::launch::Part;
 use super::manifest::{At, Field, Form, Given, Manifest, Piece, ScalarType};
 use crate::error::{Error, Result};
+use crate::hash::short;
 use crate::record::{LaneName, OutputType};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -93,28 +94,35 @@ impl Manifest {
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let code_path = folder.join(raw.source.get_ref());
-        let (form, code_span) = (form(&raw.source), raw.source.span());
-        let form = form.map_err(|w| source.error(w))?;
+        let form = form(&raw.source).map_err(|w| source.error(w))?;
         let code = read(&code_path, MAX_SOURCE)?;
         if form != Form::Cubin && std::str::from_utf8(&code).is_err() {
-            let what = format!("{} is no text", code_path.display());
-            let span = code_span;
-            return Err(source.error(Wrong { what, span }));
+            return Err(source.error(Wrong {
+                what: format!("{} is no text", code_path.display()),
+                span: raw.source.span(),
+            }));
         }
         let mut hash = Sha256::new();
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
         hash.update(&code);
-        let manifest = take(raw, &source, form);
-        let manifest = manifest.map_err(|w| source.error(w))?;
-        Ok(Self {
-            path: path.to_owned(),
-            source: code_path,
-            code,
-            hash: crate::hash::hex(&hash.finalize()[..16]),
-            ..manifest
-        })
+        let code = Code {
+            form,
+            path: code_path,
+            bytes: code,
+            hash: short(hash),
+        };
+        take(raw, &source, code).map_err(|w| source.error(w))
     }
+}
+
+/// The kernel's source, or its machine code.
+struct Code {
+    form: Form,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// With the manifest's.
+    hash: String,
 }
 
 /// A whole file, refused where it is larger than `most` or no file.
@@ -146,8 +154,9 @@ fn form(source: &Spanned<String>) -> Parsed<Form> {
     }
 }
 
-/// Checks what was read. Path, source, code and hash are the caller's.
-fn take(raw: Raw, source: &Source<'_>, form: Form) -> Parsed<Manifest> {
+/// Checks what was read.
+fn take(raw: Raw, source: &Source<'_>, code: Code) -> Parsed<Manifest> {
+    let form = code.form;
     let name = LaneName::own(raw.name.get_ref());
     let name = name.or_else(|e| wrong(raw.name.span(), e.problem().what.clone()))?;
     let output = match &raw.output {
@@ -225,10 +234,10 @@ fn take(raw: Raw, source: &Source<'_>, form: Form) -> Parsed<Manifest> {
         options,
         constants,
         output,
-        path: PathBuf::new(),
-        source: PathBuf::new(),
-        code: Vec::new(),
-        hash: String::new(),
+        path: source.path.to_owned(),
+        source: code.path,
+        code: code.bytes,
+        hash: code.hash,
     })
 }
 

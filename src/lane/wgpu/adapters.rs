@@ -229,6 +229,15 @@ pub fn list() -> Vec<AdapterInfo> {
     super::loss::quietly(|| describe_all(&enumerate(&instance(false)))).unwrap_or_default()
 }
 
+/// This machine has none.
+pub fn no_adapter() -> Error {
+    Error::unavailable(
+        "no Vulkan, Metal or D3D12 adapter found",
+        "lane wgpu",
+        "install the GPU's Vulkan driver, or Mesa's for the CPU (Debian: mesa-vulkan-drivers libvulkan1)",
+    )
+}
+
 /// Takes the selected adapter.
 pub(super) fn select(
     adapters: Vec<::wgpu::Adapter>,
@@ -237,11 +246,7 @@ pub(super) fn select(
     let infos = describe_all(&adapters);
     let seen: Vec<_> = adapters.iter().map(::wgpu::Adapter::get_info).collect();
     if infos.is_empty() {
-        return Err(Error::unavailable(
-            "no Vulkan, Metal or D3D12 adapter found",
-            "lane wgpu",
-            "install the GPU's Vulkan driver, or Mesa's for the CPU (Debian: mesa-vulkan-drivers libvulkan1)",
-        ));
+        return Err(no_adapter());
     }
     let found = match select {
         Select::Auto => preferred(&seen, |_| true),

@@ -1,12 +1,13 @@
 //! What the device makes of f32 arithmetic: `shaders/probe_arithmetic.wgsl` computes, this tells it from
 //! the words that come back.
 
+use super::compute::Pass;
 use super::gpu::{Gpu, READ};
-use super::program::Program;
+use super::program::{Binding, Program};
 use super::shader::shader;
 use crate::error::Result;
 use crate::record::DeviceArithmetic;
-use ::wgpu::{self, BufferBindingType, BufferUsages};
+use ::wgpu::{self, BufferUsages};
 
 /// The probe's text, which stands behind the shader's.
 const PROBE: &str = include_str!("../../../shaders/probe_arithmetic.wgsl");
@@ -205,67 +206,15 @@ fn submit(gpu: &Gpu, text: &str) -> wgpu::Buffer {
     let read = buffer("arithmetic read", FOUND + STORED.len(), READ);
     gpu.write(&numbers, bytemuck::cast_slice(&given));
     gpu.write(&stored, bytemuck::cast_slice(&STORED));
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(ENTRY),
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    });
-    let bindings = layout(device);
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: None,
-        bind_group_layouts: &[Some(&bindings)],
-        ..Default::default()
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(ENTRY),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some(ENTRY),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            // The probe writes every element before it is read.
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    });
-    let bound = [&numbers, &found, &stored];
-    let entries: [_; 3] = std::array::from_fn(|i| wgpu::BindGroupEntry {
-        binding: FIRST_BINDING + i as u32,
-        resource: bound[i].as_entire_binding(),
-    });
-    let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: None,
-        layout: &bindings,
-        entries: &entries,
-    });
+    let kinds = [Binding::Read, Binding::Out, Binding::Out];
+    let pass = Pass::new(device, ENTRY, text, FIRST_BINDING, &kinds);
+    let bound = pass.bind(device, [&numbers, &found, &stored].map(|b| (b, b.size())));
     let mut encoder = device.create_command_encoder(&Default::default());
-    {
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&pipeline);
-        pass.set_bind_group(0, &bind_group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
-    }
+    pass.encode(&mut encoder, &bound, [1, 1], None);
     encoder.copy_buffer_to_buffer(&found, 0, &read, 0, bytes(FOUND));
     encoder.copy_buffer_to_buffer(&stored, 0, &read, bytes(FOUND), bytes(STORED.len()));
     gpu.queue.submit([encoder.finish()]);
     read
-}
-
-/// The probe's three buffers; it reads the first and writes the others.
-fn layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    let entry = |(i, read_only)| wgpu::BindGroupLayoutEntry {
-        binding: FIRST_BINDING + i,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: BufferBindingType::Storage { read_only },
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: None,
-        entries: &[(0, true), (1, false), (2, false)].map(entry),
-    })
 }
 
 #[cfg(test)]

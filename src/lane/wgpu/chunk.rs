@@ -42,10 +42,7 @@ pub(super) fn plan(
             "use another adapter",
         ));
     }
-    let groups = tensor.groups();
-    Ok((0..groups.div_ceil(most))
-        .map(|i| i * most..((i + 1) * most).min(groups))
-        .collect())
+    Ok(split(tensor.groups(), most))
 }
 
 /// Ranges of groups that are whole rows, as many as fit, for a shader that is told rows.
@@ -61,10 +58,15 @@ pub(super) fn plan_rows(
         let what = format!("a row does not fit a buffer of {} bytes", limits.buffer);
         return Err(broke(lane, what, "use another adapter"));
     }
-    let groups = tensor.groups();
-    Ok((0..groups.div_ceil(most))
-        .map(|i| i * most..((i + 1) * most).min(groups))
-        .collect())
+    Ok(split(tensor.groups(), most))
+}
+
+/// Ranges of at most `most` that cover so many groups.
+fn split(groups: usize, most: usize) -> Vec<Range<usize>> {
+    let starts = (0..groups).step_by(most);
+    starts
+        .map(|start| start..(start + most).min(groups))
+        .collect()
 }
 
 /// Workgroups in x and y that cover `count` of them.

@@ -1,7 +1,9 @@
 //! Copies from one buffer to another: what a device's bandwidth is measured by.
 
 use super::chunk;
+use super::compute::Pass;
 use super::gpu::Gpu;
+use super::program::Binding;
 use super::timer::Timer;
 use crate::error::Result;
 use crate::lane::broke;
@@ -17,8 +19,8 @@ const BYTES_PER_WORKGROUP: u64 = 256 * 16;
 pub(super) struct Copy {
     from: wgpu::Buffer,
     to: wgpu::Buffer,
-    /// The shader's pipeline, bindings and workgroups, where it is used.
-    pass: Option<(wgpu::ComputePipeline, wgpu::BindGroup, [u32; 2])>,
+    /// The shader, its bindings and workgroups, where it is used.
+    pass: Option<(Pass, wgpu::BindGroup, [u32; 2])>,
 }
 
 impl Copy {
@@ -41,9 +43,10 @@ impl Copy {
             }
             let pass = by_pass.then(|| {
                 let workgroups = bytes.div_ceil(BYTES_PER_WORKGROUP) as u32;
-                let (pipeline, bind_group) = pass(gpu, &from, &to);
-                let grid = chunk::grid(workgroups, max_workgroups);
-                (pipeline, bind_group, grid)
+                let kinds = [Binding::Read, Binding::Out];
+                let pass = Pass::new(&gpu.device, "copy", SHADER, 0, &kinds);
+                let bound = pass.bind(&gpu.device, [&from, &to].map(|b| (b, b.size())));
+                (pass, bound, chunk::grid(workgroups, max_workgroups))
             });
             let last = to.clone();
             (Self { from, to, pass }, last)
@@ -68,15 +71,8 @@ impl Copy {
         timer: Option<&Timer>,
         pair: u32,
     ) {
-        if let (Some((pipeline, bind_group, [x, y])), Some(timer)) = (&self.pass, timer) {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: Some(timer.of_pass(pair)),
-            });
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, bind_group, &[]);
-            pass.dispatch_workgroups(*x, *y, 1);
-            return;
+        if let (Some((pass, bound, grid)), Some(timer)) = (&self.pass, timer) {
+            return pass.encode(encoder, bound, *grid, Some(timer.of_pass(pair)));
         }
         if let Some(t) = timer {
             t.mark(encoder, pair, 0);
@@ -86,67 +82,6 @@ impl Copy {
             t.mark(encoder, pair, 1);
         }
     }
-}
-
-fn pass(
-    gpu: &Gpu,
-    from: &wgpu::Buffer,
-    to: &wgpu::Buffer,
-) -> (wgpu::ComputePipeline, wgpu::BindGroup) {
-    let module = gpu
-        .device
-        .create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("copy"),
-            source: wgpu::ShaderSource::Wgsl(SHADER.into()),
-        });
-    let entry = |binding, read_only| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage { read_only },
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    let bindings = gpu
-        .device
-        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: None,
-            entries: &[entry(0, true), entry(1, false)],
-        });
-    let layout = gpu
-        .device
-        .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&bindings)],
-            ..Default::default()
-        });
-    let pipeline = gpu
-        .device
-        .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("copy"),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("copy"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
-    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: None,
-        layout: &bindings,
-        entries: &[
-            wgpu::BindGroupEntry {
-                binding: 0,
-                resource: from.as_entire_binding(),
-            },
-            wgpu::BindGroupEntry {
-                binding: 1,
-                resource: to.as_entire_binding(),
-            },
-        ],
-    });
-    (pipeline, bind_group)
 }
 
 #[cfg(test)]

@@ -96,12 +96,7 @@ impl<'a> Dispatch<'a> {
         let bindings = launch.arguments.into_iter().map(|argument| match argument {
             Argument::Uniform(bytes) => Bound::Uniform(bytes),
             Argument::Part(Part::Out) => Bound::Out((elements * output.size()) as u64),
-            Argument::Part(Part::Centroids) => {
-                Bound::Read(bytemuck::bytes_of(&centroids(tensor)).to_vec().into())
-            }
-            Argument::Part(part) => {
-                Bound::Read(part_bytes(part, tensor, &[0.0; 16], groups.clone()).into())
-            }
+            Argument::Part(part) => Bound::Read(part_bytes(part, tensor, groups.clone())),
             Argument::Value(_) => unreachable!("a shader gets scalars in uniform structs"),
         });
         Self {

@@ -1,7 +1,8 @@
 //! Device and pipelines of one adapter.
 
+use super::compute;
 use super::loss::{Loss, Why};
-use super::program::{Binding, Program, refused};
+use super::program::{Program, refused};
 use super::scope::Scope;
 use super::timer::Timer;
 use super::token::Token;
@@ -91,12 +92,8 @@ impl Gpu {
             None => Program::own(1, options.output),
         };
         let scope = Scope::open(&device);
-        let bindings = bind_group_layout(&device, &program.bindings());
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&bindings)],
-            ..Default::default()
-        });
+        let bindings = compute::layout(&device, 0, &program.bindings());
+        let pipeline_layout = compute::pipeline_layout(&device, &bindings);
         let poison = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("poison"),
             size: POISON_BYTES,
@@ -257,24 +254,8 @@ impl Gpu {
 
     /// Binds so many bytes of each buffer, in whole words.
     pub(super) fn bind(&self, bound: &[(wgpu::Buffer, u64)]) -> wgpu::BindGroup {
-        let entries = bound.iter().enumerate().map(|(i, (buffer, bytes))| {
-            let size = std::num::NonZeroU64::new(bytes.next_multiple_of(4));
-            let buffer = wgpu::BufferBinding {
-                buffer,
-                offset: 0,
-                size,
-            };
-            wgpu::BindGroupEntry {
-                binding: i as u32,
-                resource: wgpu::BindingResource::Buffer(buffer),
-            }
-        });
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = entries.collect();
-        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &self.bindings,
-            entries: &entries,
-        })
+        let bound = bound.iter().map(|(buffer, bytes)| (buffer, *bytes));
+        compute::bind(&self.device, &self.bindings, 0, bound)
     }
 
     /// Puts down that `bytes` of `buffer` are filled with poison.
@@ -319,28 +300,4 @@ fn features(options: &Options) -> Features {
         None => own,
         Some(_) => own | Features::SHADER_F16 | Features::SHADER_INT64,
     }
-}
-
-/// The bindings as a shader declares them.
-fn bind_group_layout(device: &wgpu::Device, bindings: &[Binding]) -> wgpu::BindGroupLayout {
-    let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-    let entry = |(i, binding): (usize, &Binding)| wgpu::BindGroupLayoutEntry {
-        binding: i as u32,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: match binding {
-                Binding::Uniform => wgpu::BufferBindingType::Uniform,
-                Binding::Read => storage(true),
-                Binding::Out => storage(false),
-            },
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    let entries: Vec<_> = bindings.iter().enumerate().map(entry).collect();
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: None,
-        entries: &entries,
-    })
 }

@@ -5,6 +5,7 @@ mod adapters;
 pub mod arithmetic;
 mod chunk;
 mod compiler;
+mod compute;
 mod copy;
 mod dispatch;
 mod gpu;
@@ -18,7 +19,7 @@ mod submit;
 mod timer;
 mod token;
 
-pub use adapters::{AdapterInfo, Class, Select, list};
+pub use adapters::{AdapterInfo, Class, Select, list, no_adapter};
 #[doc(hidden)]
 pub use dispatch::{Bound, Dispatch, constants};
 #[doc(hidden)]

@@ -1,8 +1,10 @@
 //! How far a shuffle reaches on this device.
 
+use super::compute::Pass;
 use super::gpu::{Gpu, READ};
+use super::program::Binding;
 use crate::error::Result;
-use ::wgpu::{self, BufferUsages};
+use ::wgpu::BufferUsages;
 
 /// Invocations of the kernel's workgroup.
 const INVOCATIONS: usize = 128;
@@ -35,45 +37,10 @@ pub(super) fn reach(gpu: &mut Gpu, promised: u32) -> Result<u32> {
             BufferUsages::STORAGE | BufferUsages::COPY_SRC,
         );
         let read = gpu.allocate("probe read", bytes, READ);
-        let module = gpu
-            .device
-            .create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some("probe"),
-                source: wgpu::ShaderSource::Wgsl(PROBE.into()),
-            });
-        let bindings = layout(&gpu.device);
-        let pipeline_layout = gpu
-            .device
-            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: None,
-                bind_group_layouts: &[Some(&bindings)],
-                ..Default::default()
-            });
-        let pipeline = gpu
-            .device
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some("probe"),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some("probe"),
-                compilation_options: Default::default(),
-                cache: None,
-            });
-        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &bindings,
-            entries: &[wgpu::BindGroupEntry {
-                binding: 0,
-                resource: seen.as_entire_binding(),
-            }],
-        });
+        let pass = Pass::new(&gpu.device, "probe", PROBE, 0, &[Binding::Out]);
+        let bound = pass.bind(&gpu.device, [(&seen, seen.size())]);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(1, 1, 1);
-        }
+        pass.encode(&mut encoder, &bound, [1, 1], None);
         encoder.copy_buffer_to_buffer(&seen, 0, &read, 0, bytes);
         gpu.queue.submit([encoder.finish()]);
         read
@@ -85,24 +52,6 @@ pub(super) fn reach(gpu: &mut Gpu, promised: u32) -> Result<u32> {
             .collect()
     })?;
     Ok(reached(&words).min(promised))
-}
-
-/// One buffer that the probe writes. Not derived from the shader: wgpu panics at that on adapters that
-/// promise more bind groups than it holds.
-fn layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: None,
-        entries: &[wgpu::BindGroupLayoutEntry {
-            binding: 0,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: false },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        }],
-    })
 }
 
 /// The reach that the probe's result shows.

@@ -142,11 +142,7 @@ impl Program {
 
 /// Of groups that are whole rows.
 fn shape(tensor: &TqTensor, groups: &Range<usize>) -> Shape {
-    Shape {
-        rows: groups.len() / tensor.groups_per_row(),
-        cols: tensor.cols(),
-        layout: tensor.layout(),
-    }
+    Shape::of(tensor, groups.len() / tensor.groups_per_row())
 }
 
 /// The device did not take a user's shader.

@@ -18,11 +18,8 @@ pub(super) struct Resident {
     buffers: Vec<Vec<Option<Buffer>>>,
     read: Option<Buffer>,
     copy: Option<Copy>,
-    loaded: Option<Loaded>,
-}
-
-struct Loaded {
-    chunks: Vec<Chunk>,
+    /// The chunks of the loaded strip.
+    loaded: Option<Vec<Chunk>>,
 }
 
 /// One dispatch, ready to run again and again.
@@ -55,18 +52,18 @@ impl Resident {
                 (chunk, result)
             })?);
         }
-        self.loaded = Some(Loaded { chunks });
+        self.loaded = Some(chunks);
         Ok(())
     }
 
-    fn loaded(&self) -> &Loaded {
+    fn loaded(&self) -> &[Chunk] {
         self.loaded.as_ref().expect("a strip is loaded")
     }
 
     /// Runs the kernel on the strip.
     pub(super) fn run(&self, gpu: &mut Gpu) -> Result<Timed> {
         gpu.count_run();
-        let chunks = &self.loaded().chunks;
+        let chunks = self.loaded();
         let [timed] = gpu.timed(
             result(chunks),
             [&|gpu, encoder, pair| encode(chunks, gpu, encoder, pair)],
@@ -101,7 +98,7 @@ impl Resident {
         gpu.count_run();
         gpu.count_run();
         let copy = self.copy.as_ref().expect("reserved above");
-        let chunks = &self.loaded().chunks;
+        let chunks = self.loaded();
         let kernel: Piece<'_> = &|gpu, encoder, pair| encode(chunks, gpu, encoder, pair);
         let copy: Piece<'_> = &|gpu, encoder, pair| {
             copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
@@ -116,7 +113,7 @@ impl Resident {
 
     /// Reads the output.
     pub(super) fn read(&mut self, gpu: &mut Gpu, out: &mut [u8]) -> Result<()> {
-        let chunks = &self.loaded.as_ref().expect("a strip is loaded").chunks;
+        let chunks = self.loaded.as_ref().expect("a strip is loaded");
         let end = chunks.last().map_or(0, |chunk| chunk.bytes.end);
         assert_eq!(out.len(), end, "the output's length");
         for chunk in chunks {

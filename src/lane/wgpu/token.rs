@@ -3,6 +3,8 @@
 //! A driver may tell of work that failed as of work that is done: wgpu takes the error of a command buffer on
 //! Metal for its end. What is read then is what was there before.
 
+use super::compute::Pass;
+use super::program::Binding;
 use crate::error::{Error, Result};
 use crate::lane::broke;
 use crate::record::LaneName;
@@ -31,8 +33,7 @@ pub(super) struct Token {
     sent: wgpu::Buffer,
     back: wgpu::Buffer,
     read: wgpu::Buffer,
-    bindings: wgpu::BindGroupLayout,
-    pipeline: wgpu::ComputePipeline,
+    pass: Pass,
 }
 
 impl Token {
@@ -48,14 +49,13 @@ impl Token {
         };
         let (from, to) = (BufferUsages::COPY_SRC, BufferUsages::COPY_DST);
         let storage = BufferUsages::STORAGE;
-        let bindings = layout(device);
+        let kinds = [Binding::Read, Binding::Read, Binding::Out];
         Self {
             number: 0,
             sent: buffer("token sent", BYTES, storage | to),
             back: buffer("token", 2 * BYTES, storage | from),
             read: buffer("token read", BYTES, BufferUsages::MAP_READ | to),
-            pipeline: pipeline(device, &bindings),
-            bindings,
+            pass: Pass::new(device, "token", SHADER, 0, &kinds),
         }
     }
 
@@ -75,27 +75,8 @@ impl Token {
         self.number = self.number.wrapping_add(STEP);
         queue.write_buffer(&self.sent, 0, &self.number.to_ne_bytes());
         let bound = [(&self.sent, BYTES), (done, BYTES), (&self.back, 2 * BYTES)];
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = (0..)
-            .zip(bound)
-            .map(|(binding, (buffer, bytes))| wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: std::num::NonZeroU64::new(bytes),
-                }),
-            })
-            .collect();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("token"),
-            layout: &self.bindings,
-            entries: &entries,
-        });
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
-        drop(pass);
+        let bound = self.pass.bind(device, bound);
+        self.pass.encode(encoder, &bound, [1, 1], None);
         encoder.copy_buffer_to_buffer(&self.back, 0, &self.read, 0, BYTES);
     }
 
@@ -119,43 +100,4 @@ fn did_not_run(lane: &LaneName) -> Error {
         "the device did not run the work, and its driver reported no error",
         "see the driver's log for a reset or a fault of the GPU; smaller strips may help",
     )
-}
-
-/// The bindings of the shader. Not derived from it, as those of the probe.
-fn layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
-    let entries =
-        [(0, true), (1, true), (2, false)].map(|(binding, read_only)| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        });
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("token"),
-        entries: &entries,
-    })
-}
-
-fn pipeline(device: &wgpu::Device, bindings: &wgpu::BindGroupLayout) -> wgpu::ComputePipeline {
-    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some("token"),
-        bind_group_layouts: &[Some(bindings)],
-        ..Default::default()
-    });
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some("token"),
-        source: wgpu::ShaderSource::Wgsl(SHADER.into()),
-    });
-    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some("token"),
-        layout: Some(&layout),
-        module: &module,
-        entry_point: Some("token"),
-        compilation_options: Default::default(),
-        cache: None,
-    })
 }

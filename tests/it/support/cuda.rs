@@ -1,7 +1,8 @@
 //! What the tests of the CUDA lane share: its sources, and building the emulation.
 
-use super::{not_run, root};
-use std::path::Path;
+use super::{not_run, root, tool};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A text file with the line ends that it has in the repository.
@@ -19,6 +20,22 @@ pub fn source() -> String {
 /// The kernel's PTX as committed.
 pub fn ptx() -> String {
     text("kernels/tq4_dequant.ptx")
+}
+
+/// How to come by the NVRTC that makes the committed PTX.
+pub const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
+                             libnvrtc.so.12";
+
+/// NVRTC's library; `None` with a notice where it is not named.
+pub fn nvrtc(what: &str) -> Option<PathBuf> {
+    tool("TQ4_NVRTC_LIB", what, GET_NVRTC)
+}
+
+/// The library path with `first`, and then NVRTC's folder.
+pub fn with_nvrtc(first: Option<&Path>, what: &str) -> Option<OsString> {
+    let library = nvrtc(what)?;
+    let folders = first.into_iter().chain(library.parent());
+    Some(std::env::join_paths(folders).unwrap())
 }
 
 /// Every entry point, in the order of the source.

@@ -41,19 +41,7 @@ impl Words {
     }
 }
 
-const STRICT: DeviceArithmetic = DeviceArithmetic {
-    contracts: false,
-    reassociates: false,
-    factors: false,
-    sums_off: 0,
-    guard_by_memory: true,
-    guard_by_shuffle: Some(true),
-    flushes_results: false,
-    flushes_operands: false,
-    moves_subnormals: true,
-    reads_f16_subnormals: true,
-    division_off: 0,
-};
+const STRICT: DeviceArithmetic = DeviceArithmetic::STRICT;
 
 /// What is told of a strict device after `change`.
 fn told(change: impl FnOnce(&mut Words)) -> DeviceArithmetic {
