@@ -49,31 +49,36 @@ pub(super) fn own_launch(tensor: &TqTensor) -> Option<Launch> {
     })
 }
 
-/// What a kernel reads, one after the other at multiples of 256 bytes.
+/// What a launch reads, one after the other at multiples of 256 bytes.
 pub(super) struct Input<'a> {
     /// Each part, and where it starts.
-    parts: [(Part, usize, Cow<'a, [u8]>); 4],
+    parts: Vec<(Part, usize, Cow<'a, [u8]>)>,
     /// Bytes of all.
     pub(super) len: usize,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(tensor: &'a TqTensor) -> Self {
+    pub(super) fn new(launch: &Launch, tensor: &'a TqTensor) -> Self {
         let mut len = 0;
-        let parts = [Part::Centroids, Part::Signs, Part::Scales, Part::Packed].map(|part| {
+        let read = Part::ALL
+            .into_iter()
+            .filter(|part| *part != Part::Out && launch.arguments.contains(&Argument::Part(*part)));
+        let parts = read.map(|part| {
             let bytes = part_bytes(part, tensor, 0..tensor.groups());
             let start = len;
             len += bytes.len().next_multiple_of(256);
             (part, start, bytes)
         });
-        Self { parts, len }
+        Self {
+            parts: parts.collect(),
+            len,
+        }
     }
 
     /// Where each part starts.
-    pub(super) fn starts(&self) -> [(Part, usize); 4] {
-        self.parts
-            .each_ref()
-            .map(|(part, start, _)| (*part, *start))
+    pub(super) fn starts(&self) -> Vec<(Part, usize)> {
+        let parts = self.parts.iter();
+        parts.map(|(part, start, _)| (*part, *start)).collect()
     }
 
     /// Puts the bytes of `window` into `host`, which is as long.
@@ -97,7 +102,7 @@ pub(super) struct Work {
     pub(super) function: Handle,
     pub(super) launch: Launch,
     /// Where the parts start in the input.
-    pub(super) starts: [(Part, usize); 4],
+    pub(super) starts: Vec<(Part, usize)>,
     /// Bytes of the output.
     pub(super) out_bytes: usize,
 }

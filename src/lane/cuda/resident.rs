@@ -53,7 +53,7 @@ impl Resident {
     ) -> Result<()> {
         // What a failed call left under way must not meet what follows.
         self.stream.synchronize()?;
-        let input = Input::new(tensor);
+        let input = Input::new(&launch, tensor);
         let work = Work {
             function,
             launch,

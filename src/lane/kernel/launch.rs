@@ -17,6 +17,9 @@ pub enum Part {
     Scales,
     /// Signs, i8 `[cols]`.
     Signs,
+    /// Signs as two BF16 values in a word have them, u32 `[cols / 2]`: bit 15 is set where the even column's
+    /// is -1, bit 31 where the odd one's is.
+    SignPairs,
     /// The codebook, f32 `[16]`.
     Centroids,
     /// The output, `[rows, cols]`.
@@ -25,10 +28,11 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Packed,
         Self::Scales,
         Self::Signs,
+        Self::SignPairs,
         Self::Centroids,
         Self::Out,
     ];
@@ -39,6 +43,7 @@ impl Part {
             Self::Packed => "packed",
             Self::Scales => "scales",
             Self::Signs => "signs",
+            Self::SignPairs => "sign_pairs",
             Self::Centroids => "centroids",
             Self::Out => "out",
         }
@@ -113,7 +118,34 @@ pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_
         Part::Packed => tensor.packed()[groups.start * group..groups.end * group].into(),
         Part::Scales => bytemuck::cast_slice::<f16, u8>(&tensor.scales()[groups]).into(),
         Part::Signs => bytemuck::cast_slice::<i8, u8>(tensor.signs()).into(),
+        Part::SignPairs => {
+            let half = |sign: i8| u32::from(sign.to_ne_bytes()[0] >> 7) << 15;
+            let pairs = tensor.signs().chunks_exact(2);
+            pairs
+                .flat_map(|p| (half(p[0]) | half(p[1]) << 16).to_le_bytes())
+                .collect()
+        }
         Part::Centroids => bytemuck::bytes_of(&centroids(tensor)).to_vec().into(),
         Part::Out => panic!("the output is written, not read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic::{self, Rng, Scales};
+    use crate::tensor::Layout;
+
+    #[test]
+    fn sign_pairs_turn_bf16_values_around() {
+        let layout = Layout::new(4, 32).unwrap();
+        let tensor = synthetic::tensor(&mut Rng::new(1), layout, 3, 64, Scales::Usual).unwrap();
+        let words = part_bytes(Part::SignPairs, &tensor, 2..3);
+        assert_eq!(words.len(), 64 / 2 * 4);
+        for (half, sign) in words.chunks_exact(2).zip(tensor.signs()) {
+            let flip = u16::from_le_bytes([half[0], half[1]]);
+            let one = half::bf16::from_bits(half::bf16::ONE.to_bits() ^ flip);
+            assert_eq!(one.to_f32(), f32::from(*sign));
+        }
     }
 }
