@@ -1,10 +1,10 @@
-"""Makes tq4_dequant.ptx from tq4_dequant.cu with NVRTC.
+"""Makes the .ptx files from the .cu files with NVRTC.
 
     python3 -m venv venv && venv/bin/pip install nvidia-cuda-nvrtc-cu12==12.0.76
     python3 kernels/build_ptx.py venv/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
 The oldest 12.x compiler gives the lowest PTX version, which the oldest drivers accept. The last line
-of the output names the source it was made from; tests/ptx.rs checks it, and compiles again when
+of the output names the source it was made from; tests/it/ptx.rs checks it, and compiles again when
 TQ4_NVRTC_LIB names the library.
 """
 
@@ -14,10 +14,11 @@ import os
 import pathlib
 import sys
 
-OPTIONS = [b"--gpu-architecture=compute_75", b"--fmad=false"]
+CAPABILITIES = ["75", "80"]
 
 
-def compile_ptx(library: str, source: bytes) -> bytes:
+def compile_ptx(library: str, name: str, source: bytes, capability: str) -> bytes:
+    given = [f"--gpu-architecture=compute_{capability}".encode(), b"--fmad=false"]
     # NVRTC opens its companion libnvrtc-builtins.so by name: loading it first lets it be found.
     for builtins in pathlib.Path(library).resolve().parent.glob("libnvrtc-builtins.so*"):
         ctypes.CDLL(os.fspath(builtins), mode=ctypes.RTLD_GLOBAL)
@@ -30,12 +31,12 @@ def compile_ptx(library: str, source: bytes) -> bytes:
 
     check(
         nvrtc.nvrtcCreateProgram(
-            ctypes.byref(program), source, b"tq4_dequant.cu", 0, None, None
+            ctypes.byref(program), source, name.encode(), 0, None, None
         ),
         "nvrtcCreateProgram",
     )
-    options = (ctypes.c_char_p * len(OPTIONS))(*OPTIONS)
-    code = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
+    options = (ctypes.c_char_p * len(given))(*given)
+    code = nvrtc.nvrtcCompileProgram(program, len(given), options)
     size = ctypes.c_size_t()
     check(nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)), "nvrtcGetProgramLogSize")
     log = ctypes.create_string_buffer(size.value)
@@ -53,10 +54,12 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     here = pathlib.Path(__file__).resolve().parent
-    source = (here / "tq4_dequant.cu").read_bytes()
-    ptx = compile_ptx(sys.argv[1], source)
-    ptx = ptx.rstrip(b"\n") + b"\n// source sha256: " + hashlib.sha256(source).hexdigest().encode()
-    (here / "tq4_dequant.ptx").write_bytes(ptx + b"\n")
+    for capability in CAPABILITIES:
+        file = here / f"tq4_dequant_sm{capability}.cu"
+        source = file.read_bytes()
+        ptx = compile_ptx(sys.argv[1], file.name, source, capability).rstrip(b"\n")
+        mark = b"\n// source sha256: " + hashlib.sha256(source).hexdigest().encode() + b"\n"
+        file.with_suffix(".ptx").write_bytes(ptx + mark)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ fn same(a: &Output, b: &Output) -> bool {
 /// Scaling by a power of two changes no rounding while nothing underflows, so one binade stands for all.
 #[test]
 fn the_division_of_the_cuda_kernel_is_the_references_for_every_significand() {
-    let source = include_str!("../../kernels/tq4_dequant.cu");
+    let source = include_str!("../../kernels/tq4_dequant_sm80.cu");
     for n in [32, 128] {
         let constants = source
             .split(&format!("InverseRoot<{n}> {{"))

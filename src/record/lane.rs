@@ -207,7 +207,7 @@ pub struct LaneInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<DeviceArithmetic>,
     /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
-    /// `workgroup memory`, `PTX 8.0`, `NVRTC, compute_90` or `NVRTC, sm_90`.
+    /// `workgroup memory`, `PTX 8.0, compute_80`, `NVRTC, compute_90` or `NVRTC, sm_90`.
     pub kernel_variant: String,
     /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
     pub kernel_checksum: String,

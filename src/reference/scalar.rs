@@ -1,5 +1,5 @@
 //! The scalar rendering: the same four steps, in the same order and words, as
-//! `kernels/tq4_dequant.cu` and `shaders/tq4_dequant.wgsl`.
+//! `kernels/tq4_dequant_sm80.cu` and `shaders/tq4_dequant.wgsl`.
 
 use crate::fwht;
 use crate::tensor::TqTensor;

@@ -32,6 +32,7 @@
 // The linker names both ends of the section that holds all shared memory.
 extern "C" char __start_tq4_shared[], __stop_tq4_shared[];
 
+struct alignas(8) float2 { float x, y; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct dim3_host { unsigned x, y, z; };
@@ -231,3 +232,28 @@ static inline float __shfl_xor_sync(uint32_t mask, float value, int distance) {
 static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 static inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz((unsigned)v); }
+
+static inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
+    const uint64_t bytes = (uint64_t)high << 32 | low;
+    uint32_t result = 0;
+    for (int i = 0; i < 4; ++i) {
+        result |= (uint32_t)(bytes >> 8 * (selector >> 4 * i & 7) & 0xFF) << 8 * i;
+    }
+    return result;
+}
+
+// What kernels/tq4_dequant_sm80.cu has in PTX: cvt.f32.f16 and cvt.rn.bf16x2.f32.
+static inline float decode_f16(uint16_t half) {
+    const uint32_t exponent = half >> 10 & 31, fraction = half & 1023;
+    const float magnitude = exponent == 0 ? std::ldexp((float)fraction, -24)
+                                          : std::ldexp((float)(fraction + 1024), (int)exponent - 25);
+    return half & 0x8000 ? -magnitude : magnitude;
+}
+
+static inline uint32_t round_bf16_pair(float low, float high) {
+    const auto rounded = [](float value) {
+        const uint32_t bits = __float_as_uint(value);
+        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    };
+    return rounded(low) | rounded(high) << 16;
+}

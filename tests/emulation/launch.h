@@ -1,10 +1,19 @@
-// Test equipment: the kernel of TQ4_SOURCE, and of TQ4_PLAIN where it is given, compiled for the CPU, with
-// their entry points by name.
+// Test equipment: the kernels of TQ4_SM75, TQ4_SM80 and TQ4_PLAIN, those that are given, compiled for the CPU,
+// with their entry points by name.
 
 #pragma once
 
 #include "cuda_host.h"
-#include TQ4_SOURCE
+#if defined(TQ4_SM75)
+namespace sm75 {
+#include TQ4_SM75
+}
+#endif
+#if defined(TQ4_SM80)
+namespace sm80 {
+#include TQ4_SM80
+}
+#endif
 #if defined(TQ4_PLAIN)
 namespace plain {
 #include TQ4_PLAIN
@@ -33,22 +42,31 @@ struct Named {
     const char *name;
     void (*run)();
     std::vector<bool> pointers;
-    // Of this project's kernel; 0 of others.
-    int bits, group, out_size;
+    // Of this project's kernels: the compute capability; 0 of others.
+    int capability, bits, group, out_size;
 };
 
-#define ENTRY_NAMED(ENTRY, BITS, N, OUT_SIZE)                                                      \
-    {#ENTRY, Call<ENTRY>::run, Call<ENTRY>::pointers(), BITS, N, OUT_SIZE}
-#define NAMED(BITS, N)                                                                             \
-    ENTRY_NAMED(tq4_dequant_b##BITS##_g##N##_bf16, BITS, N, 2),                                    \
-        ENTRY_NAMED(tq4_dequant_b##BITS##_g##N##_f32, BITS, N, 4)
+#define ENTRY_NAMED(SM, BITS, N, OUT, OUT_SIZE)                                                    \
+    {"tq4_dequant_sm" #SM "_b" #BITS "_g" #N "_" #OUT,                                             \
+     Call<sm##SM::tq4_dequant_sm##SM##_b##BITS##_g##N##_##OUT>::run,                               \
+     Call<sm##SM::tq4_dequant_sm##SM##_b##BITS##_g##N##_##OUT>::pointers(),                        \
+     SM, BITS, N, OUT_SIZE}
+#define NAMED(SM, BITS, N) ENTRY_NAMED(SM, BITS, N, bf16, 2), ENTRY_NAMED(SM, BITS, N, f32, 4)
+#define ALL_NAMED(SM)                                                                              \
+    NAMED(SM, 2, 32), NAMED(SM, 2, 64), NAMED(SM, 2, 128), NAMED(SM, 2, 256), NAMED(SM, 4, 32),    \
+        NAMED(SM, 4, 64), NAMED(SM, 4, 128), NAMED(SM, 4, 256)
 
 static const Named entries[] = {
 #if defined(TQ4_PLAIN)
-    {"plain_dequant", Call<plain::plain_dequant>::run, Call<plain::plain_dequant>::pointers(), 0, 0, 0},
+    {"plain_dequant", Call<plain::plain_dequant>::run, Call<plain::plain_dequant>::pointers(), 0, 0, 0, 0},
 #endif
-    NAMED(2, 32), NAMED(2, 64), NAMED(2, 128), NAMED(2, 256),
-    NAMED(4, 32), NAMED(4, 64), NAMED(4, 128), NAMED(4, 256)};
+#if defined(TQ4_SM75)
+    ALL_NAMED(75),
+#endif
+#if defined(TQ4_SM80)
+    ALL_NAMED(80),
+#endif
+};
 
 // `parameters` as cuLaunchKernel has them. Empty when it went well, else what went wrong.
 static std::string launch_entry(const Named &named, dim3_host grid, dim3_host block,

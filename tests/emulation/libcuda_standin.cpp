@@ -256,6 +256,7 @@ int cuDeviceGetAttribute(int *out, int attribute, int device) {
     int major = 9, minor = 0;
     version("TQ4_STANDIN_CAPABILITY", major, minor);
     switch (attribute) {
+    case 16: *out = 2; break; // multiprocessors
     case 20: *out = 3; break; // exclusive process
     case 38: *out = 50 << 20; break;
     case 75: *out = major; break;
@@ -305,7 +306,7 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     return SUCCESS;
 }
 
-int cuMemAlloc_v2(u64 *out, size_t size) {
+int cuMemAlloc_v2(uint64_t *out, size_t size) {
     ENTER_CURRENT(cuMemAlloc_v2);
     if (size == 0) return INVALID_VALUE;
     if (used[current] + size > capacity()) return OUT_OF_MEMORY;
@@ -314,11 +315,11 @@ int cuMemAlloc_v2(u64 *out, size_t size) {
     memset(memory, 0xA5, size);
     used[current] += size;
     device_memory[(uintptr_t)memory] = {size, current};
-    *out = (u64)(uintptr_t)memory;
+    *out = (uint64_t)(uintptr_t)memory;
     return SUCCESS;
 }
 
-int cuMemFree_v2(u64 at) {
+int cuMemFree_v2(uint64_t at) {
     ENTER_CURRENT(cuMemFree_v2);
     const auto it = device_memory.find((uintptr_t)at);
     if (it == device_memory.end() || it->second.device != current) return INVALID_VALUE;
@@ -345,7 +346,7 @@ int cuMemFreeHost(void *at) {
     return SUCCESS;
 }
 
-int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) {
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyHtoDAsync_v2);
     if (!usable(stream) || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
     if (!on_host((uintptr_t)from, size)) return INVALID_VALUE;
@@ -353,7 +354,7 @@ int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t size, Stream *stream) 
     return SUCCESS;
 }
 
-int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyDtoHAsync_v2);
     if (!usable(stream) || !inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
     if (!on_host((uintptr_t)to, size)) return INVALID_VALUE;
@@ -361,7 +362,7 @@ int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t size, Stream *stream) {
     return SUCCESS;
 }
 
-int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, Stream *stream) {
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, Stream *stream) {
     ENTER_CURRENT(cuMemcpyDtoDAsync_v2);
     if (!usable(stream) || !inside(device_memory, (uintptr_t)to, size)) return INVALID_VALUE;
     if (!inside(device_memory, (uintptr_t)from, size)) return INVALID_VALUE;
@@ -369,7 +370,7 @@ int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, Stream *stream) {
     return SUCCESS;
 }
 
-int cuMemsetD32Async(u64 at, unsigned value, size_t count, Stream *stream) {
+int cuMemsetD32Async(uint64_t at, unsigned value, size_t count, Stream *stream) {
     ENTER_CURRENT(cuMemsetD32Async);
     if (!usable(stream) || !inside(device_memory, (uintptr_t)at, count * 4)) return INVALID_VALUE;
     unsigned *memory = (unsigned *)(uintptr_t)at;
@@ -496,6 +497,14 @@ int cuFuncSetAttribute(const emulation::Named *kernel, int attribute, int value)
     return SUCCESS;
 }
 
+// Four hold all the registers of a multiprocessor.
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const emulation::Named *, int threads, size_t shared) {
+    ENTER_CURRENT(cuOccupancyMaxActiveBlocksPerMultiprocessor);
+    if (threads <= 0 || threads > 1024 || shared > 48u << 10) return INVALID_VALUE;
+    *out = 1024 / threads;
+    return SUCCESS;
+}
+
 int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                    unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                    Stream *stream, void **parameters, void **extra) {
@@ -504,7 +513,7 @@ int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned gri
     const auto allowed = shared_memory.find(kernel);
     if (shared > (allowed == shared_memory.end() ? 48u << 10 : allowed->second)) return INVALID_VALUE;
     for (size_t i = 0; i < kernel->pointers.size(); ++i) {
-        u64 at;
+        uint64_t at;
         if (!kernel->pointers[i]) continue;
         memcpy(&at, parameters[i], 8);
         if (!inside(device_memory, (uintptr_t)at, 1)) {
@@ -516,13 +525,16 @@ int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned gri
         if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0) {
             return INVALID_VALUE;
         }
-        u64 at[5];
-        u32 blocks, row_blocks;
+        uint64_t at[5];
+        uint32_t of[3];
         for (int i = 0; i < 5; ++i) memcpy(&at[i], parameters[i], 8);
-        memcpy(&blocks, parameters[5], 4);
-        memcpy(&row_blocks, parameters[6], 4);
-        const size_t sizes[5] = {(size_t)blocks * 4 * kernel->bits, (size_t)blocks * 64 / kernel->group,
-                                 (size_t)row_blocks * 32, 64, (size_t)blocks * 32 * kernel->out_size};
+        for (size_t i = 5; i < kernel->pointers.size(); ++i) memcpy(&of[i - 5], parameters[i], 4);
+        // Pieces of 32 elements and those of a row, or groups, those of a row and those of a turn.
+        const size_t unit = kernel->capability == 75 ? 32 : (size_t)kernel->group;
+        const size_t elements = of[0] * unit, columns = of[1] * unit;
+        const size_t signs = kernel->capability == 75 ? columns : columns * 2;
+        const size_t sizes[5] = {elements * kernel->bits / 8, elements / kernel->group * 2, signs, 64,
+                                 elements * kernel->out_size};
         for (int i = 0; i < 5; ++i) {
             if (!inside(device_memory, (uintptr_t)at[i], sizes[i]) || at[i] % 16 != 0) return LAUNCH_FAILED;
         }

@@ -16,7 +16,7 @@ std::vector<std::string> entries() {
     for (const char *bits : {"2", "4"}) {
         for (const char *group : {"32", "64", "128", "256"}) {
             for (const char *out : {"bf16", "f32"}) {
-                all.push_back(std::string("tq4_dequant_b") + bits + "_g" + group + "_" + out);
+                all.push_back(std::string("tq4_dequant_sm80_b") + bits + "_g" + group + "_" + out);
             }
         }
     }

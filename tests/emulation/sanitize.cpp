@@ -17,19 +17,34 @@ int main() {
     unsigned seed = 1;
     for (const auto &e : emulation::entries) {
         for (unsigned rows : {1u, 3u, 33u}) {
-            const u32 row_blocks = (u32)e.group / 32 * (rows == 3 ? 3 : 1);
-            u32 blocks = rows * row_blocks;
-            u8 *packed = exactly<u8>((size_t)blocks * 4 * e.bits, seed, 0xFF);
-            u16 *scales = exactly<u16>((size_t)blocks * 32 / e.group, seed, 0x3FFF);
-            u8 *signs = exactly<u8>((size_t)row_blocks * 32, seed, 0xFF);
-            for (u32 i = 0; i < row_blocks * 32; ++i) signs[i] = signs[i] & 1 ? 1 : 0xFF;
-            u32 *centroids = exactly<u32>(16, seed, 0x3FFFFFFF);
-            u8 *out = exactly<u8>((size_t)blocks * 32 * e.out_size, seed, 0xFF);
-            u32 row_blocks_argument = row_blocks;
-            void *parameters[] = {&packed, &scales, &signs, &centroids, &out, &blocks,
-                                  &row_blocks_argument};
+            uint32_t per_row = rows == 3 ? 3 : 1;
+            uint32_t groups = rows * per_row;
+            const uint32_t columns = per_row * (uint32_t)e.group;
+            const uint32_t elements = rows * columns;
+            uint8_t *packed = exactly<uint8_t>((size_t)elements * e.bits / 8, seed, 0xFF);
+            uint16_t *scales = exactly<uint16_t>(groups, seed, 0x3FFF);
+            uint32_t *centroids = exactly<uint32_t>(16, seed, 0x3FFFFFFF);
+            uint8_t *out = exactly<uint8_t>((size_t)elements * e.out_size, seed, 0xFF);
+            void *signs;
+            std::vector<void *> parameters = {&packed, &scales, &signs, &centroids, &out};
+            uint32_t scalars[3], grid;
+            if (e.capability == 75) {
+                uint8_t *bytes = exactly<uint8_t>(columns, seed, 0xFF);
+                for (uint32_t i = 0; i < columns; ++i) bytes[i] = bytes[i] & 1 ? 1 : 0xFF;
+                signs = bytes;
+                scalars[0] = elements / 32, scalars[1] = columns / 32;
+                grid = (elements / 32 + 255) / 256;
+            } else {
+                signs = exactly<uint32_t>(columns / 2, seed, 0x80008000);
+                const uint32_t unit = e.group < 128 ? 128 / (uint32_t)e.group : 1;
+                // Whole rows and whole units; one turn, and of 33 rows several.
+                const uint32_t step = per_row * unit * (rows == 33 ? 2 : 1);
+                scalars[0] = groups, scalars[1] = per_row, scalars[2] = step;
+                grid = (step * (uint32_t)e.group + 8191) / 8192;
+            }
+            for (uint32_t &scalar : scalars) parameters.push_back(&scalar);
             const std::string error =
-                emulation::launch_entry(e, {(blocks + 255) / 256, 1, 1}, {256, 1, 1}, parameters);
+                emulation::launch_entry(e, {grid, 1, 1}, {256, 1, 1}, parameters.data());
             if (!error.empty()) {
                 fprintf(stderr, "%s: %s\n", e.name, error.c_str());
                 return 1;

@@ -39,7 +39,7 @@ fn the_cuda_lane_is_timed_and_called_software() {
         assert_eq!(cuda["times"][measure]["clock"], "CUDA events");
     }
     assert_eq!(record["lanes"][1]["device"], "tq4 stand-in (emulated)");
-    assert_eq!(record["lanes"][1]["kernel_variant"], "PTX 8.0");
+    assert_eq!(record["lanes"][1]["kernel_variant"], "PTX 8.0, compute_80");
     let software = "cuda is a software adapter: its figures say nothing about a GPU";
     let warnings = record["shapes"][0]["warnings"].as_array().unwrap();
     assert!(warnings.iter().any(|w| w == software), "{warnings:?}");

@@ -10,8 +10,8 @@ use std::path::Path;
 const OPTIONAL: [(&str, i32); 4] = [
     ("cuDeviceGetPCIBusId", 1),
     ("cuDeviceGetUuid_v2", 1),
-    ("cuDeviceGetAttribute", 3),
     ("cuDeviceGetAttribute", 4),
+    ("cuDeviceGetAttribute", 5),
 ];
 
 /// Every call of the driver fails once: the error names it, and the lane works again.
@@ -120,7 +120,7 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
         "Backend",
         &[
             "cuModuleGetFunction failed",
-            "entry point tq4_dequant_b4_g128_bf16",
+            "entry point tq4_dequant_sm80_b4_g128_bf16",
         ],
     ),
     ("cuMemAlloc_v2:2", "Backend", &["take smaller strips"]),
@@ -201,7 +201,10 @@ fn old_drivers_and_devices_are_named() {
 fn foreign_ptx_is_refused() {
     for (case, text) in [
         ("ptx no text of that kind", "no .version directive"),
-        ("ptx .version 8.0", "entry point tq4_dequant_b4_g128_bf16"),
+        (
+            "ptx .version 8.0",
+            "entry point tq4_dequant_sm80_b4_g128_bf16",
+        ),
     ] {
         let Some((results, _)) = run(case, &[]) else {
             return;

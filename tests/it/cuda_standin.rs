@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tq4::Error;
-use tq4::lane::cuda::{Cuda, Options, list};
+use tq4::lane::cuda::{Cuda, Options, Own, list};
 use tq4::lane::{Lane, checksum};
 use tq4::synthetic::Scales;
 use tq4::tensor::Layout;
@@ -179,7 +179,7 @@ fn devices_are_listed() {
     };
     assert_eq!(
         results[0].split(", driver").next().unwrap(),
-        "CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0)"
+        "CudaDeviceInfo { index: 0, name: \"tq4 stand-in (emulated)\", compute_capability: (9, 0), multiprocessors: 2"
     );
     assert!(results[0].contains("CUDA 12.0"), "{results:?}");
     for part in [
@@ -233,7 +233,7 @@ fn the_lane_says_what_it_is() {
     let Some((_, text)) = run("run", &[]) else {
         return;
     };
-    let checksum = checksum(cuda::ptx().as_bytes());
+    let checksum = checksum(cuda::ptx(Own::Sm80).as_bytes());
     for part in [
         "name: Cuda",
         "api: \"CUDA\"",
@@ -304,9 +304,9 @@ fn a_benchmark_queues_copy_and_kernels_and_waits_once() {
 
 #[test]
 fn a_strip_that_does_not_fit_the_memory_is_said() {
-    // 37 rows of 256: centroids, signs, scales and codes at steps of 256 bytes, and the output.
+    // 37 rows of 256: centroids, pairs of signs, scales and codes at steps of 256 bytes, and the output.
     let codes = (37usize * 128).next_multiple_of(256);
-    let (input, output) = (256 + 256 + 256 + codes, 37 * 256 * 2 + 4096);
+    let (input, output) = (256 + 512 + 256 + codes, 37 * 256 * 2 + 4096);
     let free = (input + output - 1).to_string();
     let Some((results, _)) = run("run", &[("TQ4_STANDIN_FREE", &free)]) else {
         return;
@@ -342,7 +342,7 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         return;
     };
     assert_eq!(results[0], "timed 3 of 3");
-    let committed = checksum(cuda::ptx().as_bytes());
+    let committed = checksum(cuda::ptx(Own::Sm80).as_bytes());
     assert!(!text.contains(&committed), "{text}");
     // An architecture that no compiler knows.
     let env = [("LIBRARIES", dir), ("TQ4_STANDIN_CAPABILITY", "99.9")];
@@ -629,7 +629,7 @@ fn devices_are_opened_and_each_says_how_it_is() {
                     (&device["l2_bytes"], &device["free_memory_bytes"]),
                     (&(50 << 20).into(), &(1 << 30).into())
                 );
-                assert_eq!(device["kernel_variant"], "PTX 8.0", "{device}");
+                assert_eq!(device["kernel_variant"], "PTX 8.0, compute_80", "{device}");
             } else {
                 assert!(
                     device["reason"].as_str().unwrap().contains(what),

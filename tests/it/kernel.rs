@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 use tq4::lane::kernel::Manifest;
 use tq4::lane::wgpu;
 
-/// This project's own PTX, through a manifest.
+/// This project's own PTX for compute capability 7.5, through a manifest.
 const OWN: &str = "name = 'own'
 source = 'KERNEL'
-entry = 'tq4_dequant_b{stored_bits}_g{group_size}_f32'
+entry = 'tq4_dequant_sm75_b{stored_bits}_g{group_size}_f32'
 arguments = ['packed', 'scales', 'signs', 'centroids', 'out', 'u32:elements / 32', 'u32:cols / 32']
 grid = '(elements / 32 + 255) / 256'
 block = 256
@@ -158,7 +158,7 @@ fn ptx_and_cubins_are_taken_as_they_are() {
     let Some(driver) = standin::right() else {
         return;
     };
-    let ptx = root().join("kernels/tq4_dequant.ptx");
+    let ptx = root().join("kernels/tq4_dequant_sm75.ptx");
     let mut forms = vec![("k.ptx", std::fs::read(&ptx).unwrap())];
     let how = "pip install nvidia-cuda-nvcc-cu12, and set TQ4_PTXAS to its ptxas";
     if let Some(ptxas) = tool("TQ4_PTXAS", "users' cubins", how) {

@@ -92,6 +92,8 @@ mod reference_simd;
 mod report;
 // Sweeps that are stopped and resumed.
 mod resume;
+// Machine code of the committed PTX.
+mod sass;
 // The published figures of a real tensor.
 mod seed_case;
 // The shader's validity and translations.

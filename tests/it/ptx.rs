@@ -1,4 +1,4 @@
-//! The committed PTX is made from the committed source, runs on old drivers and spills no register.
+//! The committed PTX is made from the committed sources, runs on old drivers and spills no register.
 
 use crate::support::{cuda, not_run, root, tool};
 use libloading::{Library, Symbol};
@@ -7,66 +7,79 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use tq4::lane::cuda::Own;
 
 /// PTX 8.0 is read by the drivers of CUDA 12.0 and later: 525.60.13 on Linux.
 const ISA: &str = "8.0";
 const MARK: &str = "// source sha256: ";
-const GET_PTXAS: &str =
-    "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
-
 #[test]
 fn ptx_is_of_this_source_and_for_old_drivers() {
-    let ptx = cuda::ptx();
-    let found = ptx.lines().last().unwrap().strip_prefix(MARK).unwrap();
-    let digest = Sha256::digest(cuda::source());
-    let expected: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(
-        found, expected,
-        "kernels/tq4_dequant.ptx is stale: run kernels/build_ptx.py"
-    );
+    for own in Own::ALL {
+        let ptx = cuda::ptx(own);
+        let found = ptx.lines().last().unwrap().strip_prefix(MARK).unwrap();
+        let digest = Sha256::digest(cuda::source(own));
+        let expected: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            found, expected,
+            "the PTX of {own:?} is stale: run kernels/build_ptx.py"
+        );
 
-    let lines: Vec<&str> = ptx.lines().collect();
-    assert!(lines.contains(&format!(".version {ISA}").as_str()));
-    assert!(lines.contains(&".target sm_75"));
-    let entries: Vec<&str> = lines
-        .iter()
-        .filter_map(|l| l.strip_prefix(".visible .entry "))
-        .map(|l| l.trim_end_matches('('))
-        .collect();
-    assert_eq!(entries, cuda::entry_points());
+        let lines: Vec<&str> = ptx.lines().collect();
+        assert!(lines.contains(&format!(".version {ISA}").as_str()));
+        let (major, minor) = own.capability();
+        assert!(lines.contains(&format!(".target sm_{major}{minor}").as_str()));
+        let entries: Vec<&str> = lines
+            .iter()
+            .filter_map(|l| l.strip_prefix(".visible .entry "))
+            .map(|l| l.trim_end_matches('('))
+            .collect();
+        assert_eq!(entries, cuda::entry_points(own));
+    }
 }
 
+/// Fused operations are those that are written so: the division's, by the upper part of 1/sqrt(n), and the
+/// butterflies' between lanes, with a factor of 1 or -1.
 #[test]
 fn ptx_rounds_each_operation_singly() {
     /// 1/sqrt(32) and 1/sqrt(128) in f32.
     const UPPER_PARTS: [&str; 2] = ["0f3E3504F3", "0f3DB504F3"];
-    let mut rounded = 0;
-    let mut upper_parts = std::collections::BTreeSet::<&str>::new();
-    for (i, line) in cuda::ptx().lines().enumerate() {
-        // Registers are counted from the start in each entry point.
-        if line.contains(".entry") {
-            upper_parts.clear();
-        }
-        for op in line.split_whitespace().filter(|op| !op.starts_with("//")) {
-            let float = op.ends_with(".f32") || op.ends_with(".f64");
-            // The only fused operation is the division's, by the upper part of 1/sqrt(n).
-            if op == "mov.f32" && UPPER_PARTS.iter().any(|bits| line.contains(bits)) {
-                let mut words = line.split([' ', '\t', ',']);
-                upper_parts.extend(words.find(|word| word.starts_with('%')));
+    const ONES: [&str; 2] = ["0fBF800000", "0f3F800000"];
+    for own in Own::ALL {
+        let mut rounded = 0;
+        let mut factors = std::collections::BTreeSet::<String>::new();
+        let ptx = cuda::ptx(own);
+        for (i, line) in ptx.lines().enumerate() {
+            // Registers are counted from the start in each entry point.
+            if line.contains(".entry") {
+                factors.clear();
             }
-            let mut words = line.split([' ', '\t', ',', ';']);
-            let division = op == "fma.rn.f32" && words.any(|word| upper_parts.contains(word));
-            let fused = (op.starts_with("fma") && !division) || (op.starts_with("mad") && float);
-            let loose = op.contains(".ftz") || op.contains(".approx");
-            assert!(!fused && !loose, "line {}: {line}", i + 1);
-            // Without `.rn` the driver's compiler may fuse a multiplication with an addition.
-            if ["add.", "sub.", "mul."].iter().any(|o| op.starts_with(o)) && float {
-                assert!(op.contains(".rn."), "line {}: {line}", i + 1);
-                rounded += 1;
+            let words = line.split([' ', '\t', ',', ';']);
+            let words: Vec<&str> = words.filter(|w| !w.is_empty()).collect();
+            let place = format!("{own:?}, line {}: {line}", i + 1);
+            let exact = match words.first() {
+                Some(&"mov.f32") => UPPER_PARTS.contains(&words[2]),
+                Some(&"selp.f32") => ONES.iter().all(|one| words.contains(one)),
+                _ => false,
+            };
+            if exact {
+                factors.insert(words[1].to_owned());
+            }
+            for op in words.iter().take_while(|w| !w.starts_with("//")) {
+                let float = op.ends_with(".f32") || op.ends_with(".f64");
+                let written =
+                    *op == "fma.rn.f32" && words[2..4].iter().any(|w| factors.contains(*w));
+                let fused = (op.starts_with("fma") && !written) || (op.starts_with("mad") && float);
+                let loose = op.contains(".ftz") || op.contains(".approx");
+                assert!(!fused && !loose, "{place}");
+                // Without `.rn` the driver's compiler may fuse a multiplication with an addition.
+                if ["add.", "sub.", "mul."].iter().any(|o| op.starts_with(o)) && float {
+                    assert!(op.contains(".rn."), "{place}");
+                    rounded += 1;
+                }
             }
         }
+        assert!(rounded > 1000, "{rounded} operations found");
     }
-    assert!(rounded > 1000, "{rounded} operations found");
 }
 
 #[test]
@@ -75,9 +88,14 @@ fn ptx_is_what_the_compiler_makes_of_the_source() {
     let Some(path) = cuda::nvrtc(what) else {
         return;
     };
-    let fresh = compile_ptx(&path, &cuda::source());
-    let committed = cuda::ptx();
-    let (committed, _) = committed.split_once(MARK).unwrap();
+    for own in Own::ALL {
+        let ptx = cuda::ptx(own);
+        let (committed, _) = ptx.split_once(MARK).unwrap();
+        compare(own, what, &compile_ptx(&path, own), committed);
+    }
+}
+
+fn compare(own: Own, what: &str, fresh: &str, committed: &str) {
     let version = |ptx: &str| {
         ptx.lines()
             .find(|l| l.contains("Cuda compilation tools"))
@@ -85,40 +103,36 @@ fn ptx_is_what_the_compiler_makes_of_the_source() {
             .trim_start_matches("// ")
             .to_owned()
     };
-    if version(&fresh) != version(committed) {
-        let found = version(&fresh);
+    if version(fresh) != version(committed) {
+        let found = version(fresh);
         not_run(&format!("{what} (found {found})"), cuda::GET_NVRTC);
         return;
     }
     assert!(
         fresh.trim_end() == committed.trim_end(),
-        "kernels/tq4_dequant.ptx differs from what its source compiles to: run kernels/build_ptx.py"
+        "the PTX of {own:?} differs from what its source compiles to: run kernels/build_ptx.py"
     );
 }
 
 #[test]
 fn no_entry_point_spills() {
     let what = "register use by ptxas";
-    let Some(ptxas) = tool("TQ4_PTXAS", what, GET_PTXAS) else {
+    let Some(ptxas) = tool("TQ4_PTXAS", what, cuda::GET_PTXAS) else {
         return;
     };
-    let version = cuda::run(Command::new(&ptxas).arg("--version"));
-    let version = version
-        .lines()
-        .find_map(|l| l.split_once(", V").map(|(_, v)| v.to_owned()))
-        .unwrap();
+    let version = cuda::version(&ptxas);
     let mut table = format!("ptxas {version}\n");
-    for arch in ["sm_75", "sm_80", "sm_90", "sm_100"] {
+    for (own, arch) in cuda::ARCHITECTURES {
         let out = Command::new(&ptxas)
             .args(["-v", "-arch", arch, "-o", "/dev/null"])
-            .arg(root().join("kernels/tq4_dequant.ptx"))
+            .arg(cuda::path(own).with_extension("ptx"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{arch}: {text}");
         let mut rows = resources(arch, &text);
         rows.sort();
-        assert_eq!(rows.len(), cuda::entry_points().len(), "{arch}: {text}");
+        assert_eq!(rows.len(), cuda::entry_points(own).len(), "{arch}: {text}");
         for (name, registers, shared) in rows {
             writeln!(table, "{arch} {name} {registers} registers {shared} shared").unwrap();
         }
@@ -129,7 +143,10 @@ fn no_entry_point_spills() {
     }
     let expected = std::fs::read_to_string(&golden).unwrap();
     if expected.lines().next() != table.lines().next() {
-        not_run(&format!("register counts (found {version})"), GET_PTXAS);
+        not_run(
+            &format!("register counts (found {version})"),
+            cuda::GET_PTXAS,
+        );
         return;
     }
     assert_eq!(
@@ -177,9 +194,13 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 
 /// What kernels/build_ptx.py does.
-fn compile_ptx(library: &Path, source: &str) -> String {
-    let source = CString::new(source).unwrap();
-    let options = [c"--gpu-architecture=compute_75", c"--fmad=false"].map(|o| o.as_ptr());
+fn compile_ptx(library: &Path, own: Own) -> String {
+    let source = CString::new(cuda::source(own)).unwrap();
+    let name = CString::new(format!("{}.cu", cuda::name(own))).unwrap();
+    let (major, minor) = own.capability();
+    let architecture = format!("--gpu-architecture=compute_{major}{minor}");
+    let architecture = CString::new(architecture).unwrap();
+    let options = [&*architecture, c"--fmad=false"].map(|o| o.as_ptr());
     // SAFETY: the declarations are those of nvrtc.h, every string ends in NUL, and the buffer has the
     // size that NVRTC gave.
     unsafe {
@@ -196,10 +217,9 @@ fn compile_ptx(library: &Path, source: &str) -> String {
         let size: Symbol<Size> = nvrtc.get(b"nvrtcGetPTXSize").unwrap();
         let get: Symbol<Get> = nvrtc.get(b"nvrtcGetPTX").unwrap();
         let mut program = std::ptr::null_mut();
-        let name = c"tq4_dequant.cu".as_ptr();
         let none = std::ptr::null();
         assert_eq!(
-            create(&mut program, source.as_ptr(), name, 0, none, none),
+            create(&mut program, source.as_ptr(), name.as_ptr(), 0, none, none),
             0
         );
         assert_eq!(

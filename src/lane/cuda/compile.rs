@@ -17,14 +17,7 @@ pub(super) struct Source<'a> {
     pub(super) help: &'a str,
 }
 
-/// This project's kernel.
-pub(super) const OWN: Source<'static> = Source {
-    name: "tq4_dequant.cu",
-    text: include_str!("../../../kernels/tq4_dequant.cu"),
-    help: "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
-};
-
-/// Options that it is compiled with.
+/// Options that this project's kernels are compiled with.
 pub(super) const OWN_OPTIONS: [&str; 1] = ["--fmad=false"];
 
 /// Compiles CUDA C++ for a device's own architecture with an NVRTC of this machine.

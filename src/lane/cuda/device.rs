@@ -18,6 +18,8 @@ pub struct CudaDeviceInfo {
     pub name: String,
     /// Compute capability, major and minor.
     pub compute_capability: (i32, i32),
+    /// Its multiprocessors.
+    pub multiprocessors: u32,
     /// CUDA version of the driver and, where the system tells it, the driver's own.
     pub driver: String,
     /// Bytes of memory on the device.
@@ -65,13 +67,14 @@ pub(super) fn handle(api: &Api, index: usize) -> Result<c_int> {
 
 pub(super) fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
     const COMPUTE_MODE: c_int = 20;
+    const MULTIPROCESSOR_COUNT: c_int = 16;
     const L2_CACHE_SIZE: c_int = 38;
     const CAPABILITY_MAJOR: c_int = 75;
     const CAPABILITY_MINOR: c_int = 76;
     let device = handle(api, index)?;
     let mut name = [0u8; 256];
     let mut memory = 0;
-    let (mut major, mut minor) = (0, 0);
+    let (mut major, mut minor, mut multiprocessors) = (0, 0, 0);
     // SAFETY: every destination outlives its call, and the driver writes at most 255 bytes of name.
     unsafe {
         let at = name.as_mut_ptr().cast::<c_char>();
@@ -80,6 +83,7 @@ pub(super) fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
         for (value, attribute) in [
             (&mut major, CAPABILITY_MAJOR),
             (&mut minor, CAPABILITY_MINOR),
+            (&mut multiprocessors, MULTIPROCESSOR_COUNT),
         ] {
             call!(
                 api,
@@ -98,6 +102,7 @@ pub(super) fn info(api: &Api, index: usize) -> Result<CudaDeviceInfo> {
         driver: driver_version(api)?,
         name,
         compute_capability: (major, minor),
+        multiprocessors: u32::try_from(multiprocessors).unwrap_or(0),
         memory: memory as u64,
     })
 }

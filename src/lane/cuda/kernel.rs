@@ -3,18 +3,11 @@
 use super::api::{Api, DevicePtr, Handle, call};
 use super::memory::Stream;
 use crate::error::Result;
-use crate::lane::kernel::{Argument, Launch, Part, Value, part_bytes};
+use crate::lane::kernel::{Argument, Launch, Part, part_bytes};
 use crate::tensor::TqTensor;
 use std::borrow::Cow;
 use std::ffi::c_void;
 use std::ops::Range;
-
-/// Threads in a block of this project's kernel, and elements a thread decodes.
-const BLOCK: u32 = 256;
-const PER_THREAD: usize = 32;
-
-/// Most pieces of 32 elements that it counts.
-const MAX_BLOCKS: u32 = 1 << 31;
 
 /// Bytes of parameters that a kernel has at most before CUDA 12.1, and so parameters of 4 bytes.
 const MOST_PARAMETERS: usize = 4096 / 4;
@@ -22,32 +15,6 @@ static ZEROS: [u64; 4096 / 8] = [0; 4096 / 8];
 
 /// Most blocks in x of any launch.
 pub(super) const MAX_GRID: u32 = (1 << 31) - 1;
-
-/// What this project's kernel is launched with, see `kernels/tq4_dequant.cu`; `None` for more elements than
-/// it counts.
-pub(super) fn own_launch(tensor: &TqTensor) -> Option<Launch> {
-    let blocks = u32::try_from(tensor.elements() / PER_THREAD).ok()?;
-    let blocks = (blocks <= MAX_BLOCKS).then_some(blocks)?;
-    let row_blocks = (tensor.cols() / PER_THREAD) as u32;
-    let scalars = [blocks, row_blocks].map(|v| Argument::Value(Value::from(v)));
-    let parts = [
-        Part::Packed,
-        Part::Scales,
-        Part::Signs,
-        Part::Centroids,
-        Part::Out,
-    ];
-    Some(Launch {
-        grid: [blocks.div_ceil(BLOCK), 1, 1],
-        block: [BLOCK, 1, 1],
-        shared_memory: 0,
-        arguments: parts
-            .map(Argument::Part)
-            .into_iter()
-            .chain(scalars)
-            .collect(),
-    })
-}
 
 /// What a launch reads, one after the other at multiples of 256 bytes.
 pub(super) struct Input<'a> {

@@ -1,6 +1,6 @@
-//! The CUDA lane: the kernel of `kernels/tq4_dequant.cu` on an NVIDIA device.
+//! The CUDA lane: the kernels of `kernels/` on an NVIDIA device.
 //!
-//! Nothing but the driver is needed. The kernel's PTX is part of this program.
+//! Nothing but the driver is needed. The kernels' PTX is part of this program.
 
 mod api;
 mod code;
@@ -10,11 +10,14 @@ mod kernel;
 mod memory;
 mod module;
 mod nvrtc;
+mod own;
 mod program;
 mod resident;
 mod signature;
 
 pub use device::{CudaDeviceInfo, list};
+#[doc(hidden)]
+pub use own::{Own, Room};
 
 use super::kernel::{Form, Manifest};
 use super::{Lane, Round, Timed, checksum};
@@ -24,7 +27,7 @@ use crate::strip::Strip;
 use api::{Api, PLACE};
 use device::{cuda_version, device_count, handle, info};
 use memory::{Context, free_memory};
-use module::{Image, MIN_CAPABILITY, Module};
+use module::{Image, Module};
 use nvrtc::{Nvrtc, Version};
 use program::{Program, User};
 use resident::Resident;
@@ -94,16 +97,6 @@ impl Cuda {
         }
         let info = info(api, options.device)?;
         let capability = info.compute_capability;
-        if options.kernel.is_none() && capability < MIN_CAPABILITY {
-            return Err(Error::unavailable(
-                format!(
-                    "{} has compute capability {}.{}, the kernel needs {}.{}",
-                    info.name, capability.0, capability.1, MIN_CAPABILITY.0, MIN_CAPABILITY.1
-                ),
-                PLACE,
-                "use a device of the Turing generation or later",
-            ));
-        }
         let version = cuda_version(api)?;
         let compiled = |k: &Manifest| k.form() == Form::Cuda;
         if options.kernel.as_ref().is_some_and(compiled) {
@@ -175,24 +168,41 @@ fn own_program(
     version: Version,
 ) -> Result<(Program, String, String)> {
     let capability = info.compute_capability;
+    let own = Own::of(capability).ok_or_else(|| {
+        let (least_major, least_minor) = Own::ALL[0].capability();
+        Error::unavailable(
+            format!(
+                "{} has compute capability {}.{}, the kernel needs {least_major}.{least_minor}",
+                info.name, capability.0, capability.1
+            ),
+            PLACE,
+            "use a device of the Turing generation or later",
+        )
+    })?;
     let image = match &options.ptx {
         Some(ptx) => Image::Ptx(ptx.clone()),
         None if options.nvrtc => {
             let with = compile::OWN_OPTIONS.map(str::to_owned);
-            compile::compile(&compile::OWN, &with, capability, version)?
+            compile::compile(&own.source(), &with, capability, version)?
         }
-        None => Image::Ptx(module::PTX.to_owned()),
+        None => Image::Ptx(own.ptx().to_owned()),
     };
     let variant = match &image {
         Image::Cubin(_) => format!("NVRTC, sm_{}{}", capability.0, capability.1),
         Image::Ptx(_) if options.nvrtc && options.ptx.is_none() => {
             format!("NVRTC, compute_{}{}", capability.0, capability.1)
         }
-        Image::Ptx(ptx) => format!("PTX {}", module::isa(ptx)),
+        Image::Ptx(ptx) => module::described(ptx),
     };
     let checksum = checksum(image.bytes());
     let module = Module::load(api, &image, &info.driver)?;
-    Ok((Program::Own(module, options.output), variant, checksum))
+    let program = Program::Own {
+        own,
+        module,
+        output: options.output,
+        multiprocessors: info.multiprocessors,
+    };
+    Ok((program, variant, checksum))
 }
 
 impl Drop for Cuda {

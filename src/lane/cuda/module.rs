@@ -9,12 +9,6 @@ use crate::lane::broke;
 use crate::record::LaneName;
 use std::ffi::{CString, c_int, c_void};
 
-/// PTX made from the kernel by NVRTC 12.0 for compute capability 7.5 and later.
-pub(super) const PTX: &str = include_str!("../../../kernels/tq4_dequant.ptx");
-
-/// Compute capability that the kernel is made for at least.
-pub(super) const MIN_CAPABILITY: (i32, i32) = (7, 5);
-
 /// PTX versions, the CUDA release that brought each and the first Linux driver that reads it.
 const RELEASES: [(&str, &str, u32); 14] = [
     ("8.0", "12.0", 525),
@@ -33,11 +27,22 @@ const RELEASES: [(&str, &str, u32); 14] = [
     ("9.4", "13.4", 615),
 ];
 
-/// The version in a PTX text's `.version` line.
-pub(super) fn isa(ptx: &str) -> &str {
+/// What a PTX text's line `.version` or `.target` says.
+fn directive<'a>(ptx: &'a str, name: &str) -> &'a str {
     ptx.lines()
-        .find_map(|l| l.trim().strip_prefix(".version"))
+        .find_map(|l| l.trim().strip_prefix(name))
         .map_or("unknown", str::trim)
+}
+
+/// The version of a PTX text.
+fn isa(ptx: &str) -> &str {
+    directive(ptx, ".version")
+}
+
+/// A PTX text by its version and target: `PTX 8.0, compute_80`.
+pub(super) fn described(ptx: &str) -> String {
+    let target = directive(ptx, ".target").replace("sm_", "compute_");
+    format!("PTX {}, {target}", isa(ptx))
 }
 
 /// What a driver must be to read `isa`.
@@ -136,10 +141,7 @@ impl Module {
             NO_BINARY_FOR_GPU => Error::unavailable(
                 format!("the kernel does not run on this device: {what}"),
                 PLACE,
-                format!(
-                    "use a device of compute capability {}.{} or later, or of what a kernel of your own was made for",
-                    MIN_CAPABILITY.0, MIN_CAPABILITY.1
-                ),
+                "use a device of compute capability 7.5 or later, or of what a kernel of your own was made for",
             ),
             JIT_COMPILER_NOT_FOUND => Error::unavailable(
                 format!("the driver is installed without its compiler: {what}"),
@@ -148,6 +150,24 @@ impl Module {
             ),
             _ => broke(&LaneName::Cuda, what, ""),
         })
+    }
+
+    /// Blocks of so many threads that a multiprocessor has room for.
+    pub(super) fn room(&self, function: Handle, threads: u32) -> Result<u32> {
+        let mut blocks = 0;
+        // SAFETY: the function is one of the loaded module's, and the number outlives the call.
+        unsafe {
+            call!(
+                self.api,
+                room = "cuOccupancyMaxActiveBlocksPerMultiprocessor"(
+                    &mut blocks,
+                    function,
+                    threads as c_int,
+                    0
+                )
+            )?;
+        }
+        Ok(u32::try_from(blocks).unwrap_or(0))
     }
 
     /// The entry point of that name.
@@ -195,10 +215,12 @@ impl Drop for Module {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::cuda::own::Own;
 
     #[test]
     fn committed_ptx_names_its_driver() {
-        assert_eq!(isa(PTX), "8.0");
+        let all = Own::ALL.map(|own| described(own.ptx()));
+        assert_eq!(all, ["PTX 8.0, compute_75", "PTX 8.0, compute_80"]);
         assert_eq!(
             needed("8.0"),
             "install the NVIDIA driver 525 or later (CUDA 12.0 or later)"

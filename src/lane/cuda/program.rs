@@ -2,9 +2,10 @@
 
 use super::api::{Api, Handle};
 use super::compile::{Source, compile};
-use super::kernel::{MAX_GRID, own_launch};
+use super::kernel::MAX_GRID;
 use super::module::{Image, Module};
 use super::nvrtc::Version;
+use super::own::{BLOCK, Own, Room};
 use super::signature::mismatch;
 use crate::error::Result;
 use crate::lane::kernel::{Form, Launch, Manifest, Shape, centroids};
@@ -19,7 +20,12 @@ const SHARED_MEMORY: u32 = 48 << 10;
 #[derive(Debug)]
 pub(super) enum Program {
     /// This project's, with an entry point for each layout and type.
-    Own(Module, OutputType),
+    Own {
+        own: Own,
+        module: Module,
+        output: OutputType,
+        multiprocessors: u32,
+    },
     /// A user's.
     User(Box<User>),
 }
@@ -116,15 +122,19 @@ impl Program {
         tensor: &TqTensor,
     ) -> Result<(Handle, Launch)> {
         match self {
-            Self::Own(module, output) => {
-                let output = match output {
-                    OutputType::Bf16 => "bf16",
-                    OutputType::F32 => "f32",
-                    OutputType::F16 => return Err(no_f16(&LaneName::Cuda)),
+            Self::Own {
+                own,
+                module,
+                output,
+                multiprocessors,
+            } => {
+                let entry = own.entry(tensor.layout(), *output);
+                let function = module.function(&entry.ok_or_else(|| no_f16(&LaneName::Cuda))?)?;
+                let room = Room {
+                    multiprocessors: *multiprocessors,
+                    blocks: module.room(function, BLOCK)?,
                 };
-                let (bits, n) = (tensor.layout().stored_bits(), tensor.layout().group_size());
-                let function = module.function(&format!("tq4_dequant_b{bits}_g{n}_{output}"))?;
-                let launch = own_launch(tensor).ok_or_else(|| {
+                let launch = own.launch(tensor, room).ok_or_else(|| {
                     let what = format!(
                         "{} elements are more than one launch takes",
                         tensor.elements()

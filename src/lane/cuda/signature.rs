@@ -58,6 +58,7 @@ pub(super) fn mismatch(ptx: &str, entry: &str, arguments: &[Argument]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lane::cuda::own::Own;
     use crate::lane::kernel::{Part, Value};
 
     const PTX: &str = ".version 8.0
@@ -81,9 +82,8 @@ mod tests {
         assert_eq!(parameters(PTX, "other"), Some(vec![4]));
         assert_eq!(parameters(PTX, "none"), Some(vec![]));
         assert_eq!(parameters(PTX, "missing"), None);
-        let own = include_str!("../../../kernels/tq4_dequant.ptx");
-        let own = parameters(own, "tq4_dequant_b4_g128_bf16");
-        assert_eq!(own, Some(vec![8, 8, 8, 8, 8, 4, 4]));
+        let own = parameters(Own::Sm80.ptx(), "tq4_dequant_sm80_b4_g128_bf16");
+        assert_eq!(own, Some(vec![8, 8, 8, 8, 8, 4, 4, 4]));
     }
 
     #[test]

@@ -4,6 +4,9 @@ use super::{not_run, root, tool};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tq4::lane::cuda::Own;
+use tq4::record::OutputType;
+use tq4::tensor::{GROUP_SIZES, Layout};
 
 /// A text file with the line ends that it has in the repository.
 fn text(path: &str) -> String {
@@ -12,19 +15,53 @@ fn text(path: &str) -> String {
         .replace("\r\n", "\n")
 }
 
-/// The kernel's source.
-pub fn source() -> String {
-    text("kernels/tq4_dequant.cu")
+/// The name of a kernel's files.
+pub fn name(own: Own) -> &'static str {
+    match own {
+        Own::Sm75 => "tq4_dequant_sm75",
+        Own::Sm80 => "tq4_dequant_sm80",
+    }
 }
 
-/// The kernel's PTX as committed.
-pub fn ptx() -> String {
-    text("kernels/tq4_dequant.ptx")
+/// Where a kernel's source is.
+pub fn path(own: Own) -> PathBuf {
+    root().join(format!("kernels/{}.cu", name(own)))
+}
+
+/// A kernel's source.
+pub fn source(own: Own) -> String {
+    text(&format!("kernels/{}.cu", name(own)))
+}
+
+/// A kernel's PTX as committed.
+pub fn ptx(own: Own) -> String {
+    text(&format!("kernels/{}.ptx", name(own)))
 }
 
 /// How to come by the NVRTC that makes the committed PTX.
 pub const GET_NVRTC: &str = "pip install nvidia-cuda-nvrtc-cu12==12.0.76, and set TQ4_NVRTC_LIB to its \
                              libnvrtc.so.12";
+
+/// How to come by the ptxas that the golden tables are of.
+pub const GET_PTXAS: &str =
+    "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
+
+/// Architectures, with the kernel that runs on each.
+pub const ARCHITECTURES: [(Own, &str); 6] = [
+    (Own::Sm75, "sm_75"),
+    (Own::Sm80, "sm_80"),
+    (Own::Sm80, "sm_89"),
+    (Own::Sm80, "sm_90"),
+    (Own::Sm80, "sm_100"),
+    (Own::Sm80, "sm_120"),
+];
+
+/// The version of one of the CUDA toolkit's programs.
+pub fn version(program: &Path) -> String {
+    let text = run(Command::new(program).arg("--version"));
+    let version = text.lines().find_map(|l| l.split_once(", V"));
+    version.unwrap().1.to_owned()
+}
 
 /// NVRTC's library; `None` with a notice where it is not named.
 pub fn nvrtc(what: &str) -> Option<PathBuf> {
@@ -39,12 +76,13 @@ pub fn with_nvrtc(first: Option<&Path>, what: &str) -> Option<OsString> {
 }
 
 /// Every entry point, in the order of the source.
-pub fn entry_points() -> Vec<String> {
+pub fn entry_points(own: Own) -> Vec<String> {
     let mut names = Vec::new();
     for bits in [2, 4] {
-        for group in [32, 64, 128, 256] {
-            for out in ["bf16", "f32"] {
-                names.push(format!("tq4_dequant_b{bits}_g{group}_{out}"));
+        for group in GROUP_SIZES {
+            let layout = Layout::new(bits, group).unwrap();
+            for output in [OutputType::Bf16, OutputType::F32] {
+                names.push(own.entry(layout, output).unwrap());
             }
         }
     }
@@ -73,8 +111,22 @@ pub fn cxx(what: &str) -> Option<String> {
     found
 }
 
-/// The command that compiles `file` of tests/emulation around the kernel in `source`.
-pub fn compile(cxx: &str, source: &Path, file: &str, output: &Path) -> Command {
+/// What defines the kernel at `source` for the emulation.
+pub fn define(kernel: &str, source: &Path) -> String {
+    format!("-DTQ4_{kernel}=\"{}\"", source.display())
+}
+
+/// [`define`] of one of this project's.
+pub fn define_own(own: Own, source: &Path) -> String {
+    let kernel = match own {
+        Own::Sm75 => "SM75",
+        Own::Sm80 => "SM80",
+    };
+    define(kernel, source)
+}
+
+/// The command that compiles `file` of tests/emulation around the kernels that are defined.
+pub fn compile(cxx: &str, defined: &[String], file: &str, output: &Path) -> Command {
     let mut command = Command::new(cxx);
     command
         .args([
@@ -85,7 +137,7 @@ pub fn compile(cxx: &str, source: &Path, file: &str, output: &Path) -> Command {
         ])
         // nvcc lets memory be read as words and vectors of any type.
         .arg("-fno-strict-aliasing")
-        .arg(format!("-DTQ4_SOURCE=\"{}\"", source.display()))
+        .args(defined)
         .arg("-o")
         .arg(output)
         .arg(root().join("tests/emulation").join(file));

@@ -4,6 +4,7 @@ use super::{cuda, root};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use tq4::lane::cuda::Own;
 
 const FLAGS: [&str; 3] = ["-shared", "-fPIC", "-fvisibility-inlines-hidden"];
 const WHAT: &str = "the CUDA lane on a stand-in driver";
@@ -17,21 +18,22 @@ fn folder(name: &str) -> PathBuf {
     dir
 }
 
-/// A folder with the driver's library, made around the kernel at `source` and the plain one at `plain`, but for
-/// the functions `without`.
-fn build(cxx: &str, source: &Path, plain: &Path, dir: PathBuf, without: &[&str]) -> PathBuf {
+/// A folder with the driver's library, made around these kernels, but for the functions `without`.
+fn build(cxx: &str, kernels: &[String], dir: PathBuf, without: &[&str]) -> PathBuf {
     // cudarc asks for libcuda.so before libcuda.so.1.
     let library = dir.join("libcuda.so.1");
     let renamed = without.iter().map(|s| format!("-D{s}=not_{s}"));
-    let mut command = cuda::compile(cxx, source, "libcuda_standin.cpp", &library);
-    let plain = format!("-DTQ4_PLAIN=\"{}\"", plain.display());
-    cuda::run(command.args(FLAGS).arg(plain).args(renamed));
+    let mut command = cuda::compile(cxx, kernels, "libcuda_standin.cpp", &library);
+    cuda::run(command.args(FLAGS).args(renamed));
     std::fs::copy(&library, dir.join("libcuda.so")).unwrap();
     dir
 }
 
-fn kernel() -> PathBuf {
-    root().join("kernels/tq4_dequant.cu")
+/// The kernels as they are.
+fn kernels() -> Vec<String> {
+    let own = Own::ALL.map(|own| cuda::define_own(own, &cuda::path(own)));
+    let plain = cuda::define("PLAIN", &plain());
+    own.into_iter().chain([plain]).collect()
 }
 
 fn plain() -> PathBuf {
@@ -42,36 +44,44 @@ fn plain() -> PathBuf {
 pub fn with_sign_bug(text: &str) -> String {
     let from = "] = a - b;";
     assert_eq!(text.matches(from).count(), 1, "{from}");
-    text.replace(from, "] = b - a;")
+    let text = text.replace(from, "] = b - a;");
+    // Between lanes the upper one has b.
+    text.replace(
+        "x[k] = __fmaf_rn(x[k], direction,",
+        "x[k] = direction * __fmaf_rn(x[k], direction,",
+    )
 }
 
 /// The driver with the kernels as they are; `None` with a notice where there is no compiler.
 pub fn right() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
-    Some(BUILT.get_or_init(|| build(&cxx, &kernel(), &plain(), folder("right"), &[])))
+    Some(BUILT.get_or_init(|| build(&cxx, &kernels(), folder("right"), &[])))
 }
 
 /// The driver without some functions, under a name of its own.
 pub fn without(name: &str, functions: &[&str]) -> Option<PathBuf> {
     let cxx = cuda::cxx(WHAT)?;
     let folder = folder(name);
-    Some(build(&cxx, &kernel(), &plain(), folder, functions))
+    Some(build(&cxx, &kernels(), folder, functions))
 }
 
-/// The driver with both kernels in their wrong form, see [`with_sign_bug`].
+/// The driver with the kernels in their wrong form, see [`with_sign_bug`].
 pub fn wrong() -> Option<&'static Path> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let cxx = cuda::cxx(WHAT)?;
     Some(BUILT.get_or_init(|| {
         let dir = folder("wrong");
-        let sources = [kernel(), plain()].map(|path| {
-            let text = std::fs::read_to_string(&path).unwrap();
+        let wrong = |path: &Path| {
+            let text = std::fs::read_to_string(path).unwrap();
             let copy = dir.join(path.file_name().unwrap());
             std::fs::write(&copy, with_sign_bug(&text)).unwrap();
             copy
-        });
-        build(&cxx, &sources[0], &sources[1], dir, &[])
+        };
+        let own = Own::ALL.map(|own| cuda::define_own(own, &wrong(&cuda::path(own))));
+        let plain = cuda::define("PLAIN", &wrong(&plain()));
+        let all: Vec<String> = own.into_iter().chain([plain]).collect();
+        build(&cxx, &all, dir, &[])
     }))
 }
 

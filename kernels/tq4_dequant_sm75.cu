@@ -1,5 +1,5 @@
-// The CUDA rendering: the same four steps, in the same order and words, as
-// `src/reference/scalar.rs` and `shaders/tq4_dequant.wgsl`.
+// The CUDA rendering for compute capability 7.5: the same four steps, in the same order and words, as
+// `src/reference/scalar.rs` and `shaders/tq4_dequant.wgsl`. `tq4_dequant_sm80.cu` is for later devices.
 //
 // Floor. Per element a launch must move b/8 bytes of codes, 2/n of scale and 2 (BF16) or 4 (f32) of
 // output; signs and centroids stay in cache. For 4 bits, n = 128, BF16 that is 2.516 bytes, so no
@@ -14,11 +14,9 @@
 // - Shared memory is the table of 16 centroids and no more: one bank an entry, hence no conflicts.
 //   With the shuffles that makes 2 operations of the shared memory pipe an element (3 for n = 256).
 //
-// What is left is arithmetic: ptxas makes 26 instructions an element of it on sm_90 (4 bits, n = 128,
-// BF16). A lane issues one a clock, which on devices with memory as fast as the H100's puts the
-// arithmetic, not the memory, first, by some 15 %.
-//
-// None of this has been measured on a GPU; it is counted from the compiler's output. It must be compiled with contraction off (--fmad=false).
+// None of this has been measured on a GPU; it is counted from the compiler's output. The result is the
+// reference's in every bit where the codebook's smallest centroid is at least 2^-50, see docs/kernels.md. It
+// must be compiled with contraction off (--fmad=false).
 //
 // Interface. Grid in x only, 256 threads a block, one thread for each 32 elements; `blocks` (their
 // number, at most 2^31) is rows * cols / 32, and `row_blocks` is cols / 32. All pointers are aligned
@@ -201,7 +199,7 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
 }
 
 #define ENTRY(BITS, N, OUT, OUT_SIZE)                                                              \
-    extern "C" __global__ void __launch_bounds__(256) tq4_dequant_b##BITS##_g##N##_##OUT(          \
+    extern "C" __global__ void __launch_bounds__(256) tq4_dequant_sm75_b##BITS##_g##N##_##OUT(          \
         const u8 *__restrict__ packed, const u16 *__restrict__ scales,                             \
         const signed char *__restrict__ signs, const float *__restrict__ centroids,                \
         u8 *__restrict__ out, u32 blocks, u32 row_blocks) {                                        \
