@@ -138,6 +138,19 @@ impl Codebook {
         &self.boundaries
     }
 
+    /// Whether `fma(x, H, x * L)` is `(f64::from(x) / sqrt(n)) as f32` for every sum `x` that these centroids
+    /// can give, with `H = (1 / sqrt(n)) as f32` and `L = (1 / sqrt(n) - H) as f32`: so it is for zeros and for
+    /// `|x| >= 2^-100` (`docs/kernels.md`), below which the rounding of a subnormal `x * L` shows.
+    ///
+    /// It takes that each centroid is 0 or at least 2^-50. An f32 of 2^-50 or more is a multiple of 2^-73, an f16
+    /// scale one of 2^-24, their product one of 2^-97; so is what it is rounded to, in f32, and every sum and
+    /// difference of such, rounded or not. What is not 0 is thus at least 2^-97. Neither is a quotient subnormal
+    /// then: instructions that flush such values, as x86's to BF16 do, have none to flush.
+    pub fn exact_division(&self) -> bool {
+        const LEAST: f32 = 1.0 / (1u64 << 50) as f32;
+        self.centroids.iter().all(|c| *c == 0.0 || c.abs() >= LEAST)
+    }
+
     /// The code of a normalised value: the number of interior boundaries below it.
     pub fn encode(&self, value: f32) -> u8 {
         let interior = &self.boundaries[1..self.centroids.len()];
@@ -256,6 +269,10 @@ fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
+    use crate::tensor::{Layout, Parts, TqTensor};
+    use half::f16;
+    use std::sync::Arc;
 
     #[test]
     fn published_loader_codebook_for_128_dimensions() {
@@ -359,6 +376,57 @@ mod tests {
         }
         assert_eq!(book.encode(-2.0), 0);
         assert_eq!(book.encode(2.0), 15);
+    }
+
+    #[test]
+    fn division_is_exact_from_centroids_of_2_to_the_minus_50_on() {
+        let with = |least: f32| Codebook::new(vec![-1.0, -0.5, least, 1.0], None).unwrap();
+        let limit = 2f32.powi(-50);
+        for (least, exact) in [
+            (0.0, true),
+            (-0.0, true),
+            (limit, true),
+            (-limit, true),
+            (limit.next_down(), false),
+            (-limit.next_down(), false),
+            (f32::from_bits(1), false),
+        ] {
+            assert_eq!(with(least).exact_division(), exact, "{least:e}");
+        }
+        for bits in 2..=4 {
+            for dim in [32, 64, 128, 256] {
+                assert!(Codebook::lloyd_max(bits, dim).exact_division());
+                assert!(Codebook::encoder(bits, dim).exact_division());
+            }
+        }
+    }
+
+    /// Sums that the fused division gets wrong, of a codebook that the guard keeps from it.
+    #[test]
+    fn division_is_not_exact_for_every_codebook() {
+        for (n, bits) in [(32, 0x0CA3_E6B0_u32), (128, 0x0D23_E6B0)] {
+            // The largest sum that is wrong; with the least scale, of one centroid among zeros.
+            let (sum, scale) = (f32::from_bits(bits), f16::from_bits(1));
+            let centroid = sum / scale.to_f32();
+            let book = Arc::new(Codebook::new(vec![0.0, centroid, 1.0, 2.0], None).unwrap());
+            assert!(!book.exact_division());
+            let mut packed = vec![0; n / 4];
+            packed[0] = 1;
+            let parts = Parts {
+                packed,
+                scales: vec![scale],
+                signs: vec![1; n],
+            };
+            let layout = Layout::new(2, n).unwrap();
+            let tensor = TqTensor::new("t", layout, [1, n], parts, book).unwrap();
+            let inverse = 1.0 / (n as f64).sqrt();
+            let high = inverse as f32;
+            let low = (inverse - f64::from(high)) as f32;
+            let fused = sum.mul_add(high, sum * low);
+            for value in reference::dequantize(&tensor) {
+                assert_eq!(value.next_up(), fused, "n = {n}");
+            }
+        }
     }
 
     #[test]
