@@ -25,7 +25,7 @@ const WARM_UP: Duration = Duration::from_millis(50);
 
 /// Time every lane side by side, each beside its device's copy bandwidth
 ///
-/// Without --shape or --tq-model, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed. Rows are cut
+/// Without --shape or --tq-model, 1024x1024, 4096x4096, 12288x4096, 4096x12288 and 248320x4096 are timed. Rows are cut
 /// to a power of two where they do not fit half of the free memory, and in this default run also where six
 /// rounds would not end within the time limit: it takes about a minute at most.
 ///

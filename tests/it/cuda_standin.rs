@@ -9,12 +9,15 @@ use crate::support::{again, cli, cuda, standin};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tq4::Error;
+use tq4::codebook::Codebook;
 use tq4::lane::cuda::{Cuda, Options, Own, list};
 use tq4::lane::{Lane, checksum};
+use tq4::strip::Strip;
 use tq4::synthetic::Scales;
-use tq4::tensor::Layout;
+use tq4::tensor::{Layout, Parts, TqTensor};
 
 const CASE: &str = "TQ4_STANDIN_CASE";
 /// In the log of the stand-in after each round of work.
@@ -91,6 +94,23 @@ fn child() {
         }
     };
     println!("device: {:?}", cuda.info());
+    if case == "codebook" {
+        let tensor = strip(5, Layout::new(2, 32).unwrap(), 3, 2, Scales::Any);
+        let tensor = tensor.tensor().unwrap();
+        let parts = Parts {
+            packed: tensor.packed().to_vec(),
+            scales: tensor.scales().to_vec(),
+            signs: tensor.signs().to_vec(),
+        };
+        let book = Codebook::new(vec![-1.0, 0.0, 1e-20, 1.0], None).unwrap();
+        let shape = [tensor.rows(), tensor.cols()];
+        let tensor = TqTensor::new("t", tensor.layout(), shape, parts, Arc::new(book)).unwrap();
+        println!(
+            "outcome: {}",
+            show(&cuda.load(&Strip::of(tensor)).unwrap_err())
+        );
+        return;
+    }
     if case == "round" {
         cuda.load(&strip(5, Layout::new(4, 128).unwrap(), 37, 2, Scales::Any))
             .unwrap();
@@ -319,6 +339,21 @@ fn a_strip_that_does_not_fit_the_memory_is_said() {
         assert!(r.starts_with(&text), "{r}");
         assert!(r.contains("help: take smaller strips"), "{r}");
     }
+}
+
+/// What the kernels' division is not exact for is not decoded.
+#[test]
+fn a_codebook_that_the_division_does_not_suit_is_refused() {
+    let Some((results, _)) = run("codebook", &[]) else {
+        return;
+    };
+    assert_eq!(results.len(), 1);
+    assert!(
+        results[0].starts_with(
+            "Backend: the codebook has a centroid that is not 0 and smaller than 2^-50"
+        ),
+        "{results:?}"
+    );
 }
 
 #[test]

@@ -128,6 +128,15 @@ impl Program {
                 output,
                 multiprocessors,
             } => {
+                if !tensor.codebook().exact_division() {
+                    let what = "the codebook has a centroid that is not 0 and smaller than 2^-50, \
+                                for which the kernel's division is not the reference's";
+                    return Err(broke(
+                        &LaneName::Cuda,
+                        what,
+                        "validate it without this lane",
+                    ));
+                }
                 let entry = own.entry(tensor.layout(), *output);
                 let function = module.function(&entry.ok_or_else(|| no_f16(&LaneName::Cuda))?)?;
                 let room = Room {
