@@ -170,19 +170,13 @@ fn f16_steps(a: f16, b: f16) -> u32 {
 
 /// Distance of two values of 16 bits whose magnitudes are ordered as their bits are.
 fn distance(bits: [u16; 2], nan: [bool; 2]) -> u32 {
+    // Without branches, which keep loops from being vectors.
     let [a, b] = bits.map(|b| {
-        let magnitude = i32::from(b & 0x7FFF);
-        if b & 0x8000 == 0 {
-            magnitude
-        } else {
-            -magnitude
-        }
+        let (magnitude, sign) = (i32::from(b & 0x7FFF), -i32::from(b >> 15));
+        (magnitude ^ sign) - sign
     });
-    match nan {
-        [false, false] => a.abs_diff(b),
-        [true, true] => 0,
-        _ => 65535,
-    }
+    let far = 65535 * u32::from(nan[0] ^ nan[1]);
+    if nan[0] | nan[1] { far } else { a.abs_diff(b) }
 }
 
 /// Distance in steps of the type that kernels return: F16 where one side is F16 and none is BF16, else
