@@ -30,21 +30,19 @@ fn decoding(c: &mut Criterion) {
 
     group.throughput(Throughput::Bytes(moved as u64));
     let mut out = vec![bf16::ZERO; t.elements()];
-    group.bench_function("BF16", |b| {
-        b.iter(|| reference::dequantize_bf16_into(black_box(&t), &mut out));
-    });
-    group.bench_function("BF16, scalar", |b| {
-        b.iter(|| reference::dequantize_bf16_into_with(Simd::OFF, black_box(&t), &mut out));
-    });
+    for simd in Simd::available() {
+        group.bench_function(format!("BF16, {}", simd.key()), |b| {
+            b.iter(|| reference::dequantize_bf16_into_with(simd, black_box(&t), &mut out));
+        });
+    }
 
     group.throughput(Throughput::Bytes(bytes_moved(&t, size_of::<f32>()) as u64));
     let mut out = vec![0.0; t.elements()];
-    group.bench_function("f32", |b| {
-        b.iter(|| reference::dequantize_into(black_box(&t), &mut out));
-    });
-    group.bench_function("f32, scalar", |b| {
-        b.iter(|| reference::dequantize_into_with(Simd::OFF, black_box(&t), &mut out));
-    });
+    for simd in Simd::available() {
+        group.bench_function(format!("f32, {}", simd.key()), |b| {
+            b.iter(|| reference::dequantize_into_with(simd, black_box(&t), &mut out));
+        });
+    }
     group.finish();
 }
 

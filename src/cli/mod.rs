@@ -19,6 +19,7 @@ mod validate;
 
 use crate::Error;
 use crate::checkpoint::{keep_apart, same_place};
+use crate::reference::Simd;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -106,7 +107,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(e.exit_code()).unwrap_or(2);
         }
     };
-    match threads::start().and_then(|()| dispatch(command)) {
+    match environment().and_then(|()| dispatch(command)) {
         Ok(outcome) => outcome.exit_code(),
         Err(e) => {
             // stderr may be closed as well; there is nobody left to tell.
@@ -114,6 +115,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             2
         }
     }
+}
+
+/// Takes what the environment says of the CPU, and refuses what makes no sense.
+fn environment() -> Result<(), Error> {
+    Simd::from_environment()?;
+    threads::start()
 }
 
 fn dispatch(command: Command) -> Result<Outcome, Error> {

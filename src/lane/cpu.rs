@@ -37,6 +37,9 @@ impl Cpu {
                         include_str!("../reference/avx2/mod.rs"),
                         include_str!("../reference/avx2/lookup.rs"),
                         include_str!("../reference/avx2/finish.rs"),
+                        include_str!("../reference/avx512/mod.rs"),
+                        include_str!("../reference/avx512/finish.rs"),
+                        include_str!("../reference/shared.rs"),
                     )
                     .as_bytes(),
                 ),
@@ -51,7 +54,7 @@ impl Cpu {
     }
 }
 
-/// Threads, and the instruction set used beyond the architecture's own: `CPU, 2 threads, AVX2`.
+/// Threads, and the instruction set used beyond the architecture's own: `CPU, 2 threads, AVX-512 BF16`.
 fn device() -> String {
     let threads = rayon::current_num_threads();
     match reference::Simd::active().name() {

@@ -42,6 +42,8 @@ mod demo;
 mod dequantize;
 // Converters and recordings on the CUDA lane, over the stand-in.
 mod dequantize_cuda;
+// The division without a division.
+mod division;
 // Programs as lanes.
 #[cfg(unix)]
 mod exec;

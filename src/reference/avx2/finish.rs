@@ -1,6 +1,7 @@
 //! The end of step 4: division by sqrt(n), sign, rounding to BF16.
 
-use super::{BLOCK, Block, REGISTERS, load, store};
+use super::super::shared::REGISTERS;
+use super::{BLOCK, Block, load, store};
 use bytemuck::Pod;
 use std::arch::x86_64::*;
 

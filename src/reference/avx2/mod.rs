@@ -11,33 +11,23 @@
 mod finish;
 mod lookup;
 
+use super::shared::{REGISTERS, f16_to_f32, pairs};
 use crate::tensor::TqTensor;
 use bytemuck::Pod;
 use finish::{Divide, again, finish_bf16, finish_f32};
-use half::f16;
 use lookup::{Table, codes};
 use std::arch::x86_64::*;
-use std::ops::Neg;
 
 /// Elements of each of the two groups that are decoded together.
 const BLOCK: usize = 32;
-
-/// Registers of a block.
-const REGISTERS: usize = 8;
 
 /// A block in registers. Register bits 0, 1, 2 are index bits 0, 1, 2 at first, and 0, 4, 3 after
 /// [`butterflies_in_block`].
 type Block = [__m256; REGISTERS];
 
-/// The signs of a tensor's columns as bits to flip in the output.
-pub(in crate::reference) fn flips<T: Pod + Neg<Output = T>>(tensor: &TqTensor) -> Vec<T> {
-    let zero = T::zeroed();
-    let flip = |&sign: &i8| if sign < 0 { -zero } else { zero };
-    tensor.signs().iter().map(flip).collect()
-}
-
 /// Decodes the groups from `first_group` on, two by two, as many as `out` holds, and returns the groups
-/// decoded; `T` is BF16 or f32. `flips` is [`flips`] of `tensor`.
+/// decoded; `T` is BF16 or f32. `flips` is [`flips`](super::shared::flips) of `tensor`, with none
+/// beyond.
 #[target_feature(enable = "avx2")]
 pub(in crate::reference) fn pairs_of_groups<T: Pod>(
     tensor: &TqTensor,
@@ -122,49 +112,27 @@ fn steps<T: Pod, const STORED_BITS: usize, const N: usize, const BLOCKS: usize>(
     groups
 }
 
-/// A finite f16 as f32: its bits as those of an f32, which is then 2^112 too small; the product is exact.
-#[inline]
-fn f16_to_f32(half: f16) -> f32 {
-    let bits = u32::from(half.to_bits());
-    let small = f32::from_bits((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13);
-    small * f32::from_bits((112 + 127) << 23)
-}
-
 /// Strides 4, 8 and 16.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn butterflies_in_block(mut x: Block) -> Block {
-    for (i, j) in pairs(4) {
+    for (i, j) in const { pairs(4) } {
         (x[i], x[j]) = butterfly(x[i], x[j]);
     }
     // Lanes 4, 3 become 2, 4; register bit 2 becomes index bit 3. (A shuffle that puts even lanes
     // against odd ones would be compiled to horizontal additions, which are slow.)
-    for (i, j) in pairs(4) {
+    for (i, j) in const { pairs(4) } {
         let lower = _mm256_unpacklo_ps(x[i], x[j]);
         let upper = _mm256_unpackhi_ps(x[i], x[j]);
         (x[i], x[j]) = butterfly(lower, upper);
     }
     // Lanes 2, 4 become 1, 2; register bit 1 becomes index bit 4.
-    for (i, j) in pairs(2) {
+    for (i, j) in const { pairs(2) } {
         let lower = _mm256_unpacklo_ps(x[i], x[j]);
         let upper = _mm256_unpackhi_ps(x[i], x[j]);
         (x[i], x[j]) = butterfly(lower, upper);
     }
     x
-}
-
-/// Registers `i` and `i | bit` for every `i` without `bit`.
-const fn pairs(bit: usize) -> [(usize, usize); REGISTERS / 2] {
-    let mut pairs = [(0, 0); REGISTERS / 2];
-    let (mut i, mut k) = (0, 0);
-    while i < REGISTERS {
-        if i & bit == 0 {
-            pairs[k] = (i, i | bit);
-            k += 1;
-        }
-        i += 1;
-    }
-    pairs
 }
 
 /// Strides 32, 64 and 128, as far as the group has them.
