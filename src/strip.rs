@@ -71,12 +71,12 @@ impl TensorSum {
         self.rows += rows.rows();
     }
 
-    /// Takes the source's weights of the next rows.
-    pub fn add_source(&mut self, values: &[f32]) {
-        self.source.update(bytemuck::cast_slice::<_, u8>(values));
+    /// Takes the source's weights of the next rows as they are stored.
+    pub fn add_source(&mut self, stored: &[u8]) {
+        self.source.update(stored);
     }
 
-    /// The checksum over the source's weights of all rows so far.
+    /// The checksum over the source's stored weights of all rows so far.
     pub fn finish_source(&self) -> String {
         short(self.source.clone())
     }

@@ -170,11 +170,17 @@ impl Checkpoint {
         Some(&self.shards[*self.tensors.get(name)?])
     }
 
-    /// Rows of a plain weight as f32, row-major.
+    /// Rows of a plain weight as f32, row-major; `stored` gets their bytes, a piece at a time.
     ///
     /// # Errors
     /// When `name` is not there, is not `shape`, or is neither BF16, F16 nor F32.
-    pub fn rows_f32(&self, name: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Vec<f32>> {
+    pub fn rows_f32(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        stored: impl FnMut(&[u8]),
+    ) -> Result<Vec<f32>> {
         let Some(shard) = self.shard_of(name) else {
             return Err(Error::input(
                 format!("no tensor {name:?}{}", nearest(name, self.names())),
@@ -194,7 +200,7 @@ impl Checkpoint {
             ));
         }
         let mut values = vec![0.0; rows.len() * shape[1]];
-        shard.read_f32(name, rows.start * shape[1], &mut values)?;
+        shard.read_f32(name, rows.start * shape[1], &mut values, stored)?;
         Ok(values)
     }
 

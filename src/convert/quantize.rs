@@ -297,7 +297,7 @@ fn encode(
     for strip in strips(rows, cols) {
         weight.resize(strip.len() * cols, 0.0);
         decoded.resize(strip.len() * cols, 0.0);
-        shard.read_f32(name, strip.start * cols, &mut weight)?;
+        shard.read_f32(name, strip.start * cols, &mut weight, |_| ())?;
         let tensor = quantize_rows(base, strip.start, &weight, cols, layout, &signs, codebook)?;
         writer.write_at(
             &packed_name,

@@ -5,6 +5,7 @@ use super::{BLOCK, Element, Values, rel, typed};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
+use std::ops::Range;
 
 /// The wanted quantiles.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
@@ -81,13 +82,13 @@ impl Sketch {
         }
     }
 
-    /// Adds a block, counting in `table` what is neither zero nor out of the ordinary.
-    fn count(&mut self, table: &mut [u64], block: impl Iterator<Item = f32>) {
-        for rel in block {
+    /// Adds elements, counting in `table` what is neither zero nor out of the ordinary.
+    fn count(&mut self, table: &mut [u64], rels: &[f32]) {
+        for rel in rels {
             if rel.is_normal() {
                 table[(rel.to_bits() >> LOW) as usize] += 1;
             } else {
-                self.add(rel, 1);
+                self.add(*rel, 1);
             }
         }
     }
@@ -108,16 +109,27 @@ impl Sketch {
         self
     }
 
-    /// Takes a piece in blocks, whatever computes its relative errors.
-    fn extend(&mut self, blocks: impl IndexedParallelIterator<Item = impl Iterator<Item = f32>>) {
+    /// Takes so many elements, which `rels` writes.
+    fn extend(&mut self, elements: usize, rels: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+        // Computed in runs before they are counted: division by vectors.
+        const RUN: usize = 1024;
+        let blocks = elements.div_ceil(BLOCK);
         // Two parts for each thread: a part has a table of its own to fill and to add.
-        let least = blocks.len().div_ceil(2 * rayon::current_num_threads());
-        let parts = blocks
+        let least = blocks.div_ceil(2 * rayon::current_num_threads());
+        let parts = (0..blocks)
+            .into_par_iter()
             .with_min_len(least.max(1))
             .fold(
                 || (Self::new(), vec![0; TABLE]),
                 |(mut part, mut table), block| {
-                    part.count(&mut table, block);
+                    let end = elements.min((block + 1) * BLOCK);
+                    for start in (block * BLOCK..end).step_by(RUN) {
+                        let run = start..end.min(start + RUN);
+                        let mut computed = [0.0; RUN];
+                        let computed = &mut computed[..run.len()];
+                        rels(run, computed);
+                        part.count(&mut table, computed);
+                    }
                     (part, table)
                 },
             )
@@ -182,12 +194,16 @@ impl Rels {
                 return;
             }
             let mut sketch = Sketch::new();
-            sketch.extend(first.par_chunks(BLOCK).map(|b| b.iter().copied()));
+            sketch.extend(first.len(), |run, out| out.copy_from_slice(&first[run]));
             *self = Self::Sketch(Box::new(sketch));
         }
         if let Self::Sketch(sketch) = self {
-            let blocks = lhs.par_chunks(BLOCK).zip(rhs.par_chunks(BLOCK));
-            sketch.extend(blocks.map(|(l, r)| l.iter().zip(r).map(of)));
+            sketch.extend(lhs.len(), |run, out| {
+                let pairs = lhs[run.clone()].iter().zip(&rhs[run]);
+                for (out, pair) in out.iter_mut().zip(pairs) {
+                    *out = of(pair);
+                }
+            });
         }
     }
 

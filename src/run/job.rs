@@ -300,7 +300,7 @@ fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows)
     let Wanted { base, shape, rows } = wanted_rows(model, base, asked)?;
     if let Some(source) = source {
         // No row is read: this checks the name, shape and dtype.
-        source.rows_f32(&format!("{base}.weight"), shape, 0..0)?;
+        source.rows_f32(&format!("{base}.weight"), shape, 0..0, |_| ())?;
     }
     let layout = model.config().layout;
     let groups = shape[1] / layout.group_size();

@@ -59,16 +59,13 @@ pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
         let mut sum = TensorSum::default();
         for rows in strips(job, target) {
             let (first, last) = (rows.start == target.rows.start, rows.end == target.rows.end);
-            let item = match read(job, target, rows) {
-                Ok(strip) => {
-                    let checksums = add(&mut sum, &strip);
-                    Item::Strip {
-                        target: index,
-                        first,
-                        checksums: if last { checksums } else { [None, None] },
-                        strip,
-                    }
-                }
+            let item = match read(job, target, rows, &mut sum) {
+                Ok((strip, checksums)) => Item::Strip {
+                    target: index,
+                    first,
+                    checksums: if last { checksums } else { [None, None] },
+                    strip,
+                },
                 Err(error) => Item::Bad {
                     target: index,
                     error,
@@ -85,8 +82,13 @@ pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
     }
 }
 
-/// Reads some rows and the source's.
-fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
+/// Reads some rows and the source's; the checksums of all rows so far.
+fn read(
+    job: &Job<'_>,
+    target: &Target,
+    rows: Range<usize>,
+    sum: &mut TensorSum,
+) -> Result<(Strip, [Option<String>; 2])> {
     let tensor = job
         .model
         .map(|model| model.rows(&target.base, rows.clone()));
@@ -104,15 +106,24 @@ fn read(job: &Job<'_>, target: &Target, rows: Range<usize>) -> Result<Strip> {
     })?;
     let source = job.source.map(|source| {
         let name = format!("{}.weight", target.base);
-        source.rows_f32(&name, target.shape, rows.clone())
+        source.rows_f32(&name, target.shape, rows.clone(), |b| sum.add_source(b))
     });
-    Ok(Strip {
+    let source = source.transpose()?;
+    if let Some(tensor) = &tensor {
+        sum.add(tensor);
+    }
+    let checksums = [
+        tensor.as_ref().map(|tensor| sum.finish(tensor)),
+        source.as_ref().map(|_| sum.finish_source()),
+    ];
+    let strip = Strip {
         base: target.base.clone(),
         rows,
         cols: target.shape[1],
         tensor,
-        source: source.transpose()?,
-    })
+        source,
+    };
+    Ok((strip, checksums))
 }
 
 /// Checks that what is behind the records is what is in the models now, by reading every byte of it.
@@ -129,7 +140,7 @@ pub fn same_weights(job: &Job<'_>, records: &[TensorRecord], plain: &[PlainRecor
         }
         let (mut sum, mut now) = (TensorSum::default(), [None, None]);
         for rows in strips(job, target) {
-            now = add(&mut sum, &read(job, target, rows)?);
+            (_, now) = read(job, target, rows, &mut sum)?;
         }
         if [&now[0], &now[1]] != then {
             return Err(other(&target.base));
@@ -153,20 +164,6 @@ fn other(name: &str) -> Error {
         name,
         "give the same models, or name another report",
     )
-}
-
-/// Takes a strip in; the checksums of all rows so far.
-fn add(sum: &mut TensorSum, strip: &Strip) -> [Option<String>; 2] {
-    if let Some(tensor) = &strip.tensor {
-        sum.add(tensor);
-    }
-    if let Some(source) = &strip.source {
-        sum.add_source(source);
-    }
-    [
-        strip.tensor.as_ref().map(|tensor| sum.finish(tensor)),
-        strip.source.as_ref().map(|_| sum.finish_source()),
-    ]
 }
 
 #[cfg(test)]
