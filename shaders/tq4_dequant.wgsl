@@ -35,6 +35,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> scales: array<u32>;           // two f16 a word
 @group(0) @binding(3) var<storage, read> signs: array<vec4<u32>>;      // of eight columns; bits 15 and 31
 @group(0) @binding(4) var<storage, read_write> result: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> halves: array<vec2<u32>>;    // in its place, see below
 
 alias Vectors = array<vec4<f32>, 8>;
 
@@ -195,47 +196,45 @@ fn bf16_pairs(value: vec4<f32>) -> vec2<u32> {
     return (bits.xz >> vec2<u32>(16u)) | (bits.yw & vec2<u32>(0xffff0000u));
 }
 
-// Stores vector k; `first` and `column` are where vector 0 of the invocation goes, in the result and in a row.
-fn store(first: u32, column: u32, k: u32, value: vec4<f32>) {
-    let to = first + place(k);
-    let of_column = column + place(k);
-    let eight = signs[of_column >> 1u];
-    let sign = select(eight.xy, eight.zw, (of_column & 1u) != 0u);
-    if OUT_F32 {
-        let bits = vec4<u32>(sign.x << 16u, sign.x, sign.y << 16u, sign.y) & vec4<u32>(0x80000000u);
-        result[to] = bitcast<vec4<u32>>(value) ^ bits;
-    } else {
-        let bits = bf16_pairs(value) ^ sign;
-        let half = 2u * (to & 1u);
-        result[to >> 1u][half] = bits.x;
-        result[to >> 1u][half + 1u] = bits.y;
-    }
+// The sign words of four columns.
+fn signs_of(column: u32) -> vec2<u32> {
+    let eight = signs[column >> 1u];
+    return select(eight.xy, eight.zw, (column & 1u) != 0u);
+}
+
+// Stores vector k; `to` and `column` are where vector 0 of the invocation goes, in the result and in a row.
+fn store_f32(to: u32, column: u32, k: u32, value: vec4<f32>) {
+    let sign = signs_of(column + place(k));
+    let bits = vec4<u32>(sign.x << 16u, sign.x, sign.y << 16u, sign.y) & vec4<u32>(0x80000000u);
+    result[to + place(k)] = bitcast<vec4<u32>>(value) ^ bits;
+}
+
+fn store_half(to: u32, column: u32, k: u32, value: vec4<f32>) {
+    halves[to + place(k)] = bf16_pairs(value) ^ signs_of(column + place(k));
 }
 
 // Stores vectors k and k + 1, which follow each other, as BF16: 16 bytes at a time.
-fn store_two(first: u32, column: u32, k: u32, lo: vec4<f32>, hi: vec4<f32>) {
+fn store_two(to: u32, column: u32, k: u32, lo: vec4<f32>, hi: vec4<f32>) {
     let sign = signs[(column + place(k)) >> 1u];
-    result[(first + place(k)) >> 1u] = vec4<u32>(bf16_pairs(lo), bf16_pairs(hi)) ^ sign;
+    result[(to + place(k)) >> 1u] = vec4<u32>(bf16_pairs(lo), bf16_pairs(hi)) ^ sign;
 }
 
-@compute @workgroup_size(64)
-fn tq4_dequant(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn first_group(workgroup: vec3<u32>) -> u32 {
+    let index = workgroup.y * params.workgroups_x + workgroup.x;
+    return index * (INVOCATIONS >> LANE_BITS);
+}
+
+// The steps, less the signs.
+fn dequantised(workgroup: vec3<u32>, lane: u32) -> Vectors {
     if lane < 16u {
         table[lane] = params.centroids[lane >> 2u][lane & 3u];
     }
     workgroupBarrier();
 
-    let workgroup_index = workgroup.y * params.workgroups_x + workgroup.x;
-    let workgroup_group = workgroup_index * (INVOCATIONS >> LANE_BITS);
-    // Invocations past the last group work on it again and store nothing: they must meet the barriers.
-    let last = params.groups - 1u;
-
-    // 1. unpack
+    // 1. unpack. Invocations past the last group work on it again, and store nothing: they must meet the
+    // barriers.
     let decoder = select(lane, lane ^ 1u, HAND_OVER);
-    let decoded = min(workgroup_group + (decoder >> LANE_BITS), last);
+    let decoded = min(first_group(workgroup) + (decoder >> LANE_BITS), params.groups - 1u);
     let codes = (decoded << LANE_BITS) + (decoder & (LANES - 1u));
     var eights: vec4<u32>;
     if STORED_BITS == 4u {
@@ -262,11 +261,10 @@ fn tq4_dequant(
         inside(x[4]), inside(x[5]), inside(x[6]), inside(x[7]),
     );
     x = apart_4(apart_2(apart_1(x)));
-    let q = lane & (LANES - 1u);
     if N > 32u {
         write_vectors(lane, x);
         workgroupBarrier();
-        x = read_vectors(lane, taken(q), KEPT);
+        x = read_vectors(lane, taken(lane & (LANES - 1u)), KEPT);
         // Strides 32, 64 and 128: the bits 0, 1 and 2 of `taker`.
         x = apart_2(x);
         if N > 64u {
@@ -277,30 +275,63 @@ fn tq4_dequant(
         }
     }
     // Division as a multiplication.
-    x = Vectors(
+    return Vectors(
         x[0] * INV_SQRT_N, x[1] * INV_SQRT_N, x[2] * INV_SQRT_N, x[3] * INV_SQRT_N,
         x[4] * INV_SQRT_N, x[5] * INV_SQRT_N, x[6] * INV_SQRT_N, x[7] * INV_SQRT_N,
     );
+}
 
-    // Round to BF16, put the signs on, and store.
-    let group = workgroup_group + (lane >> LANE_BITS);
-    if group <= last {
-        let to = group * (N / 4u) + taken(q);
-        let column = column_group(params.first_group + group) * (N / 4u) + taken(q);
-        if OUT_F32 | (N == 256u) {
-            store(to, column, 0u, x[0]);
-            store(to, column, 1u, x[1]);
-            store(to, column, 2u, x[2]);
-            store(to, column, 3u, x[3]);
-            store(to, column, 4u, x[4]);
-            store(to, column, 5u, x[5]);
-            store(to, column, 6u, x[6]);
-            store(to, column, 7u, x[7]);
+// Round to BF16, put the signs on, and store.
+@compute @workgroup_size(64)
+fn tq4_dequant(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let x = dequantised(workgroup, lane);
+    let group = first_group(workgroup) + (lane >> LANE_BITS);
+    if group < params.groups {
+        let mine = taken(lane & (LANES - 1u));
+        let to = group * (N / 4u) + mine;
+        let column = column_group(params.first_group + group) * (N / 4u) + mine;
+        if OUT_F32 {
+            store_f32(to, column, 0u, x[0]);
+            store_f32(to, column, 1u, x[1]);
+            store_f32(to, column, 2u, x[2]);
+            store_f32(to, column, 3u, x[3]);
+            store_f32(to, column, 4u, x[4]);
+            store_f32(to, column, 5u, x[5]);
+            store_f32(to, column, 6u, x[6]);
+            store_f32(to, column, 7u, x[7]);
         } else {
             store_two(to, column, 0u, x[0], x[1]);
             store_two(to, column, 2u, x[2], x[3]);
             store_two(to, column, 4u, x[4], x[5]);
             store_two(to, column, 6u, x[6], x[7]);
         }
+    }
+}
+
+// Groups of 256 as BF16: the exchange leaves an invocation four elements in succession, 8 bytes. An entry point
+// of its own, because one may not have both types of the result: and a part of a vec4 may not be written while
+// another invocation writes the rest.
+@compute @workgroup_size(64)
+fn tq4_dequant_256(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let x = dequantised(workgroup, lane);
+    let group = first_group(workgroup) + (lane >> LANE_BITS);
+    if group < params.groups {
+        let mine = taken(lane & (LANES - 1u));
+        let to = group * (N / 4u) + mine;
+        let column = column_group(params.first_group + group) * (N / 4u) + mine;
+        store_half(to, column, 0u, x[0]);
+        store_half(to, column, 1u, x[1]);
+        store_half(to, column, 2u, x[2]);
+        store_half(to, column, 3u, x[3]);
+        store_half(to, column, 4u, x[4]);
+        store_half(to, column, 5u, x[5]);
+        store_half(to, column, 6u, x[6]);
+        store_half(to, column, 7u, x[7]);
     }
 }

@@ -117,8 +117,12 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
         "((q << 1u) | (q >> 2u))",
         "(q << 1u)",
     ),
-    ("taken by others", "taken(q), KEPT", "taken(q ^ 1u), KEPT"),
-    ("kept bits", "taken(q), KEPT", "taken(q), 0u"),
+    (
+        "taken by others",
+        "taken(lane & (LANES - 1u)), KEPT",
+        "taken((lane ^ 1u) & (LANES - 1u)), KEPT",
+    ),
+    ("kept bits", "(LANES - 1u)), KEPT", "(LANES - 1u)), 0u"),
     ("place among the group's", "8u * taker(k)", "4u * taker(k)"),
     ("place among the invocation's", "(k & KEPT)", "k"),
     (
@@ -139,8 +143,8 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ("half of the table", "if lane < 16u {", "if lane < 8u {"),
     (
         "no barrier after the table",
-        "workgroupBarrier();\n\n    let workgroup_index",
-        "let workgroup_index",
+        "workgroupBarrier();\n\n    // 1. unpack",
+        "// 1. unpack",
     ),
     (
         "signs of another group",
@@ -174,15 +178,20 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ),
     ("BF16 pair mixed", "0xffff0000u", "0xffff8000u"),
     (
-        "f32 signs of pairs",
+        "signs of pairs",
         "select(eight.xy, eight.zw,",
         "select(eight.zw, eight.xy,",
     ),
-    ("f32 signs of eight", "signs[of_column >> 1u]", "signs[0]"),
+    ("signs of eight", "signs[column >> 1u]", "signs[0]"),
     (
         "f32 signs out of order",
         "sign.x << 16u, sign.x,",
         "sign.x, sign.x << 16u,",
+    ),
+    (
+        "f32 signs out of order, second pair",
+        "sign.y << 16u, sign.y)",
+        "sign.y, sign.y << 16u)",
     ),
     (
         "f32 signs omitted",
@@ -191,27 +200,22 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ),
     ("f32 sign bits alone", " & vec4<u32>(0x80000000u)", ""),
     (
-        "f32 place",
-        "let to = first + place(k)",
-        "let to = first + k",
+        "f32 signs of the first",
+        "let sign = signs_of(column + place(k))",
+        "let sign = signs_of(column)",
     ),
+    ("f32 place", "result[to + place(k)]", "result[to + k]"),
     (
-        "signs omitted, groups of 256",
-        "bf16_pairs(value) ^ sign",
+        "half: signs omitted",
+        "bf16_pairs(value) ^ signs_of(column + place(k))",
         "bf16_pairs(value)",
     ),
-    ("half of a vector", "2u * (to & 1u)", "0u"),
     (
-        "word of a half",
-        "[half + 1u] = bits.y",
-        "[half + 1u] = bits.x",
+        "half: signs of the first",
+        "^ signs_of(column + place(k))",
+        "^ signs_of(column)",
     ),
-    ("words of a half", "[half] = bits.x", "[half] = bits.y"),
-    (
-        "vector of a half",
-        "result[to >> 1u][half + 1u]",
-        "result[0][half + 1u]",
-    ),
+    ("half: place", "halves[to + place(k)]", "halves[to + k]"),
     (
         "vectors out of order",
         "bf16_pairs(lo), bf16_pairs(hi)",
@@ -225,14 +229,19 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "stored at the first",
-        "result[(first + place(k)) >> 1u]",
-        "result[first >> 1u]",
+        "result[(to + place(k)) >> 1u]",
+        "result[to >> 1u]",
     ),
-    ("tail unwritten", "if group <= last {", "if group < last {"),
     (
-        "last group",
-        "let last = params.groups - 1u;",
-        "let last = params.groups - 2u;",
+        "tail unwritten",
+        "if group < params.groups {",
+        "if group + 1u < params.groups {",
+    ),
+    ("last group", "params.groups - 1u)", "params.groups - 2u)"),
+    (
+        "place in the group",
+        "let mine = taken(lane & (LANES - 1u));",
+        "let mine = 0u;",
     ),
     (
         "second grid dimension",
@@ -271,8 +280,13 @@ fn in_each_line() -> Vec<(String, String, String)> {
         add("1/sqrt(n)", line("x[#] * INV_SQRT_N"), line("x[#]"));
         add(
             "stored",
-            line("store(to, column, #u, x[#])"),
-            format!("store(to, column, {k}u, x[{other}])"),
+            line("store_f32(to, column, #u, x[#])"),
+            format!("store_f32(to, column, {k}u, x[{other}])"),
+        );
+        add(
+            "stored",
+            line("store_half(to, column, #u, x[#])"),
+            format!("store_half(to, column, {k}u, x[{other}])"),
         );
         if k % 2 == 0 {
             let two = |a, b| format!("store_two(to, column, {k}u, x[{a}], x[{b}])");

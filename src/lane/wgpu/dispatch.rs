@@ -35,6 +35,15 @@ fn reciprocal(groups_per_row: u32) -> u32 {
     u32::MAX / groups_per_row
 }
 
+/// The shader's entry point.
+#[doc(hidden)]
+pub fn entry(layout: Layout, is_f32: bool) -> &'static str {
+    match layout.group_size() {
+        256 if !is_f32 => "tq4_dequant_256",
+        _ => "tq4_dequant",
+    }
+}
+
 /// The shader's constants. `hand_over`: whether another invocation multiplies.
 #[doc(hidden)]
 pub fn constants(layout: Layout, is_f32: bool, hand_over: bool) -> Vec<(String, f64)> {

@@ -20,7 +20,7 @@ mod token;
 
 pub use adapters::{AdapterInfo, Class, Select, list, no_adapter};
 #[doc(hidden)]
-pub use dispatch::{Bound, Dispatch, constants, guard};
+pub use dispatch::{Bound, Dispatch, constants, entry, guard};
 #[doc(hidden)]
 pub use program::{Binding, Program};
 pub use shader::SHADER;

@@ -1,7 +1,7 @@
 //! What the lane runs: this project's shader, or a user's.
 
 use super::chunk::{self, Limits};
-use super::dispatch::{Dispatch, constants};
+use super::dispatch::{Dispatch, constants, entry};
 use super::shader::SHADER;
 use crate::error::Result;
 use crate::lane::broke;
@@ -123,7 +123,7 @@ impl Program {
             } => {
                 let is_f32 = *output == OutputType::F32;
                 let constants = constants(tensor.layout(), is_f32, *hand_over);
-                Ok(("tq4_dequant".into(), constants))
+                Ok((entry(tensor.layout(), is_f32).into(), constants))
             }
             Self::User(kernel) => {
                 let shape = shape(tensor, groups);
