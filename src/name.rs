@@ -63,25 +63,15 @@ pub enum LaneName {
     Cuda,
     /// The CUDA kernel on one of several devices: `cuda:INDEX`.
     CudaDevice(usize),
-    /// The shader on one adapter: `wgpu`, `wgpu:INDEX` where there are several, either with
-    /// `:workgroup` for the variant through workgroup memory beside the other one.
-    Wgpu {
-        /// Index of the adapter, where it is part of the name.
-        adapter: Option<usize>,
-        /// Whether it is the second of two variants on this adapter.
-        workgroup: bool,
-    },
+    /// The shader.
+    Wgpu,
+    /// The shader on one of several adapters: `wgpu:INDEX`.
+    WgpuAdapter(usize),
     /// A recording, a program or a user's kernel under a name of its own.
     Named(String),
 }
 
 impl LaneName {
-    /// The shader on the adapter that was chosen.
-    pub const WGPU: Self = Self::Wgpu {
-        adapter: None,
-        workgroup: false,
-    };
-
     /// The name of a user's own program or kernel: none that another lane or a published metric has.
     ///
     /// # Errors
@@ -107,7 +97,7 @@ impl LaneName {
         match self {
             Self::Reference => Some(LaneKind::Reference),
             Self::Cuda | Self::CudaDevice(_) => Some(LaneKind::Cuda),
-            Self::Wgpu { .. } => Some(LaneKind::Wgpu),
+            Self::Wgpu | Self::WgpuAdapter(_) => Some(LaneKind::Wgpu),
             Self::Source | Self::Named(_) => None,
         }
     }
@@ -156,7 +146,7 @@ impl From<LaneKind> for LaneName {
         match kind {
             LaneKind::Reference => Self::Reference,
             LaneKind::Cuda => Self::Cuda,
-            LaneKind::Wgpu => Self::WGPU,
+            LaneKind::Wgpu => Self::Wgpu,
         }
     }
 }
@@ -168,13 +158,8 @@ impl fmt::Display for LaneName {
             Self::Reference => f.write_str("reference"),
             Self::Cuda => f.write_str("cuda"),
             Self::CudaDevice(index) => write!(f, "cuda:{index}"),
-            Self::Wgpu { adapter, workgroup } => {
-                f.write_str("wgpu")?;
-                if let Some(index) = adapter {
-                    write!(f, ":{index}")?;
-                }
-                f.write_str(if *workgroup { ":workgroup" } else { "" })
-            }
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::WgpuAdapter(index) => write!(f, "wgpu:{index}"),
             Self::Named(name) => f.write_str(name),
         }
     }
@@ -191,28 +176,17 @@ impl From<&str> for LaneName {
             "source" => return Self::Source,
             "reference" => return Self::Reference,
             "cuda" => return Self::Cuda,
+            "wgpu" => return Self::Wgpu,
             _ => {}
         }
         let named = || Self::Named(text.into());
         if let Some(device) = text.strip_prefix("cuda:") {
             return index(device).map_or_else(named, Self::CudaDevice);
         }
-        let Some(rest) = text.strip_prefix("wgpu") else {
-            return named();
-        };
-        let (rest, workgroup) = match rest.strip_suffix(":workgroup") {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
-        let adapter = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
-            Some(text) => match index(text) {
-                None => return named(),
-                adapter => adapter,
-            },
-            None => return named(),
-        };
-        Self::Wgpu { adapter, workgroup }
+        match text.strip_prefix("wgpu:").and_then(index) {
+            Some(adapter) => Self::WgpuAdapter(adapter),
+            None => named(),
+        }
     }
 }
 
@@ -264,8 +238,6 @@ mod tests {
             "cuda:",
             "wgpu",
             "wgpu:3",
-            "wgpu:workgroup",
-            "wgpu:0:workgroup",
             "mine",
             "wgpu:01",
             "wgpux",

@@ -250,7 +250,7 @@ fn adapter(a: wgpu::AdapterInfo) -> Device {
         Fact::new("subgroup_sizes", "subgroups", json!(sizes), subgroups),
         Fact::yes("timestamps", "timestamps", a.timestamps),
     ];
-    let opened = wgpu::Wgpu::open(&options, LaneName::WGPU);
+    let opened = wgpu::Wgpu::open(&options, LaneName::Wgpu);
     Device::try_out(facts, opened, |lane| {
         let mut facts = vec![Fact::variant(lane)];
         facts.extend(arithmetic(lane.info()));

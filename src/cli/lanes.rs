@@ -6,7 +6,7 @@ use crate::error::{Result, printable};
 use crate::lane::exec::{Exec, Program};
 use crate::lane::kernel::Manifest;
 use crate::lane::{self, Slot};
-use crate::record::{CudaDevices, LaneConfig, LaneKind, LaneName, ShaderVariant, Status, Unmet};
+use crate::record::{CudaDevices, LaneConfig, LaneKind, LaneName, Status, Unmet};
 use std::path::PathBuf;
 
 /// Which device a lane runs on.
@@ -40,10 +40,6 @@ pub struct LaneArgs {
     allow_software: bool,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Variant of the wgpu shader: with subgroups, through workgroup memory, or both, as two lanes; with
-    /// subgroups where the adapter has them when left out
-    #[arg(long, value_enum, value_name = "VARIANT")]
-    shader_variant: Option<Variant>,
     #[command(flatten)]
     own: OwnArgs,
 }
@@ -114,14 +110,6 @@ impl Own {
     }
 }
 
-/// Variants of the wgpu shader.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Variant {
-    Subgroup,
-    Workgroup,
-    Both,
-}
-
 impl LaneArgs {
     /// What was asked for, with its names checked.
     pub fn config(&self) -> Result<LaneConfig> {
@@ -132,12 +120,6 @@ impl LaneArgs {
             lanes: kinds(&self.lanes, "--lanes")?,
             require: kinds(&self.require, "--require")?,
             allow_software: self.allow_software,
-            shader_variant: match self.shader_variant {
-                None => ShaderVariant::Auto,
-                Some(Variant::Subgroup) => ShaderVariant::Subgroup,
-                Some(Variant::Workgroup) => ShaderVariant::Workgroup,
-                Some(Variant::Both) => ShaderVariant::Both,
-            },
             ..self.device.config()?
         })
     }

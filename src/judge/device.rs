@@ -49,8 +49,8 @@ mod tests {
         contracts: true,
         factors: true,
         sums_off: 9,
+        guard_by_fma: false,
         guard_by_memory: false,
-        guard_by_shuffle: None,
         reads_f16_subnormals: false,
         ..DeviceArithmetic::STRICT
     };
@@ -89,7 +89,7 @@ mod tests {
         const SAID: &str = "; this device fuses a*b+c and factors a*s + b*s";
         let allowed = Verdict::Allowed;
         let own = lane("wgpu", Status::Ran, Some(DEVICE));
-        assert_eq!(own.name, LaneName::WGPU);
+        assert_eq!(own.name, LaneName::Wgpu);
         assert_eq!(decided(&own, allowed, Some(Multiply)), "");
         for arithmetic in [Some(Contracted), Some(Divide), None] {
             assert_eq!(decided(&own, allowed, arithmetic), SAID);

@@ -10,7 +10,7 @@ use super::{Lane, cuda, wgpu};
 #[cfg(feature = "gpu")]
 use crate::error::Error;
 #[cfg(feature = "gpu")]
-use crate::record::{CudaDevices, ShaderVariant};
+use crate::record::CudaDevices;
 
 /// Opens the reference, then every lane with a device; those that were not asked for or are not there
 /// are absent.
@@ -129,24 +129,12 @@ fn open_cuda(config: &LaneConfig, kernel: Option<&Manifest>, slots: &mut Vec<Slo
 #[cfg(feature = "gpu")]
 fn open_wgpu(config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
     on_adapters(config, |select, adapter| {
-        let (first, both) = match config.shader_variant {
-            ShaderVariant::Auto => (None, false),
-            ShaderVariant::Subgroup => (Some(true), false),
-            ShaderVariant::Workgroup => (Some(false), false),
-            ShaderVariant::Both => (None, true),
+        let name = adapter.map_or(LaneName::Wgpu, LaneName::WgpuAdapter);
+        let options = wgpu::Options {
+            adapter: select,
+            ..Default::default()
         };
-        for (subgroups, workgroup) in [(first, false), (Some(false), true)] {
-            if workgroup && !both {
-                continue;
-            }
-            let name = LaneName::Wgpu { adapter, workgroup };
-            let options = wgpu::Options {
-                adapter: select.clone(),
-                subgroups,
-                ..Default::default()
-            };
-            slots.push(slot(name.clone(), wgpu::Wgpu::open(&options, name))?);
-        }
+        slots.push(slot(name.clone(), wgpu::Wgpu::open(&options, name))?);
         Ok(())
     })
 }

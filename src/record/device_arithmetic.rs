@@ -14,11 +14,11 @@ pub struct DeviceArithmetic {
     pub factors: bool,
     /// Sums `a*s + b*s`, of [`DeviceArithmetic::TRIED`], that are not those of f32 in this order.
     pub sums_off: u32,
-    /// Whether such sums are right where another invocation hands the products over through workgroup memory.
+    /// Whether such sums are right where each product is `fma(a, s, -0.0)`, the -0.0 from a uniform.
+    #[serde(default)]
+    pub guard_by_fma: bool,
+    /// Whether they are where another invocation hands the products over through workgroup memory.
     pub guard_by_memory: bool,
-    /// The same by shuffle; `None` where the lane's shader does not shuffle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard_by_shuffle: Option<bool>,
     /// Whether a subnormal result is lost.
     pub flushes_results: bool,
     /// Whether a subnormal operand is taken for 0.
@@ -35,9 +35,9 @@ impl DeviceArithmetic {
     /// Sums and quotients that are tried.
     pub const TRIED: u32 = 4096;
 
-    /// Whether the products that this project's shader hands over are safe from the driver.
+    /// Whether the products of this project's shader are safe from the driver in one of its two forms.
     pub fn guard_holds(&self) -> bool {
-        self.guard_by_shuffle.unwrap_or(self.guard_by_memory)
+        self.guard_by_fma || self.guard_by_memory
     }
 
     /// What it does other than the program says, in words: `fuses a*b+c`, `reassociates sums`,
@@ -64,21 +64,9 @@ impl DeviceArithmetic {
 
     /// What to know before the results of this project's shader are used; `None` where its guard holds.
     pub fn warning(&self) -> Option<String> {
-        if self.guard_holds() {
-            return None;
-        }
-        let (way, help) = match self.guard_by_shuffle {
-            None => ("through workgroup memory", ""),
-            Some(_) if self.guard_by_memory => (
-                "by shuffle",
-                "; through workgroup memory they are safe: --shader-variant workgroup",
-            ),
-            Some(_) => ("by shuffle, or through workgroup memory", ""),
-        };
-        Some(format!(
-            "the driver changes sums even where another invocation hands their products over {way}: the \
-             results may not be those of the shader's program{help}"
-        ))
+        let what = "the driver changes sums even where another invocation hands their products over: the \
+                    results may not be those of the shader's program";
+        (!self.guard_holds()).then(|| what.into())
     }
 }
 
@@ -128,14 +116,14 @@ fn listed(words: &[&str]) -> String {
 
 #[cfg(test)]
 impl DeviceArithmetic {
-    /// That of a device that does as it is told, with shuffles.
+    /// That of a device that does as it is told.
     pub(crate) const STRICT: Self = Self {
         contracts: false,
         reassociates: false,
         factors: false,
         sums_off: 0,
+        guard_by_fma: true,
         guard_by_memory: true,
-        guard_by_shuffle: Some(true),
         flushes_results: false,
         flushes_operands: false,
         moves_subnormals: true,
@@ -188,23 +176,32 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_is_the_one_that_the_shader_uses() {
-        let guards = |by_memory, by_shuffle| DeviceArithmetic {
-            guard_by_memory: by_memory,
-            guard_by_shuffle: by_shuffle,
-            ..STRICT
-        };
-        for fine in [guards(true, None), guards(false, Some(true)), STRICT] {
+    fn one_guard_is_enough() {
+        for (guard_by_fma, guard_by_memory) in [(true, true), (true, false), (false, true)] {
+            let fine = DeviceArithmetic {
+                guard_by_fma,
+                guard_by_memory,
+                ..STRICT
+            };
             assert_eq!((fine.guard_holds(), fine.warning()), (true, None));
         }
-        for (bad, words) in [
-            (guards(false, None), "over through workgroup memory: the"),
-            (guards(false, Some(false)), "by shuffle, or through"),
-            (guards(true, Some(false)), "--shader-variant workgroup"),
-        ] {
-            assert!(!bad.guard_holds());
-            let warning = bad.warning().unwrap();
-            assert!(warning.contains(words), "{warning}");
-        }
+        let bad = DeviceArithmetic {
+            guard_by_fma: false,
+            guard_by_memory: false,
+            ..STRICT
+        };
+        assert!(!bad.guard_holds());
+        let warning = bad.warning().unwrap();
+        assert!(warning.contains("hands their products over"), "{warning}");
+    }
+
+    #[test]
+    fn an_older_report_has_no_guard_by_fma() {
+        let mut old = serde_json::to_value(STRICT).unwrap();
+        let keys = old.as_object_mut().unwrap();
+        keys.remove("guard_by_fma");
+        keys.insert("guard_by_shuffle".into(), true.into());
+        let read: DeviceArithmetic = serde_json::from_value(old).unwrap();
+        assert!(!read.guard_by_fma && read.guard_holds());
     }
 }

@@ -6,21 +6,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Which variants of the shader run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ShaderVariant {
-    /// With subgroups where the adapter has them.
-    #[default]
-    Auto,
-    /// With subgroups.
-    Subgroup,
-    /// Through workgroup memory.
-    Workgroup,
-    /// Both, as two lanes.
-    Both,
-}
-
 /// Which CUDA devices: a number or `all` in reports and options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CudaDevices {
@@ -101,8 +86,6 @@ pub struct LaneConfig {
     pub cuda_device: CudaDevices,
     /// Whether the CUDA kernel is compiled for the device's own architecture.
     pub nvrtc: bool,
-    /// Which variants of the shader.
-    pub shader_variant: ShaderVariant,
 }
 
 impl LaneConfig {
@@ -120,7 +103,7 @@ impl fmt::Display for LaneConfig {
         };
         write!(
             f,
-            "{} (required: {}{}, adapter {}, CUDA device {}{}{})",
+            "{} (required: {}{}, adapter {}, CUDA device {}{})",
             list(&self.lanes, "all"),
             list(&self.require, "none"),
             if self.allow_software {
@@ -131,12 +114,6 @@ impl fmt::Display for LaneConfig {
             self.adapter.as_deref().unwrap_or("by itself"),
             self.cuda_device,
             if self.nvrtc { ", NVRTC" } else { "" },
-            match self.shader_variant {
-                ShaderVariant::Auto => "",
-                ShaderVariant::Subgroup => ", shader with subgroups",
-                ShaderVariant::Workgroup => ", shader through workgroup memory",
-                ShaderVariant::Both => ", both shaders",
-            }
         )
     }
 }
@@ -206,8 +183,8 @@ pub struct LaneInfo {
     /// What the device makes of f32 arithmetic. `None` where it was not probed: only shaders need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<DeviceArithmetic>,
-    /// Which form of the kernel runs, where a lane has several: `subgroups, reach 8` or
-    /// `workgroup memory`, `PTX 8.0, compute_80`, `NVRTC, compute_90` or `NVRTC, sm_90`.
+    /// Which form of the kernel runs, where a lane has several: `products by fma` or
+    /// `products handed over`, `PTX 8.0, compute_80`, `NVRTC, compute_90` or `NVRTC, sm_90`.
     pub kernel_variant: String,
     /// SHA-256 of the kernel's text as it was given to the driver, first 16 hex digits.
     pub kernel_checksum: String,
@@ -225,7 +202,7 @@ pub struct LaneInfo {
 impl LaneInfo {
     /// What to know before its results are used; `None` where there is nothing.
     pub fn warning(&self) -> Option<String> {
-        // A user's shader need not hand its products over.
+        // A user's shader need not have such products.
         let own = self.name.kind() == Some(LaneKind::Wgpu);
         self.arithmetic.filter(|_| own)?.warning()
     }

@@ -26,7 +26,7 @@ pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, leading, published};
 pub use device_arithmetic::DeviceArithmetic;
 pub use exactness::{Exactness, Outside, Tolerance};
-pub use lane::{CudaDevices, LaneConfig, LaneInfo, LaneRecord, OutputType, ShaderVariant, Status};
+pub use lane::{CudaDevices, LaneConfig, LaneInfo, LaneRecord, OutputType, Status};
 pub use require::{Unmet, unmet};
 pub(crate) use summary::worse;
 pub use summary::{

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn rows_have_every_column_whatever_lanes_a_tensor_has() {
-        let (r, c, w) = (LaneName::Reference, LaneName::Cuda, LaneName::WGPU);
+        let (r, c, w) = (LaneName::Reference, LaneName::Cuda, LaneName::Wgpu);
         let mine = LaneName::from("=mine");
         let mut top = TopErrors::new(&[r.clone(), c.clone(), w.clone(), mine.clone()]);
         let values: [&[f32]; 3] = [&[1.0, -2.0], &[1.5, f32::NAN], &[f32::INFINITY, -2.0]];
@@ -237,7 +237,7 @@ mod tests {
             (0..rows * cols).map(value).collect()
         };
         let lanes = [lane(0), lane(1), lane(2)];
-        let names = [LaneName::Reference, LaneName::Cuda, LaneName::WGPU];
+        let names = [LaneName::Reference, LaneName::Cuda, LaneName::Wgpu];
         let ranked = [1, 2].map(|l| (names[l].clone(), names[0].clone()));
         let file = |piece: usize| {
             let mut top = TopErrors::new(&names);

@@ -17,7 +17,8 @@ const NAME: &str = "layers.1.<b>\u{1b}|x|*";
 const UNGUARDED: DeviceArithmetic = DeviceArithmetic {
     contracts: true,
     sums_off: 1000,
-    guard_by_shuffle: Some(false),
+    guard_by_fma: false,
+    guard_by_memory: false,
     flushes_results: true,
     division_off: 3,
     ..DeviceArithmetic::STRICT
@@ -30,7 +31,7 @@ fn failed() -> TensorRecord {
         (Source, &[0.5, -1.0, 0.25, 2.0]),
         (Reference, &[0.5, -1.0, 0.25, 1.5]),
         (Cuda, &[0.5, 1.0, f32::NAN, 1.5]),
-        (LaneName::WGPU, &[0.5, -1.0, 0.25, 1.5]),
+        (LaneName::Wgpu, &[0.5, -1.0, 0.25, 1.5]),
     ];
     let against = |l: usize, r: usize| {
         let side = |i: usize| (rows[i].0.clone(), Values::F32(rows[i].1));
@@ -96,7 +97,7 @@ fn failed() -> TensorRecord {
         lanes: vec![
             ran(Reference, "CPU"),
             ran(Cuda, "CUDA"),
-            ran(LaneName::WGPU, "Vulkan"),
+            ran(LaneName::Wgpu, "Vulkan"),
             broken,
         ],
         elements: 4,

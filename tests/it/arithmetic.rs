@@ -1,17 +1,17 @@
 //! What the devices of this machine make of f32 arithmetic, and where it is said.
 
 use crate::support::cli::{Model, stderr, stdout, tq4};
-use crate::support::lane::strip;
+use crate::support::lane::{check_all, random_strips, strip};
 use crate::support::tint::{self, Tint};
 use crate::support::{REQUIRE, again, not_run, root, tool};
-use crate::wgpu::{adapters, variants};
+use crate::wgpu::{FORMS, OUTPUTS, adapters};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tq4::Slot;
 use tq4::judge::{Judge, Options, blank};
 use tq4::lane::cpu::Cpu;
 use tq4::lane::kernel::Manifest;
-use tq4::lane::wgpu::{self, AdapterInfo, Program, Select, Wgpu, shader};
+use tq4::lane::wgpu::{self, AdapterInfo, Program, SHADER, Select, Wgpu};
 use tq4::lane::{Decoded, Lane, State};
 use tq4::record::{DeviceArithmetic, LaneName, LaneRecord, OutputType};
 use tq4::synthetic::Scales;
@@ -20,28 +20,27 @@ use tq4::tensor::Layout;
 /// Set in the process whose Vulkan driver is SwiftShader.
 const INNER: &str = "TQ4_INNER_ARITHMETIC";
 
-fn options(a: &AdapterInfo, subgroups: bool) -> wgpu::Options {
+fn options(a: &AdapterInfo) -> wgpu::Options {
     wgpu::Options {
         adapter: Select::Index(a.index),
-        subgroups: Some(subgroups),
         ..Default::default()
     }
 }
 
 fn open(options: &wgpu::Options) -> Wgpu {
-    Wgpu::open(options, LaneName::WGPU).unwrap()
+    Wgpu::open(options, LaneName::Wgpu).unwrap()
 }
 
 /// What is known of a software device; `None` of others, of which nothing is.
-fn known(device: &str, shuffles: bool) -> Option<DeviceArithmetic> {
+fn known(device: &str) -> Option<DeviceArithmetic> {
     let [mesa, swiftshader] = ["llvmpipe", "SwiftShader"].map(|name| device.contains(name));
     (mesa || swiftshader).then_some(DeviceArithmetic {
         contracts: false,
         reassociates: mesa,
         factors: mesa,
         sums_off: 0,
+        guard_by_fma: true,
         guard_by_memory: true,
-        guard_by_shuffle: shuffles.then_some(true),
         flushes_results: swiftshader,
         flushes_operands: swiftshader,
         moves_subnormals: true,
@@ -52,9 +51,8 @@ fn known(device: &str, shuffles: bool) -> Option<DeviceArithmetic> {
 
 /// Fails unless `found` is what is known of the device. How many sums a driver changes is its own.
 #[track_caller]
-fn as_known(device: &str, found: DeviceArithmetic, shuffles: bool) {
-    assert_eq!(found.guard_by_shuffle.is_some(), shuffles, "{found:?}");
-    let Some(expected) = known(device, shuffles) else {
+fn as_known(device: &str, found: DeviceArithmetic) {
+    let Some(expected) = known(device) else {
         return not_run("the arithmetic that is known of software devices", device);
     };
     assert_eq!(found.sums_off > 500, expected.factors, "{found:?}");
@@ -72,17 +70,15 @@ fn as_known(device: &str, found: DeviceArithmetic, shuffles: bool) {
 fn each_software_device_does_what_is_known_of_it() {
     let plain = Manifest::read(&root().join("examples/kernels/plain_wgpu.toml")).unwrap();
     for a in adapters() {
-        for subgroups in variants(&a) {
-            let found = open(&options(&a, subgroups)).info().arithmetic;
-            as_known(&a.name, found.unwrap(), subgroups);
-        }
+        let lane = open(&options(&a));
+        as_known(&a.name, lane.info().arithmetic.unwrap());
+        assert_eq!(lane.info().kernel_variant, "products by fma");
         let user = wgpu::Options {
             kernel: Some(plain.clone()),
-            adapter: Select::Index(a.index),
-            ..Default::default()
+            ..options(&a)
         };
         let lane = Wgpu::open(&user, plain.name().clone()).unwrap();
-        as_known(&a.name, lane.info().arithmetic.unwrap(), false);
+        as_known(&a.name, lane.info().arithmetic.unwrap());
     }
 }
 
@@ -113,12 +109,8 @@ fn tint_leaves_swiftshader_as_it_is() {
     let Some(tools) = tint::tools() else {
         return;
     };
-    for reach in [1, 2] {
-        match Tint::open(&tools, "tint", Program::own(reach, OutputType::Bf16)) {
-            Some(mut lane) => as_known("SwiftShader", lane.arithmetic().unwrap(), reach > 1),
-            None => not_run("Tint with subgroups", "the adapter has none"),
-        }
-    }
+    let mut lane = Tint::open(&tools, "tint", Program::own(false, OutputType::Bf16));
+    as_known("SwiftShader", lane.arithmetic().unwrap());
 }
 
 /// The lane's decision on a tensor, why it was made, and the lane's record.
@@ -141,7 +133,19 @@ fn decide(lane: Wgpu) -> (String, LaneRecord) {
     (reason, lanes[1].clone())
 }
 
-/// Mesa takes the scale out of the sums of products that are not handed over.
+/// A guard that is none: the products as they stand.
+const PLAIN: (&str, &str) = (
+    "fma(c, vec4<f32>(s), vec4<f32>(params.minus_zero))",
+    "c * s",
+);
+
+/// Nothing is handed over: each keeps what it decoded.
+const KEPT: [(&str, &str); 2] = [
+    ("select(lane, lane ^ 1u, HAND_OVER)", "lane"),
+    ("return read_vectors(lane, 0u, 7u);", "return x;"),
+];
+
+/// Mesa takes the scale out of the sums of products that have no guard.
 #[test]
 fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
     let all = adapters();
@@ -149,55 +153,70 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
         return not_run("a device that factors sums", "no llvmpipe");
     };
     let sentence = "; this device reassociates sums and factors a*s + b*s";
-    for subgroups in variants(a) {
-        let open_with = |text: String| {
-            open(&wgpu::Options {
-                shader: Some(text),
-                ..options(a, subgroups)
-            })
-        };
-        let (reason, lane) = decide(open(&options(a, subgroups)));
-        assert_eq!(lane.warning, None);
-        assert!(!reason.contains("this device"), "{reason}");
-
-        // Each invocation decodes its own codes and keeps the products; the function is still there.
-        let keeps =
-            shader(subgroups).replace("lane ^ 1u;\n    let decoded", "lane;\n    let decoded");
-        let uncalled = keeps.replace("hand_over(lane, &lo, &hi);", "");
-        assert_eq!(shader(subgroups).len(), uncalled.len() + 26 + 5);
-        let (reason, lane) = decide(open_with(uncalled));
-        assert!(reason.contains("it moved "), "{reason}");
-        assert!(reason.ends_with(sentence), "{reason}");
-        assert_eq!(lane.warning, None);
-
-        // A function that hands nothing over is what the probe sees.
-        let gone = [
-            "*lo = subgroupShuffleXor(*lo, 1u);",
-            "*hi = subgroupShuffleXor(*hi, 1u);",
-            "*lo = exchange[lane];",
-            "*hi = exchange[INVOCATIONS + lane];",
-        ];
-        let empty = gone.iter().fold(keeps, |text, line| text.replace(line, ""));
-        let (reason, lane) = decide(open_with(empty));
+    let guards = |lane: &LaneRecord| {
         let found = lane.arithmetic.unwrap();
-        let guards = (found.guard_by_memory, found.guard_by_shuffle);
-        let expected = if subgroups {
-            (true, Some(false))
-        } else {
-            (false, None)
-        };
-        assert_eq!(guards, expected);
-        let end = format!("{sentence}; warning: {}", lane.warning.unwrap());
-        assert!(reason.ends_with(&end), "{reason}");
+        (found.guard_by_fma, found.guard_by_memory)
+    };
+    for form in FORMS {
+        let (reason, lane) = decide(open(&wgpu::Options {
+            hand_over: Some(form),
+            ..options(a)
+        }));
+        assert_eq!((guards(&lane), lane.warning), ((true, true), None));
+        assert!(!reason.contains("this device"), "{reason}");
     }
+
+    let (from, to) = PLAIN;
+    let plain = SHADER.replace(from, to);
+    assert_ne!(plain, SHADER);
+    // The probe sees it, and the other form runs, which is as right as the first.
+    let without = wgpu::Options {
+        shader: Some(plain.clone()),
+        ..options(a)
+    };
+    let (reason, lane) = decide(open(&without));
+    assert_eq!(guards(&lane), (false, true));
+    assert_eq!(lane.kernel_variant.unwrap(), "products handed over");
+    assert_eq!(lane.warning, None);
+    assert!(!reason.contains("this device"), "{reason}");
+    for output in OUTPUTS {
+        let mut lane = open(&wgpu::Options {
+            output,
+            ..without.clone()
+        });
+        check_all(&mut lane, &random_strips(20, 30)).unwrap();
+    }
+
+    // Made to run all the same, it is wrong.
+    let (reason, lane) = decide(open(&wgpu::Options {
+        hand_over: Some(false),
+        ..without
+    }));
+    assert!(reason.contains("it moved "), "{reason}");
+    assert!(reason.ends_with(sentence), "{reason}");
+    assert_eq!(lane.warning, None);
+
+    // Neither guard holds.
+    let none = KEPT.iter().fold(plain, |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    });
+    let (reason, lane) = decide(open(&wgpu::Options {
+        shader: Some(none),
+        ..options(a)
+    }));
+    assert_eq!(guards(&lane), (false, false));
+    assert_eq!(lane.kernel_variant.unwrap(), "products handed over");
+    let end = format!("{sentence}; warning: {}", lane.warning.unwrap());
+    assert!(reason.ends_with(&end), "{reason}");
 }
 
 #[test]
 fn a_device_that_cannot_run_the_probe_opens_all_the_same() {
     for a in adapters() {
         let taken = wgpu::Options {
-            shader: Some(shader(false).to_owned() + "fn probe_arithmetic() {}\n"),
-            ..options(&a, false)
+            shader: Some(SHADER.to_owned() + "fn probe_arithmetic() {}\n"),
+            ..options(&a)
         };
         let (reason, lane) = decide(open(&taken));
         assert_eq!((lane.arithmetic, lane.warning), (None, None));
@@ -221,10 +240,7 @@ fn devices_and_reports_say_what_was_found() {
         stdout(&out)
     });
     for a in &all {
-        let found = open(&wgpu::Options {
-            adapter: Select::Index(a.index),
-            ..Default::default()
-        });
+        let found = open(&options(a));
         let found = found.info().arithmetic.unwrap();
         let device = &devices[0]["devices"][a.index];
         assert_eq!(device["arithmetic"], json!(found));

@@ -3,6 +3,7 @@
 use crate::support::lane::{check, check_all, edge_scales, layouts, random_strips, strip};
 use crate::support::tint::{self, Tint};
 use crate::support::{self, REQUIRE, again, not_run, not_run_under, root, standin, tool};
+use crate::wgpu::FORMS;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tq4::Error;
 use tq4::lane::kernel::Manifest;
 use tq4::lane::{Lane, Output, POISON_F32, Slot, cpu, cuda, decode, open, wgpu};
-use tq4::record::{LaneConfig, LaneKind, LaneName, OutputType, ShaderVariant, Status};
+use tq4::record::{LaneConfig, LaneKind, LaneName, OutputType, Status};
 use tq4::run::Strip;
 use tq4::synthetic::Scales;
 use tq4::tensor::Layout;
@@ -120,23 +121,19 @@ fn open_reference(output: OutputType) -> Lanes {
     vec![Box::new(cpu::Cpu::new(output))]
 }
 
-/// Every adapter with every variant of the shader.
+/// Every adapter with both forms of the shader.
 fn open_wgpu(output: OutputType) -> Lanes {
     let mut lanes: Lanes = Vec::new();
     for a in wgpu::list() {
-        for subgroups in [false, true] {
-            if subgroups && !a.subgroups {
-                not_run("the shader with subgroups", &format!("{} has none", a.name));
-                continue;
-            }
+        for hand_over in FORMS {
             let options = wgpu::Options {
                 adapter: wgpu::Select::Index(a.index),
-                subgroups: Some(subgroups),
+                hand_over: Some(hand_over),
                 output,
                 ..Default::default()
             };
             lanes.push(Box::new(
-                wgpu::Wgpu::open(&options, LaneName::WGPU).unwrap(),
+                wgpu::Wgpu::open(&options, LaneName::Wgpu).unwrap(),
             ));
         }
     }
@@ -162,19 +159,15 @@ fn open_swiftshader(output: OutputType) -> Lanes {
     lanes
 }
 
-/// Both variants of the shader under Tint.
+/// Both forms of the shader under Tint.
 fn open_tint(output: OutputType) -> Lanes {
     let Some(tools) = tint::tools() else {
         return Vec::new();
     };
-    let mut lanes: Lanes = Vec::new();
-    for reach in [1, 2] {
-        match Tint::open(&tools, "tint", wgpu::Program::own(reach, output)) {
-            Some(lane) => lanes.push(Box::new(lane)),
-            None => not_run("Tint with subgroups", "the adapter has none"),
-        }
-    }
-    lanes
+    let of = |form| -> Box<dyn Lane> {
+        Box::new(Tint::open(&tools, "tint", wgpu::Program::own(form, output)))
+    };
+    FORMS.map(of).into()
 }
 
 /// The plain kernel of the examples.
@@ -213,7 +206,7 @@ fn open_plain_tint(output: OutputType) -> Lanes {
     };
     let name = kernel.name().to_string();
     let lane = Tint::open(&tools, &name, wgpu::Program::User(Box::new(kernel)));
-    vec![Box::new(lane.unwrap())]
+    vec![Box::new(lane)]
 }
 
 /// The CUDA device of this machine. Few have one: only `TQ4_REQUIRE_CUDA` makes its absence a failure.
@@ -301,21 +294,17 @@ fn lanes_open_as_they_are_asked_for() {
     };
     let records: Vec<_> = open(&config).unwrap().iter().map(Slot::record).collect();
     let found: Vec<_> = records.iter().map(|r| (&r.name, r.status)).collect();
-    let skipped = [LaneName::Cuda, LaneName::WGPU];
+    let skipped = [LaneName::Cuda, LaneName::Wgpu];
     assert_eq!(found[0], (&LaneName::Reference, Status::Ran));
     assert_eq!(found[1..], [0, 1].map(|i| (&skipped[i], Status::Skipped)));
     if wgpu::list().is_empty() {
         return not_run("opening wgpu lanes", "no adapter");
     }
     config.lanes = vec![LaneKind::Wgpu];
-    config.shader_variant = ShaderVariant::Both;
     let slots = open(&config).unwrap();
     let names: Vec<_> = slots.iter().map(|slot| slot.name().to_string()).collect();
-    assert_eq!(names, ["reference", "cuda", "wgpu", "wgpu:workgroup"]);
-    assert_eq!(
-        slots[3].record().kernel_variant.unwrap(),
-        "workgroup memory"
-    );
+    assert_eq!(names, ["reference", "cuda", "wgpu"]);
+    assert!(slots[2].record().kernel_variant.is_some());
     config.adapter = Some("no such adapter".into());
     assert!(matches!(open(&config), Err(Error::Input(_))));
 }

@@ -136,7 +136,7 @@ fn other_weights_and_other_options_are_not_merged() {
     };
     for (i, (more, what)) in [
         (["--strip", "8"], "rows: "),
-        (["--shader-variant", "workgroup"], "lanes: "),
+        (["--adapter", "0"], "lanes: "),
     ]
     .into_iter()
     .enumerate()

@@ -100,10 +100,10 @@ fn a_report_is_never_overwritten_nor_mixed_with_another_run() {
         ),
         (["--strip", "8"], "another run: rows: "),
         (
-            ["--shader-variant", "workgroup"],
+            ["--adapter", "0"],
             "another run: lanes: reference (required: none, adapter by itself, CUDA device 0) there, ",
         ),
-        (["--shader-variant", "both"], "both shaders) here"),
+        (["--cuda-device", "all"], "CUDA device all) here"),
     ] {
         refused(&[more[0], more[1], "--resume"], what);
     }

@@ -1,58 +1,63 @@
-//! The shader is valid, keeps its barriers in uniform control flow, and translates as it did.
+//! The shader is valid, keeps its barriers in uniform control flow, translates as it did, and moves no more
+//! through workgroup memory than it says.
 
 use crate::support::not_run;
+use crate::wgpu::FORMS;
 use naga::back::hlsl::{self, ShaderModel};
 use naga::back::{msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Block, Module, ShaderStage, Statement};
-use tq4::lane::wgpu::{arithmetic, constants, shader};
+use naga::{Block, Expression, Function, Module, ShaderStage, Statement};
+use tq4::lane::wgpu::{SHADER, arithmetic, constants, entry};
 use tq4::tensor::Layout;
 
-fn validate(module: &Module, subgroups: bool) -> ModuleInfo {
-    let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, subgroups);
-    Validator::new(ValidationFlags::all(), capabilities)
-        .validate(module)
-        .unwrap()
-}
-
-/// A variant of the shader for 4 bits and groups of 128, constants put in.
-fn module(subgroups: bool) -> (Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(shader(subgroups)).unwrap();
-    let info = validate(&module, subgroups);
-    let layout = Layout::new(4, 128).unwrap();
-    let constants = constants(layout, false, if subgroups { 8 } else { 1 })
-        .into_iter()
-        .map(|(k, v)| (k.to_owned(), v))
-        .collect();
-    let entry = Some((ShaderStage::Compute, "tq4_dequant"));
+/// A text with constants put in.
+fn processed(text: &str, layout: Layout, hand_over: bool) -> (Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(text).unwrap();
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap();
+    let constants = constants(layout, false, hand_over).into_iter().collect();
+    let entry = Some((ShaderStage::Compute, entry(layout, false)));
     let (module, info) =
         pipeline_constants::process_overrides(&module, &info, entry, &constants).unwrap();
     (module.into_owned(), info.into_owned())
 }
 
-/// Both variants, each with the suffix of its golden files.
-const VARIANTS: [(bool, &str); 2] = [(false, ""), (true, "_with_subgroups")];
+/// The shader for 4 bits and groups of 128.
+fn module() -> (Module, ModuleInfo) {
+    processed(SHADER, Layout::new(4, 128).unwrap(), false)
+}
+
+/// Every layout with either form of the shader.
+fn all() -> impl Iterator<Item = (Layout, bool)> {
+    let layouts = [32, 64, 128, 256].into_iter();
+    let layouts = layouts.flat_map(|n| [2, 4].map(|bits| Layout::new(bits, n).unwrap()));
+    layouts.flat_map(|layout| FORMS.map(|form| (layout, form)))
+}
+
+fn to_metal((module, info): &(Module, ModuleInfo)) -> String {
+    let options = msl::Options {
+        fake_missing_bindings: true,
+        lang_version: (2, 4),
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
+    msl::write_string(module, info, &options, &Default::default())
+        .unwrap()
+        .0
+}
 
 #[test]
 fn translation_to_metal() {
-    for (subgroups, suffix) in VARIANTS {
-        let (module, info) = module(subgroups);
-        let options = msl::Options {
-            fake_missing_bindings: true,
-            lang_version: (2, 4),
-            ..Default::default()
-        };
-        let (text, _) = msl::write_string(&module, &info, &options, &Default::default()).unwrap();
-        insta::assert_snapshot!(format!("translation_to_metal{suffix}"), text);
-    }
+    insta::assert_snapshot!("translation_to_metal", to_metal(&module()));
 }
 
-fn to_hlsl(subgroups: bool, shader_model: ShaderModel) -> String {
-    let (module, info) = module(subgroups);
+fn to_hlsl(shader_model: ShaderModel) -> String {
+    let (module, info) = module();
     let options = hlsl::Options {
         fake_missing_bindings: true,
         shader_model,
+        zero_initialize_workgroup_memory: false,
         ..Default::default()
     };
     let mut text = String::new();
@@ -65,19 +70,16 @@ fn to_hlsl(subgroups: bool, shader_model: ShaderModel) -> String {
 
 #[test]
 fn translation_to_hlsl() {
-    // Shader model 5.1 is what FXC compiles; it has no subgroups.
-    let old = to_hlsl(false, ShaderModel::V5_1);
-    assert_eq!(old, to_hlsl(false, ShaderModel::V6_0));
-    assert!(!old.contains("Wave"));
+    // Shader model 5.1 is what FXC compiles.
+    let old = to_hlsl(ShaderModel::V5_1);
+    assert_eq!(old, to_hlsl(ShaderModel::V6_0));
     insta::assert_snapshot!("translation_to_hlsl", old);
-    let with_subgroups = to_hlsl(true, ShaderModel::V6_0);
-    insta::assert_snapshot!("translation_to_hlsl_with_subgroups", with_subgroups);
 }
 
 #[test]
-fn spirv_is_valid_and_asks_for_no_fused_multiply_add() {
-    for subgroups in [false, true] {
-        let (module, info) = module(subgroups);
+fn spirv_is_valid_and_asks_for_one_fused_multiply_add() {
+    for (layout, form) in all() {
+        let (module, info) = processed(SHADER, layout, form);
         let options = spv::Options {
             lang_version: (1, 3),
             ..Default::default()
@@ -92,39 +94,129 @@ fn spirv_is_valid_and_asks_for_no_fused_multiply_add() {
                 .arg(&file)
                 .output()
         };
-        match (
-            tool("spirv-val", &["--target-env", "vulkan1.1"]),
-            tool("spirv-dis", &[]),
-        ) {
-            (Ok(val), Ok(dis)) => {
-                assert!(
-                    val.status.success(),
-                    "{}",
-                    String::from_utf8_lossy(&val.stderr)
-                );
-                let text = String::from_utf8(dis.stdout).unwrap();
-                // No contraction can be forbidden in WGSL: the multiply and the adds must stay apart.
-                assert!(!text.contains("Fma"));
-                assert_eq!(text.contains("OpGroupNonUniformShuffleXor"), subgroups);
+        let val = tool("spirv-val", &["--target-env", "vulkan1.1"]);
+        let (Ok(val), Ok(dis)) = (val, tool("spirv-dis", &[])) else {
+            return not_run("spirv-val", "install spirv-tools");
+        };
+        let log = String::from_utf8_lossy(&val.stderr);
+        assert!(val.status.success(), "{log}");
+        let text = String::from_utf8(dis.stdout).unwrap();
+        // The guard's.
+        assert_eq!(text.matches(" Fma ").count(), 1);
+    }
+}
+
+/// What one invocation does, in the MSL translation of a shader.
+#[derive(Debug, Default, PartialEq)]
+struct Cost {
+    barriers: usize,
+    /// Words of workgroup memory that it reads and writes.
+    words: usize,
+}
+
+/// The lines of a function in MSL.
+fn lines<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let mut lines = text.lines();
+    lines.find(|line| {
+        let start = line.strip_suffix('(').and_then(|l| l.strip_suffix(name));
+        start.is_some_and(|rest| rest.ends_with(' '))
+    })?;
+    Some(lines.take_while(|line| *line != "}").collect())
+}
+
+/// Counts what runs of a function and of what it calls; conditions that are constants are followed.
+fn cost(text: &str, name: &str) -> Cost {
+    let mut cost_of_all = Cost::default();
+    let lines = lines(text, name).unwrap_or_else(|| panic!("no function {name}"));
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    // The indents of constant conditions, each with whether their lines run.
+    let mut open: Vec<(usize, bool)> = Vec::new();
+    for line in lines {
+        if let Some((at, runs)) = open.last_mut()
+            && indent(line) == *at
+        {
+            match line.trim() {
+                "} else {" => *runs = !*runs,
+                _ => {
+                    open.pop();
+                }
             }
-            _ => not_run("spirv-val", "install spirv-tools"),
+            continue;
+        }
+        let condition = line.trim().strip_prefix("if (");
+        if let Some(word) = condition.and_then(|rest| rest.strip_suffix(") {")) {
+            let named = |value: &str| text.contains(&format!("constant bool {word} = {value};"));
+            if word == "true" || named("true") {
+                open.push((indent(line), true));
+                continue;
+            } else if word == "false" || named("false") {
+                open.push((indent(line), false));
+                continue;
+            }
+        }
+        if open.iter().any(|(_, runs)| !runs) {
+            continue;
+        }
+        let count = |what: &str| line.matches(what).count();
+        cost_of_all.barriers += count("threadgroup_barrier(");
+        cost_of_all.words += 4 * count("exchange.inner[") + count("table.inner[");
+        for (at, _) in line.match_indices('(') {
+            let start = line[..at].rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+            let called = &line[start.map_or(0, |i| i + 1)..at];
+            if self::lines(text, called).is_some() {
+                let inner = cost(text, called);
+                cost_of_all.barriers += inner.barriers;
+                cost_of_all.words += inner.words;
+            }
+        }
+    }
+    cost_of_all
+}
+
+/// Two barriers, and an element takes three words: a centroid is read, a value written and read.
+#[test]
+fn an_invocation_meets_two_barriers_and_moves_three_words_an_element() {
+    for (layout, form) in all() {
+        let text = to_metal(&processed(SHADER, layout, form));
+        let exchanges = usize::from(layout.group_size() > 32);
+        let expected = Cost {
+            // The table, the exchange, and what is handed over.
+            barriers: 1 + exchanges + usize::from(form),
+            // One more: 16 of 64 invocations fill the table.
+            words: 32 * (1 + 2 * exchanges + 2 * usize::from(form)) + 1,
+        };
+        // naga puts one behind a number.
+        let name = entry(layout, false).replace("256", "256_");
+        assert_eq!(cost(&text, &name), expected, "{layout:?}, {form}");
+        if !form {
+            assert!(expected.barriers <= 2 && (expected.words - 1) / 32 <= 3);
         }
     }
 }
 
-/// Whether `module` has a barrier or a subgroup operation under a condition, in a function that it calls
-/// as well. The exit of a loop is a condition too, but an empty one.
-fn under_condition(module: &Module, block: &Block, conditional: bool) -> bool {
-    let inner = |block, conditional| under_condition(module, block, conditional);
+/// Whether `block` has a barrier under a condition, in a function that it calls as well. Conditions that are
+/// constants are none, but both of their branches count.
+fn under_condition(module: &Module, function: &Function, block: &Block, conditional: bool) -> bool {
+    let inner = |block, conditional| under_condition(module, function, block, conditional);
     block.iter().any(|statement| match statement {
-        Statement::ControlBarrier(_)
-        | Statement::WorkGroupUniformLoad { .. }
-        | Statement::SubgroupBallot { .. }
-        | Statement::SubgroupGather { .. }
-        | Statement::SubgroupCollectiveOperation { .. } => conditional,
-        Statement::Call { function, .. } => inner(&module.functions[*function].body, conditional),
+        Statement::ControlBarrier(_) | Statement::WorkGroupUniformLoad { .. } => conditional,
+        Statement::Call { function, .. } => {
+            let called = &module.functions[*function];
+            under_condition(module, called, &called.body, conditional)
+        }
         Statement::Block(block) => inner(block, conditional),
-        Statement::If { accept, reject, .. } => inner(accept, true) || inner(reject, true),
+        Statement::If {
+            condition,
+            accept,
+            reject,
+        } => {
+            let constant = matches!(
+                function.expressions[*condition],
+                Expression::Literal(_) | Expression::Constant(_)
+            );
+            let conditional = conditional || !constant;
+            inner(accept, conditional) || inner(reject, conditional)
+        }
         Statement::Switch { cases, .. } => cases.iter().any(|c| inner(&c.body, true)),
         Statement::Loop {
             body, continuing, ..
@@ -134,80 +226,54 @@ fn under_condition(module: &Module, block: &Block, conditional: bool) -> bool {
 }
 
 #[test]
-fn no_barrier_and_no_shuffle_stands_in_non_uniform_control_flow() {
-    let found = |text: &str| {
-        let module = naga::front::wgsl::parse_str(text).unwrap();
-        under_condition(&module, &module.entry_points[0].function.body, false)
-    };
-    // Loops run as often in every invocation: their bounds come from constants alone.
-    let shuffled = "for (var stride = 1u; stride < min(REACH, N / 8u); stride <<= 1u) {";
-    let through_memory = "for (var stride = first; stride < N / 8u; stride <<= 1u) {";
-    for (subgroups, loops, first, barriers, shuffles) in [
-        (false, vec![through_memory], "1u", 3, 0),
-        (true, vec![shuffled, through_memory], "REACH", 2, 4),
-    ] {
-        let text = shader(subgroups);
-        assert!(!found(text));
-        assert_eq!(text.matches("workgroupBarrier();").count(), barriers);
-        assert_eq!(text.matches("subgroupShuffleXor(").count(), shuffles);
-        let all = ["for (", "loop", "while"];
-        assert_eq!(
-            all.iter().map(|l| text.matches(l).count()).sum::<usize>(),
-            loops.len()
-        );
-        for bounds in loops {
-            assert!(text.contains(bounds), "{bounds}");
-        }
-        let call = format!("butterflies_through_memory({first}, lane, lo, hi);");
-        assert!(text.contains(&call), "{call}");
-        assert!(
-            !text.contains("return;"),
-            "an early return would leave the others waiting"
-        );
-        for operation in [
-            "workgroupBarrier();",
-            "lo = subgroupShuffleXor(lo, 1u);",
-            "hand_over(lane, &lo, &hi);",
-        ] {
-            let broken = text.replace(
-                "    if group <= last {",
-                &format!("    if group <= last {{\n {operation}"),
+fn no_barrier_stands_in_non_uniform_control_flow() {
+    for (layout, form) in all() {
+        let found = |text: &str| {
+            let (module, _) = processed(text, layout, form);
+            assert_eq!(module.entry_points.len(), 1);
+            let entry = &module.entry_points[0].function;
+            under_condition(&module, entry, &entry.body, false)
+        };
+        assert!(!found(SHADER));
+        for operation in ["workgroupBarrier();", "_ = hand_over(lane, x);"] {
+            let broken = SHADER.replace(
+                "    if group < params.groups {",
+                &format!("    if group < params.groups {{\n {operation}"),
             );
-            assert_ne!(broken, text);
+            assert_ne!(broken, SHADER);
             assert!(found(&broken), "the check must see {operation}");
         }
     }
+    let lines = || SHADER.lines().map(|line| line.split("//").next().unwrap());
+    for none in ["for ", "loop ", "while "] {
+        let any = lines().any(|line| line.contains(none));
+        assert!(!any, "strides are unrolled by hand");
+    }
+    // An early return would leave the others waiting: the one is the function's last statement.
+    let steps = SHADER.split("fn dequantised").nth(1).unwrap();
+    let (steps, stores) = steps.split_once("\n}\n").unwrap();
+    assert_eq!(steps.matches("return").count(), 1);
+    assert!(steps.contains("\n    return") && !stores.contains("return"));
 }
 
 #[test]
-fn the_arithmetic_probe_is_valid_behind_both_variants_and_translates() {
-    for (subgroups, _) in VARIANTS {
-        let module = naga::front::wgsl::parse_str(&arithmetic::behind(shader(subgroups))).unwrap();
-        // For `unpack2x16float`; Vulkan, Metal and D3D12 have it.
-        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        capabilities.set(Capabilities::SUBGROUP, subgroups);
-        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-        let info = validator.validate(&module).unwrap();
-        let is_probe = |e: &&naga::EntryPoint| e.name == arithmetic::ENTRY;
-        let probe = module.entry_points.iter().find(is_probe).unwrap();
-        assert!(!under_condition(&module, &probe.function.body, false));
-        let entry = Some((ShaderStage::Compute, arithmetic::ENTRY));
-        let (module, info) =
-            pipeline_constants::process_overrides(&module, &info, entry, &Default::default())
-                .unwrap();
-        let options = msl::Options {
-            fake_missing_bindings: true,
-            lang_version: (2, 4),
-            ..Default::default()
-        };
-        msl::write_string(&module, &info, &options, &Default::default()).unwrap();
+fn the_arithmetic_probe_is_valid_behind_the_shader_and_translates() {
+    let module = naga::front::wgsl::parse_str(&arithmetic::behind(SHADER)).unwrap();
+    // For `unpack2x16float`; Vulkan, Metal and D3D12 have it.
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    let info = validator.validate(&module).unwrap();
+    let is_probe = |e: &&naga::EntryPoint| e.name == arithmetic::ENTRY;
+    let probe = &module.entry_points.iter().find(is_probe).unwrap().function;
+    assert!(!under_condition(&module, probe, &probe.body, false));
+    let entry = Some((ShaderStage::Compute, arithmetic::ENTRY));
+    let (module, info) =
+        pipeline_constants::process_overrides(&module, &info, entry, &Default::default()).unwrap();
+    to_metal(&(module.clone().into_owned(), info.clone().into_owned()));
+    for shader_model in [ShaderModel::V5_1, ShaderModel::V6_0] {
         let options = hlsl::Options {
             fake_missing_bindings: true,
-            shader_model: if subgroups {
-                ShaderModel::V6_0
-            } else {
-                ShaderModel::V5_1
-            },
+            shader_model,
             ..Default::default()
         };
         let pipeline = hlsl::PipelineOptions::default();

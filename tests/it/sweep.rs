@@ -40,7 +40,7 @@ fn a_fault_is_named_from_the_worst_strip() {
     assert_eq!(run.summary.outcome, Outcome::Failed);
     assert_eq!(run.summary.worst_first[0], "t1");
     let lanes = &run.summary.lanes;
-    let wgpu = lanes.iter().find(|l| l.lane == LaneName::WGPU).unwrap();
+    let wgpu = lanes.iter().find(|l| l.lane == LaneName::Wgpu).unwrap();
     assert_eq!((wgpu.passed, wgpu.failed, wgpu.not_run), (2, 1, 0));
 }
 
@@ -96,7 +96,7 @@ fn a_bad_row_in_a_later_strip_is_told_with_its_place() {
     );
     assert_eq!(error.place, "t0.tq_packed (rows counted from row 3584)");
     assert!(run.tensors[0].metrics.is_empty());
-    let wgpu = |t: usize| run.tensors[t].decision_of(&LaneName::WGPU).unwrap();
+    let wgpu = |t: usize| run.tensors[t].decision_of(&LaneName::Wgpu).unwrap();
     assert_eq!(wgpu(0).reason, "the tensor is bad input");
     assert_eq!(wgpu(1).verdict.passed(), Some(true));
     assert_eq!(run.summary.outcome, Outcome::Broke);

@@ -1,28 +1,34 @@
 //! The shader under a second WGSL compiler: Tint, in Dawn for Node (npm `webgpu`), on SwiftShader. What
 //! every lane does is in [`crate::lanes`]; here, that what is wrong does not pass.
 
-use crate::support::lane::{check, random_strips};
+use crate::support::lane::{check, strip};
 use crate::support::tint::{Tint, tools};
-use tq4::lane::wgpu::{Program, shader};
+use tq4::lane::wgpu::{Program, SHADER};
 use tq4::record::OutputType;
+use tq4::synthetic::Scales;
+use tq4::tensor::Layout;
 
 #[test]
 fn a_wrong_shader_is_caught_and_one_that_does_not_compile_is_an_error() {
     let Some(tools) = tools() else {
         return;
     };
-    let strip = &random_strips(18, 1)[0];
+    // SwiftShader runs four invocations in step, of the eight that make such a group.
+    let strip = &strip(18, Layout::new(4, 256).unwrap(), 20, 3, Scales::Usual);
+    let barrier = "workgroupBarrier();\n        x = read_vectors";
     for (from, to, error) in [
-        ("hi = a - hi;", "hi = hi - a;", "elements are outside"),
-        ("hi = a - hi;", "hi = a - lo_hi;", "lo_hi"),
+        ("x[0] - x[4]", "x[4] - x[0]", "elements are outside"),
+        (barrier, "x = read_vectors", "elements are outside"),
+        ("x[0] - x[4]", "x[0] - lo_hi", "lo_hi"),
     ] {
-        let broken = shader(false).replace(from, to);
+        let broken = SHADER.replace(from, to);
+        assert_ne!(broken, SHADER);
         let program = Program::Own {
             text: broken,
-            reach: 1,
+            hand_over: false,
             output: OutputType::F32,
         };
-        let mut lane = Tint::open(&tools, "tint", program).unwrap();
+        let mut lane = Tint::open(&tools, "tint", program);
         let found = check(&mut lane, strip).unwrap_err();
         assert!(found.contains(error), "{found}");
     }

@@ -1,5 +1,5 @@
 //! The wgpu lane's own tests, on the adapters of this machine: how a strip is cut, and which adapter
-//! and variant are taken. What every lane does, on SwiftShader as well, is in [`crate::lanes`].
+//! and form of the shader are taken. What every lane does, on SwiftShader as well, is in [`crate::lanes`].
 
 use crate::support::lane::{check, check_all, layouts, random_strips, strip};
 use crate::support::not_run;
@@ -24,66 +24,46 @@ pub fn adapters() -> Vec<AdapterInfo> {
     all
 }
 
-/// The variants of the shader that an adapter runs; says so when it is one only.
-pub fn variants(a: &AdapterInfo) -> Vec<bool> {
-    if a.subgroups {
-        return vec![false, true];
-    }
-    not_run("the shader with subgroups", &format!("{} has none", a.name));
-    vec![false]
-}
+/// Whether another invocation multiplies: the two forms of the shader.
+pub const FORMS: [bool; 2] = [false, true];
 
-fn open(index: usize, subgroups: bool, change: impl Fn(&mut Options)) -> Wgpu {
+fn open(index: usize, hand_over: bool, change: impl Fn(&mut Options)) -> Wgpu {
     let mut options = Options {
         adapter: Select::Index(index),
-        subgroups: Some(subgroups),
+        hand_over: Some(hand_over),
         ..Default::default()
     };
     change(&mut options);
-    Wgpu::open(&options, LaneName::WGPU).unwrap_or_else(|e| panic!("adapter {index}: {e}"))
+    Wgpu::open(&options, LaneName::Wgpu).unwrap_or_else(|e| panic!("adapter {index}: {e}"))
 }
 
 #[test]
-fn the_variant_with_subgroups_runs_where_there_are_some() {
+fn the_form_that_is_safe_on_a_device_runs_there() {
     for a in adapters() {
         let options = Options {
             adapter: Select::Index(a.index),
             ..Default::default()
         };
-        let chosen = Wgpu::open(&options, LaneName::WGPU).unwrap();
-        let of = |subgroups| open(a.index, subgroups, |_| ());
-        assert_eq!(of(false).info().kernel_variant, "workgroup memory");
-        if a.subgroups {
-            assert_eq!(chosen.info(), of(true).info());
-            let variant = chosen.info().kernel_variant.clone();
-            let reach: u32 = variant
-                .strip_prefix("subgroups, reach ")
-                .unwrap_or_else(|| panic!("{variant}"))
-                .parse()
-                .unwrap();
-            assert!(reach.is_power_of_two() && (2..=32).contains(&reach));
-            assert!(reach <= a.subgroup_sizes[1]);
-            assert_ne!(
-                chosen.info().kernel_checksum,
-                of(false).info().kernel_checksum
-            );
-        } else {
-            assert_eq!(chosen.info(), of(false).info());
-        }
+        let chosen = Wgpu::open(&options, LaneName::Wgpu).unwrap();
+        let [by_fma, handed_over] = FORMS.map(|form| open(a.index, form, |_| ()));
+        assert_eq!(by_fma.info().kernel_variant, "products by fma");
+        assert_eq!(handed_over.info().kernel_variant, "products handed over");
+        let safe = match chosen.info().arithmetic.unwrap().guard_by_fma {
+            true => by_fma,
+            false => handed_over,
+        };
+        assert_eq!(chosen.info(), safe.info());
     }
 }
 
 #[test]
 fn small_limits_cut_a_strip_into_chunks_that_match() {
-    // 4096 bytes hold 16 groups of 128 BF16, 8 of f32; 1 x 1 workgroups hold 1024 elements.
+    // 8192 bytes hold 32 groups of 128 BF16, 16 of f32; 1 x 1 workgroups hold 2048 elements.
     let strips = random_strips(12, 24);
-    for (bytes, workgroups) in [(4096, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (6000, 3)] {
+    for (bytes, workgroups) in [(8192, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (7000, 3)] {
         for a in adapters() {
-            for (subgroups, output) in variants(&a)
-                .into_iter()
-                .flat_map(|s| OUTPUTS.map(|o| (s, o)))
-            {
-                let mut lane = open(a.index, subgroups, |o| {
+            for (form, output) in FORMS.into_iter().flat_map(|f| OUTPUTS.map(|o| (f, o))) {
+                let mut lane = open(a.index, form, |o| {
                     o.output = output;
                     o.max_chunk_bytes = Some(bytes);
                     o.max_workgroups = Some(workgroups);
@@ -99,10 +79,10 @@ fn small_limits_cut_a_strip_into_chunks_that_match() {
 fn a_strip_beyond_the_binding_limit_and_65535_groups_goes_through() {
     // 36 Mi elements: 1.1 million groups, 144 MiB of f32; llvmpipe binds 128 MiB at most.
     let strip = strip(2, Layout::new(4, 32).unwrap(), 9001, 128, Scales::Usual);
-    // One variant: how a strip is cut does not depend on it.
+    // One form: how a strip is cut does not depend on it.
     for a in adapters() {
         for output in OUTPUTS {
-            let mut lane = open(a.index, a.subgroups, |o| o.output = output);
+            let mut lane = open(a.index, false, |o| o.output = output);
             check(&mut lane, &strip).unwrap_or_else(|e| panic!("{}: {e}", a.name));
         }
     }
@@ -119,7 +99,7 @@ fn a_shader_that_does_not_compile_is_an_error_not_a_panic() {
         ..Default::default()
     };
     assert!(matches!(
-        Wgpu::open(&options, LaneName::WGPU),
+        Wgpu::open(&options, LaneName::Wgpu),
         Err(Error::Backend(_))
     ));
 }
@@ -133,7 +113,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
             adapter: select,
             ..Default::default()
         };
-        let Err(e @ Error::Input(_)) = Wgpu::open(&options, LaneName::WGPU) else {
+        let Err(e @ Error::Input(_)) = Wgpu::open(&options, LaneName::Wgpu) else {
             panic!("an adapter was found that is not there");
         };
         assert!(e.to_string().contains(&a.name), "{e}");
@@ -145,7 +125,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
                 adapter: Select::Name(name),
                 ..Default::default()
             },
-            LaneName::WGPU,
+            LaneName::Wgpu,
         )
         .is_ok()
     );
@@ -158,10 +138,10 @@ fn the_noop_backend_computes_nothing_and_fails() {
             noop: true,
             ..Default::default()
         },
-        LaneName::WGPU,
+        LaneName::Wgpu,
     )
     .unwrap();
-    assert_eq!(lane.info().kernel_variant, "workgroup memory");
+    assert_eq!(lane.info().kernel_variant, "products by fma");
     for layout in layouts() {
         let strip = strip(4, layout, 3, 2, Scales::Usual);
         let e = check(&mut lane, &strip).unwrap_err();

@@ -30,13 +30,11 @@ fn there() -> bool {
 }
 
 fn open(fail: Failure) -> Result<Wgpu, Error> {
-    // The variant without a probe: its buffers are those of the strip alone.
     let options = Options {
-        subgroups: Some(false),
         fail: Some(fail),
         ..Default::default()
     };
-    Wgpu::open(&options, LaneName::WGPU)
+    Wgpu::open(&options, LaneName::Wgpu)
 }
 
 fn decode(lane: &mut Wgpu, strip: &Strip) -> Result<(), Error> {
@@ -167,7 +165,7 @@ fn a_device_that_does_not_answer_in_time_is_given_up() {
         limit: Some(Duration::from_micros(1)),
         ..Default::default()
     };
-    silent(|| Wgpu::open(&options, LaneName::WGPU).err());
+    silent(|| Wgpu::open(&options, LaneName::Wgpu).err());
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! the words that come back.
 
 use super::compute::Pass;
+use super::dispatch::guard;
 use super::gpu::{Gpu, READ};
 use super::program::{Binding, Program};
-use super::shader::shader;
+use super::shader::SHADER;
 use crate::error::Result;
 use crate::record::DeviceArithmetic;
 use ::wgpu::{self, BufferUsages};
@@ -13,11 +14,9 @@ use ::wgpu::{self, BufferUsages};
 const PROBE: &str = include_str!("../../../shaders/probe_arithmetic.wgsl");
 /// Its entry point.
 pub const ENTRY: &str = "probe_arithmetic";
-/// Number of its first binding: those before it are the shader's.
-pub const FIRST_BINDING: u32 = 5;
 
 /// Invocations of the kernel's workgroup.
-const INVOCATIONS: usize = 128;
+const INVOCATIONS: usize = 64;
 const PAIRS: usize = DeviceArithmetic::TRIED as usize;
 
 /// That it ran at all: memory that nothing wrote holds other words.
@@ -55,21 +54,20 @@ pub const FOUND: usize = 16 + 3 * INVOCATIONS + 4 * PAIRS;
 /// The buffer that is copied within: a number, and room for it.
 pub const STORED: [u32; 2] = [SMALL, 0];
 
-/// The probe behind the shader whose guard it tries.
+/// The probe behind the shader whose guards it tries.
 pub fn behind(shader: &str) -> String {
     format!("{shader}{PROBE}")
 }
 
-/// What the probe's words say; `shuffles` where the shader hands over by shuffle. `None` where they are not
-/// the probe's: the device did not run it.
-pub fn tell(found: &[u32], stored: [u32; 2], shuffles: bool) -> Option<DeviceArithmetic> {
+/// What the probe's words say. `None` where they are not the probe's: the device did not run it.
+pub fn tell(found: &[u32], stored: [u32; 2]) -> Option<DeviceArithmetic> {
     let given = given();
     let (single, found) = found.split_at_checked(16)?;
-    let (own, found) = found.split_at_checked(INVOCATIONS)?;
+    let (by_fma, found) = found.split_at_checked(INVOCATIONS)?;
     let (by_memory, found) = found.split_at_checked(INVOCATIONS)?;
     let (moved, found) = found.split_at_checked(INVOCATIONS)?;
     let mut found = found.chunks_exact(PAIRS);
-    let (sums, sums_own, sums_by_memory, quotients) =
+    let (sums, sums_by_fma, sums_by_memory, quotients) =
         (found.next()?, found.next()?, found.next()?, found.next()?);
     if single[0] != RAN {
         return None;
@@ -80,8 +78,6 @@ pub fn tell(found: &[u32], stored: [u32; 2], shuffles: bool) -> Option<DeviceAri
         both.all(|(pair, sum)| pair.strict() == *sum)
     };
     let none_fused = |zeros: &[u32]| zeros.iter().all(|z| *z == 0);
-    let by_memory = none_fused(by_memory) && strict(sums_by_memory);
-    let own = none_fused(own) && strict(sums_own);
     let sums = || pairs.iter().zip(sums);
     let quotients = pairs.iter().zip(quotients);
     Some(DeviceArithmetic {
@@ -89,9 +85,8 @@ pub fn tell(found: &[u32], stored: [u32; 2], shuffles: bool) -> Option<DeviceAri
         reassociates: single[2] == 1f32.to_bits(),
         factors: sums().any(|(pair, sum)| pair.is_factored(*sum)),
         sums_off: sums().filter(|(pair, sum)| pair.strict() != **sum).count() as u32,
-        // Without shuffles the shader's own way is the other one through workgroup memory.
-        guard_by_memory: by_memory && (shuffles || own),
-        guard_by_shuffle: shuffles.then_some(own),
+        guard_by_fma: none_fused(by_fma) && strict(sums_by_fma),
+        guard_by_memory: none_fused(by_memory) && strict(sums_by_memory),
         flushes_results: single[3] != SMALL,
         flushes_operands: single[4] != NORMAL,
         moves_subnormals: moved.iter().all(|m| *m == SMALL) && stored == [SMALL; 2],
@@ -156,12 +151,11 @@ impl Pair {
 /// # Errors
 /// When it does not answer: it is lost.
 pub(super) fn probe(gpu: &mut Gpu) -> Result<Option<DeviceArithmetic>> {
-    let (text, shuffles) = match &gpu.program {
-        Program::Own { text, reach, .. } => (text.as_str(), *reach > 1),
+    let text = behind(match &gpu.program {
+        Program::Own { text, .. } => text,
         // Its author's text has no guard to try.
-        Program::User(_) => (shader(false), false),
-    };
-    let text = behind(text);
+        Program::User(_) => SHADER,
+    });
     let Ok(read) = gpu.scoped(|gpu| submit(gpu, &text)) else {
         return answers(gpu).map(|()| None);
     };
@@ -169,7 +163,7 @@ pub(super) fn probe(gpu: &mut Gpu) -> Result<Option<DeviceArithmetic>> {
         bytemuck::pod_collect_to_vec(bytes)
     })?;
     let (found, stored) = words.split_at(FOUND);
-    Ok(tell(found, [stored[0], stored[1]], shuffles))
+    Ok(tell(found, [stored[0], stored[1]]))
 }
 
 /// # Errors
@@ -200,15 +194,20 @@ fn submit(gpu: &Gpu, text: &str) -> wgpu::Buffer {
     let given = given();
     let input = BufferUsages::STORAGE | BufferUsages::COPY_DST;
     let result = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+    let params = guard();
+    let uniform = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
+    let uniform = buffer("guard", params.len() / 4, uniform);
     let numbers = buffer("given", given.len(), input);
     let found = buffer("found", FOUND, result);
     let stored = buffer("stored", STORED.len(), input | result);
     let read = buffer("arithmetic read", FOUND + STORED.len(), READ);
+    gpu.write(&uniform, &params);
     gpu.write(&numbers, bytemuck::cast_slice(&given));
     gpu.write(&stored, bytemuck::cast_slice(&STORED));
-    let kinds = [Binding::Read, Binding::Out, Binding::Out];
-    let pass = Pass::new(device, ENTRY, text, FIRST_BINDING, &kinds);
-    let bound = pass.bind(device, [&numbers, &found, &stored].map(|b| (b, b.size())));
+    let kinds = [Binding::Uniform, Binding::Read, Binding::Out, Binding::Out];
+    let pass = Pass::new(device, ENTRY, text, &kinds);
+    let buffers = [&uniform, &numbers, &found, &stored];
+    let bound = pass.bind(device, buffers.map(|b| (b, b.size())));
     let mut encoder = device.create_command_encoder(&Default::default());
     pass.encode(&mut encoder, &bound, [1, 1], None);
     encoder.copy_buffer_to_buffer(&found, 0, &read, 0, bytes(FOUND));

@@ -7,7 +7,7 @@ use crate::tensor::TqTensor;
 use std::ops::Range;
 
 /// Elements per workgroup of the shader.
-pub(super) const ELEMENTS_PER_WORKGROUP: usize = 1024;
+pub(super) const ELEMENTS_PER_WORKGROUP: usize = 2048;
 
 /// A chunk is never larger: it bounds the staging of a read, and the adapter loses nothing by it.
 const ENOUGH: u64 = 256 << 20;
@@ -32,7 +32,7 @@ pub(super) fn plan(
     let by_bytes = limits.buffer.min(ENOUGH) / out_group_bytes as u64;
     let by_grid = u64::from(limits.workgroups).pow(2) * per_workgroup as u64;
     let most = by_bytes.min(by_grid).min(u64::from(u32::MAX)) as usize;
-    if most == 0 || tensor.cols() as u64 > limits.buffer {
+    if most == 0 || 2 * tensor.cols() as u64 > limits.buffer {
         return Err(broke(
             lane,
             format!(

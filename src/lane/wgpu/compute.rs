@@ -3,13 +3,9 @@
 use super::program::Binding;
 use ::wgpu;
 
-/// The bindings of group 0 from `first` on, as a shader declares them. Not derived from it: wgpu panics at that
+/// The bindings of group 0, as a shader declares them. Not derived from it: wgpu panics at that
 /// on adapters that promise more bind groups than it holds.
-pub(super) fn layout(
-    device: &wgpu::Device,
-    first: u32,
-    bindings: &[Binding],
-) -> wgpu::BindGroupLayout {
+pub(super) fn layout(device: &wgpu::Device, bindings: &[Binding]) -> wgpu::BindGroupLayout {
     let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
     let entry = |(binding, kind): (u32, &Binding)| wgpu::BindGroupLayoutEntry {
         binding,
@@ -25,7 +21,7 @@ pub(super) fn layout(
         },
         count: None,
     };
-    let entries: Vec<_> = (first..).zip(bindings).map(entry).collect();
+    let entries: Vec<_> = (0..).zip(bindings).map(entry).collect();
     device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
         label: None,
         entries: &entries,
@@ -44,11 +40,10 @@ pub(super) fn pipeline_layout(
     })
 }
 
-/// Binds so many bytes of each buffer, in whole words, from `first` on.
+/// Binds so many bytes of each buffer, in whole words.
 pub(super) fn bind<'a>(
     device: &wgpu::Device,
     layout: &wgpu::BindGroupLayout,
-    first: u32,
     bound: impl IntoIterator<Item = (&'a wgpu::Buffer, u64)>,
 ) -> wgpu::BindGroup {
     let entry = |(binding, (buffer, bytes)): (u32, (&'a wgpu::Buffer, u64))| {
@@ -62,7 +57,7 @@ pub(super) fn bind<'a>(
             resource: wgpu::BindingResource::Buffer(buffer),
         }
     };
-    let entries: Vec<_> = (first..).zip(bound).map(entry).collect();
+    let entries: Vec<_> = (0..).zip(bound).map(entry).collect();
     device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout,
@@ -74,8 +69,6 @@ pub(super) fn bind<'a>(
 pub(super) struct Pass {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    /// Number of the first binding.
-    first: u32,
 }
 
 impl Pass {
@@ -85,14 +78,13 @@ impl Pass {
         device: &wgpu::Device,
         entry: &str,
         text: &str,
-        first: u32,
         bindings: &[Binding],
     ) -> Self {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
             source: wgpu::ShaderSource::Wgsl(text.into()),
         });
-        let layout = layout(device, first, bindings);
+        let layout = layout(device, bindings);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: Some(&pipeline_layout(device, &layout)),
@@ -104,11 +96,7 @@ impl Pass {
             },
             cache: None,
         });
-        Self {
-            pipeline,
-            layout,
-            first,
-        }
+        Self { pipeline, layout }
     }
 
     /// Binds so many bytes of each buffer.
@@ -117,7 +105,7 @@ impl Pass {
         device: &wgpu::Device,
         bound: impl IntoIterator<Item = (&'a wgpu::Buffer, u64)>,
     ) -> wgpu::BindGroup {
-        bind(device, &self.layout, self.first, bound)
+        bind(device, &self.layout, bound)
     }
 
     /// Puts a run over these workgroups down.

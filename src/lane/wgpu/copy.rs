@@ -44,7 +44,7 @@ impl Copy {
             let pass = by_pass.then(|| {
                 let workgroups = bytes.div_ceil(BYTES_PER_WORKGROUP) as u32;
                 let kinds = [Binding::Read, Binding::Out];
-                let pass = Pass::new(&gpu.device, "copy", SHADER, 0, &kinds);
+                let pass = Pass::new(&gpu.device, "copy", SHADER, &kinds);
                 let bound = pass.bind(&gpu.device, [&from, &to].map(|b| (b, b.size())));
                 (pass, bound, chunk::grid(workgroups, max_workgroups))
             });
@@ -100,7 +100,7 @@ mod tests {
             fail,
             ..Default::default()
         };
-        let mut gpu = Gpu::new(&adapter, LaneName::WGPU, &options, Counts::default()).unwrap();
+        let mut gpu = Gpu::new(&adapter, LaneName::Wgpu, &options, Counts::default()).unwrap();
         let copy = Copy::new(&mut gpu, bytes, max_workgroups).unwrap();
         let timed = gpu.timer.is_some();
         assert_eq!(copy.pass.is_some(), timed && fail.is_some());

@@ -4,6 +4,7 @@ use super::chunk;
 use crate::lane::kernel::{Argument, Launch, Part, centroids, part_bytes};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
+use bytemuck::Zeroable;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -12,24 +13,48 @@ use std::ops::Range;
 struct Params {
     groups: u32,
     groups_per_row: u32,
+    reciprocal: u32,
     first_group: u32,
     workgroups_x: u32,
+    minus_zero: f32,
+    /// `vec4` stands at multiples of 16 bytes.
+    padding: [u32; 2],
     centroids: [f32; 16],
 }
 
-/// The shader's constants. `reach`: strides that go by shuffles are below it, 1 without subgroups.
+/// The shader's uniform as far as its guard needs it.
 #[doc(hidden)]
-pub fn constants(layout: Layout, is_f32: bool, reach: u32) -> Vec<(String, f64)> {
+pub fn guard() -> Vec<u8> {
+    let mut params = Params::zeroed();
+    params.minus_zero = -0.0;
+    bytemuck::bytes_of(&params).to_vec()
+}
+
+/// With it the shader divides by `groups_per_row`.
+fn reciprocal(groups_per_row: u32) -> u32 {
+    u32::MAX / groups_per_row
+}
+
+/// The shader's entry point.
+#[doc(hidden)]
+pub fn entry(layout: Layout, is_f32: bool) -> &'static str {
+    match layout.group_size() {
+        256 if !is_f32 => "tq4_dequant_256",
+        _ => "tq4_dequant",
+    }
+}
+
+/// The shader's constants. `hand_over`: whether another invocation multiplies.
+#[doc(hidden)]
+pub fn constants(layout: Layout, is_f32: bool, hand_over: bool) -> Vec<(String, f64)> {
     let n = layout.group_size() as f64;
-    let mut constants = vec![
+    let constants = [
         ("N", n),
         ("STORED_BITS", layout.stored_bits().into()),
         ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
         ("OUT_F32", f64::from(u8::from(is_f32))),
+        ("HAND_OVER", f64::from(u8::from(hand_over))),
     ];
-    if reach > 1 {
-        constants.push(("REACH", reach.into()));
-    }
     let owned = constants.into_iter().map(|(name, v)| (name.to_owned(), v));
     owned.collect()
 }
@@ -70,11 +95,14 @@ impl<'a> Dispatch<'a> {
         let params = Params {
             groups: groups.len() as u32,
             groups_per_row: tensor.groups_per_row() as u32,
+            reciprocal: reciprocal(tensor.groups_per_row() as u32),
             first_group: (groups.start % tensor.groups_per_row()) as u32,
             workgroups_x: x,
+            minus_zero: -0.0,
+            padding: [0; 2],
             centroids: centroids(tensor),
         };
-        let parts = [Part::Packed, Part::Scales, Part::Signs, Part::Out].map(Argument::Part);
+        let parts = [Part::Packed, Part::Scales, Part::SignPairs, Part::Out].map(Argument::Part);
         let params = Argument::Uniform(bytemuck::bytes_of(&params).to_vec());
         let launch = Launch {
             grid: [x, y, 1],
@@ -82,7 +110,17 @@ impl<'a> Dispatch<'a> {
             shared_memory: 0,
             arguments: [params].into_iter().chain(parts).collect(),
         };
-        Self::of(launch, tensor, groups, output)
+        let mut made = Self::of(launch, tensor, groups, output);
+        // The shader reads whole vectors: the last groups' codes may end in the middle of one.
+        for bound in &mut made.bindings {
+            if let Bound::Read(bytes) = bound
+                && bytes.len() % 16 != 0
+            {
+                let whole = bytes.len().next_multiple_of(16);
+                bytes.to_mut().resize(whole, 0);
+            }
+        }
+        made
     }
 
     /// A launch with the memory that it names.
@@ -102,6 +140,85 @@ impl<'a> Dispatch<'a> {
         Self {
             grid: launch.grid,
             bindings: bindings.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_shader_computes_as_the_functions_here() {
+        for line in [
+            "let low = (a & 0xffffu) * (b & 0xffffu);",
+            "let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);",
+            "let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);",
+            "return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);",
+            "let rest = group - high_product(group, params.reciprocal) * params.groups_per_row;",
+            "return min(rest, rest - params.groups_per_row);",
+        ] {
+            assert!(crate::lane::wgpu::SHADER.contains(line), "{line}");
+        }
+    }
+
+    /// As the shader's `high_product`, where no sum may overflow.
+    fn high_product(a: u32, b: u32) -> u32 {
+        let low = (a & 0xffff) * (b & 0xffff);
+        let middle = (a >> 16) * (b & 0xffff) + (low >> 16);
+        let other = (a & 0xffff) * (b >> 16) + (middle & 0xffff);
+        (a >> 16) * (b >> 16) + (middle >> 16) + (other >> 16)
+    }
+
+    /// As the shader's `column_group`.
+    fn column_group(group: u32, groups_per_row: u32) -> u32 {
+        let rest = group - high_product(group, reciprocal(groups_per_row)) * groups_per_row;
+        rest.min(rest.wrapping_sub(groups_per_row))
+    }
+
+    /// Small, large, and about powers of two and multiples of each other.
+    fn numbers() -> impl Strategy<Value = (u32, u32)> {
+        let shifted = |all: std::ops::RangeInclusive<u32>| {
+            (all, 0u32..32).prop_map(|(word, shift)| word >> shift)
+        };
+        let near = (shifted(1..=u32::MAX), any::<u32>(), 0u32..3).prop_map(|(d, k, off)| {
+            let d = d.max(1);
+            let multiple = (k % (u32::MAX / d + 1).max(1)).saturating_mul(d);
+            (multiple.saturating_add(off).saturating_sub(1), d)
+        });
+        let any = (shifted(0..=u32::MAX), shifted(1..=u32::MAX));
+        prop_oneof![near, any.prop_map(|(x, d)| (x, d.max(1)))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn a_group_is_found_in_its_row_without_a_division((group, per_row) in numbers()) {
+            let high = ((u64::from(group) * u64::from(per_row)) >> 32) as u32;
+            prop_assert_eq!(high_product(group, per_row), high);
+            prop_assert_eq!(column_group(group, per_row), group % per_row);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_what_a_word_holds_are_found() {
+        let ends = [
+            1,
+            2,
+            3,
+            0xffff,
+            0x1_0000,
+            0x1_0001,
+            1 << 31,
+            u32::MAX - 1,
+            u32::MAX,
+        ];
+        for per_row in ends {
+            for group in ends.into_iter().chain([0]) {
+                assert_eq!(column_group(group, per_row), group % per_row);
+            }
         }
     }
 }

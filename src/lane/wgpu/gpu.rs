@@ -6,10 +6,10 @@ use super::program::{Program, refused};
 use super::scope::Scope;
 use super::timer::Timer;
 use super::token::Token;
-use super::{Failure, Options, probe};
+use super::{Failure, Options};
 use crate::error::{Error, Result};
 use crate::lane::{POISON_F32, broke};
-use crate::record::LaneName;
+use crate::record::{DeviceArithmetic, LaneName};
 use ::wgpu::{self, BufferUsages, Features};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -87,12 +87,15 @@ impl Gpu {
         loss.watch(&device);
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
-        let program = match &options.kernel {
+        let mut program = match &options.kernel {
             Some(kernel) => Program::User(Box::new(kernel.clone())),
-            None => Program::own(1, options.output),
+            None => Program::own(options.hand_over == Some(true), options.output),
         };
+        if let (Some(other), Program::Own { text, .. }) = (&options.shader, &mut program) {
+            text.clone_from(other);
+        }
         let scope = Scope::open(&device);
-        let bindings = compute::layout(&device, 0, &program.bindings());
+        let bindings = compute::layout(&device, &program.bindings());
         let pipeline_layout = compute::pipeline_layout(&device, &bindings);
         let poison = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("poison"),
@@ -135,40 +138,8 @@ impl Gpu {
         })
     }
 
-    /// Compiles the variant of the shader that suits a device with so many invocations in a subgroup at least.
-    pub(super) fn prepare(&mut self, options: &Options, least_subgroup: u32) -> Result<()> {
-        if options.kernel.is_none() {
-            self.choose_variant(options, least_subgroup)?;
-        }
-        self.compile()
-    }
-
-    fn choose_variant(&mut self, options: &Options, promised: u32) -> Result<()> {
-        let wanted = options.subgroups;
-        let there = self.device.features().contains(Features::SUBGROUP);
-        let mut reach = 1;
-        if there && wanted != Some(false) {
-            // A device that cannot do the probe has the other variant; a lost one has none.
-            reach = match probe::reach(self, promised) {
-                Err(e) if wanted == Some(true) || self.loss.why().is_some() => return Err(e),
-                probed => probed.unwrap_or(1),
-            };
-        }
-        if wanted == Some(true) && reach < 2 {
-            return Err(Error::unavailable(
-                "the adapter has no subgroups of consecutive invocations",
-                format!("lane {}", self.lane),
-                "use the variant that works through workgroup memory",
-            ));
-        }
-        self.program = Program::own(reach, options.output);
-        if let (Some(other), Program::Own { text, .. }) = (&options.shader, &mut self.program) {
-            text.clone_from(other);
-        }
-        Ok(())
-    }
-
-    fn compile(&mut self) -> Result<()> {
+    /// Compiles the program.
+    pub(super) fn compile(&mut self) -> Result<()> {
         let text = self.program.text();
         let module = self.scoped(|gpu| {
             gpu.device
@@ -179,6 +150,13 @@ impl Gpu {
         });
         self.module = Some(module.map_err(|e| self.refused(e))?);
         Ok(())
+    }
+
+    /// Takes the form of the shader that is safe on a device with this arithmetic, unless a test asks for one.
+    pub(super) fn choose(&mut self, wanted: Option<bool>, found: Option<DeviceArithmetic>) {
+        if let Program::Own { hand_over, .. } = &mut self.program {
+            *hand_over = wanted.unwrap_or(found.is_some_and(|a| !a.guard_by_fma));
+        }
     }
 
     /// An error over a shader; a user's has another cause than this project's.
@@ -255,7 +233,7 @@ impl Gpu {
     /// Binds so many bytes of each buffer, in whole words.
     pub(super) fn bind(&self, bound: &[(wgpu::Buffer, u64)]) -> wgpu::BindGroup {
         let bound = bound.iter().map(|(buffer, bytes)| (buffer, *bytes));
-        compute::bind(&self.device, &self.bindings, 0, bound)
+        compute::bind(&self.device, &self.bindings, bound)
     }
 
     /// Puts down that `bytes` of `buffer` are filled with poison.
@@ -281,23 +259,14 @@ fn no_device(lane: &LaneName, e: &wgpu::RequestDeviceError) -> Error {
     }
 }
 
-/// Least invocations in a subgroup. For Metal wgpu has the range of all devices, 4 to 64; Apple's have 32.
-pub(super) fn least_subgroup(info: &wgpu::AdapterInfo) -> u32 {
-    if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") {
-        32
-    } else {
-        info.subgroup_min_size
-    }
-}
-
-/// What a program may use of what an adapter has: this project's shader subgroups, a user's more.
+/// What a program may use of what an adapter has.
 fn features(options: &Options) -> Features {
-    let mut own = Timer::FEATURES | Features::SUBGROUP;
+    let mut own = Timer::FEATURES;
     if options.fail == Some(Failure::NoStampsAroundCopies) {
         own.remove(Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
     }
     match options.kernel {
         None => own,
-        Some(_) => own | Features::SHADER_F16 | Features::SHADER_INT64,
+        Some(_) => own | Features::SUBGROUP | Features::SHADER_F16 | Features::SHADER_INT64,
     }
 }

@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(loss.why(), None);
         loss.set(Why::of("Out of memory"));
         loss.set(Why::of("Device is lost"));
-        let text = |why: &Why| why.error(&LaneName::WGPU).to_string();
+        let text = |why: &Why| why.error(&LaneName::Wgpu).to_string();
         let memory = text(&loss.why().unwrap());
         assert!(memory.contains("out of memory") && memory.contains(SMALLER));
         for (message, reason) in [

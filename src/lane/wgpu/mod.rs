@@ -10,7 +10,6 @@ mod copy;
 mod dispatch;
 mod gpu;
 mod loss;
-mod probe;
 mod program;
 mod resident;
 mod scope;
@@ -21,10 +20,10 @@ mod token;
 
 pub use adapters::{AdapterInfo, Class, Select, list, no_adapter};
 #[doc(hidden)]
-pub use dispatch::{Bound, Dispatch, constants};
+pub use dispatch::{Bound, Dispatch, constants, entry, guard};
 #[doc(hidden)]
 pub use program::{Binding, Program};
-pub use shader::shader;
+pub use shader::SHADER;
 
 use super::kernel::Manifest;
 use super::{Lane, Round, Timed, broke, checksum, no_f16};
@@ -41,13 +40,13 @@ use std::time::Duration;
 pub struct Options {
     /// Which adapter.
     pub adapter: Select,
-    /// The shader's variant with subgroups, or the one through workgroup memory; `None` for the first
-    /// where the adapter has subgroups.
-    pub subgroups: Option<bool>,
     /// Type of the values; of a user's kernel its manifest says it.
     pub output: OutputType,
     /// A user's kernel, to run in place of this project's.
     pub kernel: Option<Manifest>,
+    /// Whether another invocation multiplies; `None` where the device's arithmetic says.
+    #[doc(hidden)]
+    pub hand_over: Option<bool>,
     /// Largest buffer to use, bytes; the adapter's own limit when it is smaller.
     #[doc(hidden)]
     pub max_chunk_bytes: Option<u64>,
@@ -109,16 +108,16 @@ impl Wgpu {
     /// Opens an adapter as the lane `name`.
     ///
     /// # Errors
-    /// [`crate::Error::Unavailable`] when there is no adapter, or not the variant that is asked for,
-    /// [`crate::Error::Input`] when the adapter that was named is not there, [`crate::Error::Backend`]
-    /// when it breaks.
+    /// [`crate::Error::Unavailable`] when there is no adapter, [`crate::Error::Input`] when the adapter that
+    /// was named is not there, [`crate::Error::Backend`] when it breaks.
     pub fn open(options: &Options, name: LaneName) -> Result<Self> {
         if options.kernel.is_none() && options.output == OutputType::F16 {
             return Err(no_f16(&name));
         }
         let counts = Counts::default();
         let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
-        let (gpu, arithmetic) = kept(gpu, arithmetic::probe)?;
+        let (mut gpu, arithmetic) = kept(gpu, arithmetic::probe)?;
+        gpu.choose(options.hand_over, arithmetic);
         Ok(Self {
             limits: chunk::Limits {
                 buffer: adapter
@@ -153,7 +152,8 @@ impl Wgpu {
         let select = Select::Index(self.adapter.index);
         let (name, known) = (&self.info.name, self.info.arithmetic);
         let opened = device(&self.options, &select, name, self.counts);
-        let opened = opened.and_then(|(gpu, adapter)| {
+        let opened = opened.and_then(|(mut gpu, adapter)| {
+            gpu.choose(self.options.hand_over, known);
             let same = adapter == self.adapter
                 && info(name.clone(), &self.options, &adapter, &gpu, known) == self.info;
             let what = "it is another device than before";
@@ -237,8 +237,7 @@ fn device(
         let instance = adapters::instance(options.noop);
         let (adapter, info) = adapters::select(adapters::enumerate(&instance), select)?;
         let gpu = Gpu::new(&adapter, name.clone(), options, counts)?;
-        let least = gpu::least_subgroup(&adapter.get_info());
-        let (gpu, ()) = kept(gpu, |gpu| gpu.prepare(options, least))?;
+        let (gpu, ()) = kept(gpu, Gpu::compile)?;
         Ok((gpu, info))
     });
     opened.unwrap_or_else(|text| Err(loss::gave_up(&text).error(name)))
@@ -270,11 +269,7 @@ fn info(
         api: adapter.api.clone(),
         software: adapter.software || options.noop,
         arithmetic,
-        kernel_variant: match &gpu.program {
-            Program::User(kernel) => kernel.source_name(),
-            Program::Own { reach: 1, .. } => "workgroup memory".into(),
-            Program::Own { reach, .. } => format!("subgroups, reach {reach}"),
-        },
+        kernel_variant: gpu.program.variant(),
         kernel_checksum: checksum(gpu.program.text().as_bytes()),
         output: gpu.program.output(),
         pci: adapter.pci.clone(),

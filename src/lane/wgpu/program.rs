@@ -1,8 +1,8 @@
 //! What the lane runs: this project's shader, or a user's.
 
 use super::chunk::{self, Limits};
-use super::dispatch::{Dispatch, constants};
-use super::shader::shader;
+use super::dispatch::{Dispatch, constants, entry};
+use super::shader::SHADER;
 use crate::error::Result;
 use crate::lane::broke;
 use crate::lane::kernel::{Manifest, Part, Shape, centroids};
@@ -16,10 +16,10 @@ use std::ops::Range;
 pub enum Program {
     /// This project's.
     Own {
-        /// Its text: the variant's, or a test's.
+        /// Its text, or a test's.
         text: String,
-        /// Strides that go by shuffles are below it; 1 in the variant without subgroups.
-        reach: u32,
+        /// Whether another invocation multiplies and hands its products over.
+        hand_over: bool,
         /// Type of the values.
         output: OutputType,
     },
@@ -39,12 +39,23 @@ pub enum Binding {
 }
 
 impl Program {
-    /// This project's shader: the variant with subgroups where they reach beyond 1.
-    pub fn own(reach: u32, output: OutputType) -> Self {
+    /// This project's shader.
+    pub fn own(hand_over: bool, output: OutputType) -> Self {
         Self::Own {
-            text: shader(reach > 1).to_owned(),
-            reach,
+            text: SHADER.to_owned(),
+            hand_over,
             output,
+        }
+    }
+
+    /// Which form of the shader it is, in words; a user's source.
+    pub(super) fn variant(&self) -> String {
+        match self {
+            Self::User(kernel) => kernel.source_name(),
+            Self::Own {
+                hand_over: false, ..
+            } => "products by fma".into(),
+            Self::Own { .. } => "products handed over".into(),
         }
     }
 
@@ -107,10 +118,12 @@ impl Program {
         groups: &Range<usize>,
     ) -> Result<(String, Vec<(String, f64)>)> {
         match self {
-            Self::Own { reach, output, .. } => {
+            Self::Own {
+                hand_over, output, ..
+            } => {
                 let is_f32 = *output == OutputType::F32;
-                let constants = constants(tensor.layout(), is_f32, *reach);
-                Ok(("tq4_dequant".into(), constants))
+                let constants = constants(tensor.layout(), is_f32, *hand_over);
+                Ok((entry(tensor.layout(), is_f32).into(), constants))
             }
             Self::User(kernel) => {
                 let shape = shape(tensor, groups);

@@ -56,14 +56,14 @@ mod tests {
     fn out_of_memory_is_called_so() {
         let source = || Box::new(std::io::Error::other("no\n  room"));
         let e = describe(
-            &LaneName::WGPU,
+            &LaneName::Wgpu,
             &wgpu::Error::OutOfMemory { source: source() },
         );
         let text = e.to_string();
         assert!(text.starts_with("the device is out of memory: "), "{text}");
         assert!(text.contains("take smaller strips"), "{text}");
         let e = describe(
-            &LaneName::WGPU,
+            &LaneName::Wgpu,
             &wgpu::Error::Internal {
                 source: source(),
                 description: "first\n\n  second".into(),

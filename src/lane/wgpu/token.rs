@@ -55,7 +55,7 @@ impl Token {
             sent: buffer("token sent", BYTES, storage | to),
             back: buffer("token", 2 * BYTES, storage | from),
             read: buffer("token read", BYTES, BufferUsages::MAP_READ | to),
-            pass: Pass::new(device, "token", SHADER, 0, &kinds),
+            pass: Pass::new(device, "token", SHADER, &kinds),
         }
     }
 

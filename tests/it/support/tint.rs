@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use tq4::error::{Error, Result};
-use tq4::lane::wgpu::{Bound, Program, arithmetic};
+use tq4::lane::wgpu::{Bound, Program, arithmetic, guard};
 use tq4::lane::{Lane, POISON_F32, Timed, checksum};
 use tq4::record::{DeviceArithmetic, LaneInfo, LaneName};
 use tq4::run::Strip;
@@ -48,9 +48,8 @@ pub struct Tint {
 }
 
 impl Tint {
-    /// Starts Node with a program to run, as the lane `name`. `None` where it takes subgroups and the
-    /// adapter has none.
-    pub fn open(tools: &Tools, name: &str, program: Program) -> Option<Self> {
+    /// Starts Node with a program to run, as the lane `name`.
+    pub fn open(tools: &Tools, name: &str, program: Program) -> Self {
         let mut node = Command::new("node")
             .arg(root().join("tests/support/tint.mjs"))
             .arg(&tools.package)
@@ -82,19 +81,7 @@ impl Tint {
         };
         let adapter = lane.answer();
         lane.info.device = adapter["description"].as_str().unwrap().into();
-        if let Program::Own { text, reach, .. } = &mut lane.program
-            && *reach > 1
-        {
-            if adapter["subgroups"] != true {
-                return None;
-            }
-            // Tint asks for the directive, which naga does not know.
-            text.insert_str(0, "enable subgroups;\n");
-            // SwiftShader's subgroups are consecutive invocations; a wrong result would say if not.
-            *reach = adapter["subgroupMinSize"].as_u64().unwrap() as u32;
-            lane.info.kernel_variant = format!("reach {reach}");
-        }
-        Some(lane)
+        lane
     }
 
     fn answer(&mut self) -> serde_json::Value {
@@ -119,14 +106,15 @@ impl Tint {
 
     /// The arithmetic that the probe finds behind the lane's own shader.
     pub fn arithmetic(&mut self) -> Option<DeviceArithmetic> {
-        let Program::Own { text, reach, .. } = &self.program else {
+        let Program::Own { text, .. } = &self.program else {
             panic!("a user's shader has no probe");
         };
-        let (text, shuffles) = (arithmetic::behind(text), *reach > 1);
+        let text = arithmetic::behind(text);
         let words = |words: &[u32]| bytemuck::cast_slice::<u32, u8>(words).to_vec();
         // One buffer comes back: what was stored is taken to be right.
         let stored = [arithmetic::STORED[0]; 2];
         for (name, bytes) in [
+            ("params", guard()),
             ("given", words(&arithmetic::given())),
             ("result", words(&[0; arithmetic::FOUND])),
             ("stored", words(&stored)),
@@ -138,8 +126,8 @@ impl Tint {
             "entry": arithmetic::ENTRY,
             "constants": {},
             "grid": [1, 1, 1],
-            "first": arithmetic::FIRST_BINDING,
             "bindings": [
+                {"name": "params", "type": "uniform"},
                 {"name": "given", "type": "read-only-storage"},
                 {"name": "result", "type": "storage"},
                 {"name": "stored", "type": "storage"},
@@ -149,7 +137,7 @@ impl Tint {
         self.work().unwrap();
         let found = std::fs::read(self.file("result")).unwrap();
         let found: Vec<u32> = bytemuck::pod_collect_to_vec(&found);
-        arithmetic::tell(&found[..arithmetic::FOUND], stored, shuffles)
+        arithmetic::tell(&found[..arithmetic::FOUND], stored)
     }
 }
 

@@ -34,10 +34,10 @@ impl Words {
         }
     }
 
-    fn tell(&self, shuffles: bool) -> Option<DeviceArithmetic> {
+    fn tell(&self) -> Option<DeviceArithmetic> {
         let parts = self.each.iter().chain(&self.sums).chain([&self.quotients]);
         let words = self.single.iter().chain(parts.flatten());
-        tell(&words.copied().collect::<Vec<_>>(), self.stored, shuffles)
+        tell(&words.copied().collect::<Vec<_>>(), self.stored)
     }
 }
 
@@ -47,7 +47,7 @@ const STRICT: DeviceArithmetic = DeviceArithmetic::STRICT;
 fn told(change: impl FnOnce(&mut Words)) -> DeviceArithmetic {
     let mut words = Words::strict();
     change(&mut words);
-    words.tell(true).unwrap()
+    words.tell().unwrap()
 }
 
 /// `x*x + y` when it is fused.
@@ -56,11 +56,6 @@ const FUSED: u32 = 0x2880_0000;
 #[test]
 fn a_device_that_does_as_it_is_told_is_strict() {
     assert_eq!(told(|_| ()), STRICT);
-    let without = DeviceArithmetic {
-        guard_by_shuffle: None,
-        ..STRICT
-    };
-    assert_eq!(Words::strict().tell(false).unwrap(), without);
     let [x, y] = [X, given()[1]].map(f32::from_bits);
     assert_eq!((x * x + y, x.mul_add(x, y).to_bits()), (0.0, FUSED));
     assert_eq!(FOUND, 16 + 3 * INVOCATIONS + 4 * PAIRS);
@@ -101,7 +96,7 @@ fn each_property_is_told_and_no_other() {
         (|w| w.single[3] = 0, |a| a.flushes_results = true),
         (|w| w.single[4] = 0, |a| a.flushes_operands = true),
         (|w| w.single[5] = 0, |a| a.reads_f16_subnormals = false),
-        (|w| w.each[2][77] = 0, |a| a.moves_subnormals = false),
+        (|w| w.each[2][47] = 0, |a| a.moves_subnormals = false),
         (|w| w.stored[1] = 0, |a| a.moves_subnormals = false),
         (|w| w.stored = [0; 2], |a| a.moves_subnormals = false),
         (|w| w.quotients[4095] ^= 1, |a| a.division_off = 1),
@@ -114,45 +109,47 @@ fn each_property_is_told_and_no_other() {
     }
 }
 
-/// Products that are handed over and changed all the same: in one sum of one invocation.
+/// Products that are guarded and changed all the same: in one sum of one invocation.
 #[test]
 fn a_guard_that_does_not_hold_is_told_by_the_way_that_it_fails() {
     type Change = fn(&mut Words, usize);
     let changes: [Change; 4] = [
-        |w, way| w.each[way][127] = FUSED,
+        |w, way| w.each[way][63] = FUSED,
         |w, way| w.sums[1 + way] = of_pairs(|p| p.fused()[0]),
         |w, way| w.sums[1 + way] = of_pairs(Pair::factored),
         |w, way| w.sums[1 + way][4095] ^= 1,
     ];
     for change in changes {
-        for (way, by_memory, by_shuffle) in [(0, true, false), (1, false, true)] {
+        for (way, by_fma, by_memory) in [(0, false, true), (1, true, false)] {
             let mut words = Words::strict();
             change(&mut words, way);
-            let found = words.tell(true).unwrap();
-            let guards = (found.guard_by_memory, found.guard_by_shuffle);
-            assert_eq!(guards, (by_memory, Some(by_shuffle)));
-            assert_eq!(found.guard_holds(), by_shuffle);
-            // Without shuffles both ways are through workgroup memory.
-            let found = words.tell(false).unwrap();
-            let guards = (found.guard_by_memory, found.guard_by_shuffle);
-            assert_eq!(guards, (false, None));
-            assert!(!found.contracts && !found.factors, "{found:?}");
+            let found = words.tell().unwrap();
+            assert_eq!(
+                (found.guard_by_fma, found.guard_by_memory),
+                (by_fma, by_memory)
+            );
+            assert!(
+                found.guard_holds() && !found.contracts && !found.factors,
+                "{found:?}"
+            );
+            change(&mut words, 1 - way);
+            assert!(!words.tell().unwrap().guard_holds());
         }
     }
 }
 
 #[test]
 fn words_that_are_not_the_probes_tell_nothing() {
-    assert_eq!(tell(&[0; FOUND], [0; 2], false), None);
-    assert_eq!(tell(&[RAN; 20], [SMALL; 2], false), None);
+    assert_eq!(tell(&[0; FOUND], [0; 2]), None);
+    assert_eq!(tell(&[RAN; 20], [SMALL; 2]), None);
     let mut words = Words::strict();
     words.single[0] ^= 1;
-    assert_eq!(words.tell(true), None);
+    assert_eq!(words.tell(), None);
 }
 
 #[test]
 fn a_device_that_is_lost_is_an_error() {
-    let Ok(mut lane) = Wgpu::open(&Options::default(), LaneName::WGPU) else {
+    let Ok(mut lane) = Wgpu::open(&Options::default(), LaneName::Wgpu) else {
         eprintln!("NOT RUN: the probe on a lost device: no adapter");
         return;
     };
