@@ -75,6 +75,8 @@ mod page;
 mod partition;
 // Pictures of any output.
 mod picture;
+// The pipe model of docs/kernels.md.
+mod pipes;
 // The committed PTX.
 mod ptx;
 // `tq4 quantize`.
