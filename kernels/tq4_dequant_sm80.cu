@@ -11,10 +11,14 @@
 // - Strides within a piece and beyond the team's pieces are between registers of one lane. The two (three) in
 //   between are between lanes: a shuffle, and an add that takes its own value times 1 or -1, which is exact.
 // - A lane keeps its columns from turn to turn, since the teams of the grid advance by whole rows. The signs of
-//   its columns then stay in 16 registers, as the host has packed them: two to a word, to flip two BF16 values.
+//   its columns then stay in registers, as the host has packed them: two to a word, to flip two BF16 values.
 // - The next turn's codes and scales are loaded while this turn is computed.
 // - Shared memory is the table of 16 centroids, or of 16 pairs of them for 2 bits, and no more: one bank an
 //   entry, hence no conflicts.
+// - For devices whose memory is so fast that instructions bind, the entry points `_pairs` have 64 elements in a
+//   lane, half the lanes in a team, and look two codes of 4 bits up at once, in a table of 256 pairs, 16 times
+//   over, so that the lanes of half a warp meet no conflict: 32 KB. That is 14 instructions an element in place
+//   of 17, for half the warps.
 //
 // docs/kernels.md counts the instructions that ptxas makes of it, and what they cost on which device. The
 // result is the reference's in every bit where the codebook's smallest centroid is at least 2^-50, see there.
@@ -66,14 +70,14 @@ template <int N> __device__ __forceinline__ float divide_by_root(float x) {
     return __fmaf_rn(x, InverseRoot<N>::HIGH, x * InverseRoot<N>::LOW);
 }
 
-// Which element a register is: register j * PIECE + k of lane q is element (j * TEAM + q) * PIECE + k of the
-// team's unit.
-template <int N, int OUT_SIZE> struct Layout {
+// Which element a register is, of the HELD of a lane: register j * PIECE + k of lane q is element
+// (j * TEAM + q) * PIECE + k of the team's unit.
+template <int N, int OUT_SIZE, int HELD> struct Layout {
     static constexpr int UNIT = N < 128 ? 128 : N;
-    static constexpr int TEAM = UNIT / 32;
+    static constexpr int TEAM = UNIT / HELD;
     static constexpr int GROUPS = UNIT / N;
     static constexpr int PIECE = 16 / OUT_SIZE;
-    static constexpr int PIECES = 32 / PIECE;
+    static constexpr int PIECES = HELD / PIECE;
     // The group of piece j, of the unit's, and the piece's first element there.
     static __device__ constexpr int group(int j) { return j * TEAM * PIECE / N; }
     static __device__ constexpr int element(int j) { return j * TEAM * PIECE % N; }
@@ -85,14 +89,14 @@ template <> struct Unsigned<1> { typedef u8 type; };
 template <> struct Unsigned<2> { typedef u16 type; };
 template <> struct Unsigned<4> { typedef u32 type; };
 
-// The centroids: singly for 4 bits; for 2 bits each entry is the pair that four bits name.
-template <int BITS> struct Table;
+// The centroids: singly for 4 bits, and pairs, those that four bits name, for 2. A block fills it.
+template <int BITS, int HELD> struct Table;
 
-template <> struct Table<4> {
+template <> struct Table<4, 32> {
     float entries[16];
 
-    __device__ __forceinline__ void fill(u32 i, const float *centroids) {
-        entries[i] = centroids[i];
+    __device__ __forceinline__ void fill(const float *centroids) {
+        if (threadIdx.x < 16) entries[threadIdx.x] = centroids[threadIdx.x];
     }
 
     // Offsets of entries, a byte each: codes times four.
@@ -106,11 +110,12 @@ template <> struct Table<4> {
     }
 };
 
-template <> struct Table<2> {
+template <> struct Table<2, 32> {
     float2 entries[16];
 
-    __device__ __forceinline__ void fill(u32 i, const float *centroids) {
-        entries[i].x = centroids[i & 3u], entries[i].y = centroids[i >> 2];
+    __device__ __forceinline__ void fill(const float *centroids) {
+        const u32 i = threadIdx.x;
+        if (i < 16) entries[i].x = centroids[i & 3u], entries[i].y = centroids[i >> 2];
     }
 
     template <int PIECE> __device__ __forceinline__ void lookup(u32 codes, float *x) const {
@@ -122,10 +127,35 @@ template <> struct Table<2> {
     }
 };
 
-// Lower gets a + b, upper a - b: lower minus upper.
-__device__ __forceinline__ void butterflies(float (&x)[32], int stride) {
+// A pair for each byte of codes, and of each a copy for 16 lanes.
+template <> struct Table<4, 64> {
+    float2 entries[256 * 16];
+
+    // Thread t fills every 16th byte's copy t % 16, that of the codes t / 16 and k.
+    __device__ __forceinline__ void fill(const float *centroids) {
+        const float low = centroids[threadIdx.x / 16];
 #pragma unroll
-    for (int k = 0; k < 32; ++k) {
+        for (u32 k = 0; k < 16; ++k) {
+            float2 &entry = entries[k * BLOCK + threadIdx.x];
+            entry.x = low, entry.y = centroids[k];
+        }
+    }
+
+    template <int PIECE> __device__ __forceinline__ void lookup(u32 codes, float *x) const {
+        const u8 *const own = (const u8 *)(entries + threadIdx.x % 16);
+#pragma unroll
+        for (int k = 0; k < PIECE / 2; ++k) {
+            const u32 offset = __byte_perm(codes, 0, 0x4440 | k) * (16 * sizeof(float2));
+            const float2 pair = *(const float2 *)(own + offset);
+            x[2 * k] = pair.x, x[2 * k + 1] = pair.y;
+        }
+    }
+};
+
+// Lower gets a + b, upper a - b: lower minus upper.
+template <int HELD> __device__ __forceinline__ void butterflies(float (&x)[HELD], int stride) {
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) {
         if ((k & stride) == 0) {
             const float a = x[k], b = x[k + stride];
             x[k] = a + b;
@@ -135,20 +165,21 @@ __device__ __forceinline__ void butterflies(float (&x)[32], int stride) {
 }
 
 // The same between lanes, where `upper` lanes have b.
-__device__ __forceinline__ void butterflies_between(float (&x)[32], int distance, bool upper) {
+template <int HELD>
+__device__ __forceinline__ void butterflies_between(float (&x)[HELD], int distance, bool upper) {
     const float direction = upper ? -1.0f : 1.0f;
 #pragma unroll
-    for (int k = 0; k < 32; ++k) {
+    for (int k = 0; k < HELD; ++k) {
         x[k] = __fmaf_rn(x[k], direction, __shfl_xor_sync(FULL_WARP, x[k], distance));
     }
 }
 
-template <int BITS, int N, int OUT_SIZE>
+template <int BITS, int N, int OUT_SIZE, int HELD>
 __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
                                            const u32 *sign_pairs, const float *centroids, u8 *out,
                                            u32 groups, u32 groups_per_row, u32 step,
-                                           Table<BITS> &table) {
-    typedef Layout<N, OUT_SIZE> L;
+                                           Table<BITS, HELD> &table) {
+    typedef Layout<N, OUT_SIZE, HELD> L;
     typedef typename Unsigned<L::PIECE * BITS / 8>::type Codes;
     constexpr u32 PER_BLOCK = BLOCK / L::TEAM * L::GROUPS;
 
@@ -175,8 +206,8 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
     };
     fetch(group);
 
-    if (threadIdx.x < 16) table.fill(threadIdx.x, centroids);
-    u32 flips[16];
+    table.fill(centroids);
+    u32 flips[HELD / 2];
 #pragma unroll
     for (int j = 0; j < L::PIECES; ++j) {
         const u32 column = (group + L::group(j)) % groups_per_row * N + L::element(j) + lane * L::PIECE;
@@ -190,7 +221,7 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
     // The same number of turns for every team of a block.
     for (u32 turn = blockIdx.x * PER_BLOCK; turn < groups; turn += step, group += step) {
         // 1. unpack, 2. centroid lookup, 3. scale (one f32 rounding)
-        float x[32];
+        float x[HELD];
 #pragma unroll
         for (int j = 0; j < L::PIECES; ++j) {
             const float scale = decode_f16(next_scales[L::group(j)]);
@@ -244,20 +275,19 @@ __device__ __forceinline__ void dequantize(const u8 *packed, const u16 *scales,
     }
 }
 
-#define ENTRY(BITS, N, OUT, OUT_SIZE)                                                              \
-    extern "C" __global__ void __launch_bounds__(256)                                              \
-        tq4_dequant_sm80_b##BITS##_g##N##_##OUT(                                                   \
-            const u8 *__restrict__ packed, const u16 *__restrict__ scales,                         \
-            const u32 *__restrict__ sign_pairs, const float *__restrict__ centroids,               \
-            u8 *__restrict__ out, u32 groups, u32 groups_per_row, u32 step) {                      \
-        __shared__ Table<BITS> table;                                                              \
-        dequantize<BITS, N, OUT_SIZE>(packed, scales, sign_pairs, centroids, out, groups,          \
-                                      groups_per_row, step, table);                                \
+#define ENTRY(NAME, BITS, N, OUT_SIZE, HELD)                                                       \
+    extern "C" __global__ void __launch_bounds__(256) tq4_dequant_sm80_##NAME(                     \
+        const u8 *__restrict__ packed, const u16 *__restrict__ scales,                             \
+        const u32 *__restrict__ sign_pairs, const float *__restrict__ centroids,                   \
+        u8 *__restrict__ out, u32 groups, u32 groups_per_row, u32 step) {                          \
+        __shared__ Table<BITS, HELD> table;                                                        \
+        dequantize<BITS, N, OUT_SIZE, HELD>(packed, scales, sign_pairs, centroids, out, groups,    \
+                                            groups_per_row, step, table);                          \
     }
 
 #define ENTRIES(BITS, N)                                                                           \
-    ENTRY(BITS, N, bf16, 2)                                                                        \
-    ENTRY(BITS, N, f32, 4)
+    ENTRY(b##BITS##_g##N##_bf16, BITS, N, 2, 32)                                                   \
+    ENTRY(b##BITS##_g##N##_f32, BITS, N, 4, 32)
 
 ENTRIES(2, 32)
 ENTRIES(2, 64)
@@ -267,3 +297,7 @@ ENTRIES(4, 32)
 ENTRIES(4, 64)
 ENTRIES(4, 128)
 ENTRIES(4, 256)
+ENTRY(b4_g32_bf16_pairs, 4, 32, 2, 64)
+ENTRY(b4_g64_bf16_pairs, 4, 64, 2, 64)
+ENTRY(b4_g128_bf16_pairs, 4, 128, 2, 64)
+ENTRY(b4_g256_bf16_pairs, 4, 256, 2, 64)

@@ -65,6 +65,8 @@ static const Named entries[] = {
 #endif
 #if defined(TQ4_SM80)
     ALL_NAMED(80),
+    ENTRY_NAMED(80, 4, 32, bf16_pairs, 2), ENTRY_NAMED(80, 4, 64, bf16_pairs, 2),
+    ENTRY_NAMED(80, 4, 128, bf16_pairs, 2), ENTRY_NAMED(80, 4, 256, bf16_pairs, 2),
 #endif
 };
 

@@ -20,6 +20,9 @@ std::vector<std::string> entries() {
             }
         }
     }
+    for (const char *group : {"32", "64", "128", "256"}) {
+        all.push_back(std::string("tq4_dequant_sm80_b4_g") + group + "_bf16_pairs");
+    }
     return all;
 }
 

@@ -40,7 +40,8 @@ int main() {
                 // Whole rows and whole units; one turn, and of 33 rows several.
                 const uint32_t step = per_row * unit * (rows == 33 ? 2 : 1);
                 scalars[0] = groups, scalars[1] = per_row, scalars[2] = step;
-                grid = (step * (uint32_t)e.group + 8191) / 8192;
+                const uint32_t block = strstr(e.name, "_pairs") ? 16384 : 8192;
+                grid = (step * (uint32_t)e.group + block - 1) / block;
             }
             for (uint32_t &scalar : scalars) parameters.push_back(&scalar);
             const std::string error =

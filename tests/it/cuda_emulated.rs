@@ -8,7 +8,7 @@ use libloading::{Library, Symbol};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use tq4::lane::cuda::{Own, Room};
+use tq4::lane::cuda::{Own, Room, Variant};
 use tq4::lane::kernel::{Argument, Part, part_bytes};
 use tq4::lane::{POISON_BF16, POISON_F32};
 use tq4::record::OutputType;
@@ -64,12 +64,12 @@ struct Kernel {
 fn emulate(
     kernel: &Kernel,
     tensor: &TqTensor,
-    output: OutputType,
+    (output, variant): (OutputType, Variant),
     room: Room,
 ) -> Result<Vec<u8>, String> {
-    let name = kernel.own.entry(tensor.layout(), output).unwrap();
+    let name = kernel.own.entry(variant, tensor.layout(), output);
     let name = CString::new(name).unwrap();
-    let launch = kernel.own.launch(tensor, room).unwrap();
+    let launch = kernel.own.launch(variant, tensor, room).unwrap();
     let poison = if output == OutputType::Bf16 {
         POISON_BF16.to_ne_bytes().repeat(tensor.elements())
     } else {
@@ -133,14 +133,16 @@ fn emulate(
 /// The rule for the CUDA kernels: every element is the reference's. `Err` says what is wrong.
 fn check(kernel: &Kernel, tensor: &TqTensor, room: Room) -> Result<(), String> {
     let expected = reference::dequantize(tensor);
-    let got = emulate(kernel, tensor, OutputType::Bf16, room)?;
-    for (i, (g, e)) in got.chunks_exact(2).zip(&expected).enumerate() {
-        let (g, e) = (bf16::from_ne_bytes([g[0], g[1]]), bf16::from_f32(*e));
-        if g != e {
-            return Err(format!("element {i}: {g}, expected {e}"));
+    for variant in kernel.own.variants(tensor.layout(), OutputType::Bf16) {
+        let got = emulate(kernel, tensor, (OutputType::Bf16, *variant), room)?;
+        for (i, (g, e)) in got.chunks_exact(2).zip(&expected).enumerate() {
+            let (g, e) = (bf16::from_ne_bytes([g[0], g[1]]), bf16::from_f32(*e));
+            if g != e {
+                return Err(format!("{variant:?}, element {i}: {g}, expected {e}"));
+            }
         }
     }
-    let got = emulate(kernel, tensor, OutputType::F32, room)?;
+    let got = emulate(kernel, tensor, (OutputType::F32, Variant::Single), room)?;
     for (i, (g, e)) in got.chunks_exact(4).zip(&expected).enumerate() {
         let g = f32::from_ne_bytes([g[0], g[1], g[2], g[3]]);
         if g != *e {
@@ -333,7 +335,7 @@ const SM75: [Mutation; 25] = [
     ),
 ];
 
-const SM80: [Mutation; 33] = [
+const SM80: [Mutation; 36] = [
     ("barrier dropped", "    __syncthreads();\n", ""),
     (
         "barrier in a branch",
@@ -342,13 +344,28 @@ const SM80: [Mutation; 33] = [
     ),
     (
         "table half filled",
-        "if (threadIdx.x < 16) table",
-        "if (threadIdx.x < 8) table",
+        "if (threadIdx.x < 16) entries",
+        "if (threadIdx.x < 8) entries",
     ),
     (
         "table filled one entry off",
-        "entries[i] = centroids[i];",
-        "entries[i] = centroids[i ^ 1];",
+        "entries[threadIdx.x] = centroids[threadIdx.x];",
+        "entries[threadIdx.x] = centroids[threadIdx.x ^ 1];",
+    ),
+    (
+        "pairs of bytes the other way round",
+        "entry.x = low, entry.y = centroids[k];",
+        "entry.y = low, entry.x = centroids[k];",
+    ),
+    (
+        "one row of pairs short",
+        "k < 16; ++k) {\n            float2",
+        "k < 15; ++k) {\n            float2",
+    ),
+    (
+        "a pair's byte one further",
+        "0x4440 | k) * (16",
+        "0x4440 | (k + 1) % 4) * (16",
     ),
     (
         "pairs the other way round",

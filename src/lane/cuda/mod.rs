@@ -17,7 +17,7 @@ mod signature;
 
 pub use device::{CudaDeviceInfo, list};
 #[doc(hidden)]
-pub use own::{Own, Room};
+pub use own::{Own, Room, Variant};
 
 use super::kernel::{Form, Manifest};
 use super::{Lane, Round, Timed, checksum};
@@ -200,6 +200,7 @@ fn own_program(
         own,
         module,
         output: options.output,
+        capability,
         multiprocessors: info.multiprocessors,
     };
     Ok((program, variant, checksum))

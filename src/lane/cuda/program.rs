@@ -24,6 +24,8 @@ pub(super) enum Program {
         own: Own,
         module: Module,
         output: OutputType,
+        /// Of the device.
+        capability: (i32, i32),
         multiprocessors: u32,
     },
     /// A user's.
@@ -126,6 +128,7 @@ impl Program {
                 own,
                 module,
                 output,
+                capability,
                 multiprocessors,
             } => {
                 if !tensor.codebook().exact_division() {
@@ -137,13 +140,14 @@ impl Program {
                         "validate it without this lane",
                     ));
                 }
-                let entry = own.entry(tensor.layout(), *output);
-                let function = module.function(&entry.ok_or_else(|| no_f16(&LaneName::Cuda))?)?;
+                let variant = own.variant(*capability, *multiprocessors, tensor, *output);
+                let variant = variant.ok_or_else(|| no_f16(&LaneName::Cuda))?;
+                let function = module.function(&own.entry(variant, tensor.layout(), *output))?;
                 let room = Room {
                     multiprocessors: *multiprocessors,
                     blocks: module.room(function, BLOCK)?,
                 };
-                let launch = own.launch(tensor, room).ok_or_else(|| {
+                let launch = own.launch(variant, tensor, room).ok_or_else(|| {
                     let what = format!(
                         "{} elements are more than one launch takes",
                         tensor.elements()

@@ -4,7 +4,7 @@ use super::{not_run, root, tool};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tq4::lane::cuda::Own;
+use tq4::lane::cuda::{Own, Variant};
 use tq4::record::OutputType;
 use tq4::tensor::{GROUP_SIZES, Layout};
 
@@ -78,11 +78,15 @@ pub fn with_nvrtc(first: Option<&Path>, what: &str) -> Option<OsString> {
 /// Every entry point, in the order of the source.
 pub fn entry_points(own: Own) -> Vec<String> {
     let mut names = Vec::new();
-    for bits in [2, 4] {
-        for group in GROUP_SIZES {
-            let layout = Layout::new(bits, group).unwrap();
-            for output in [OutputType::Bf16, OutputType::F32] {
-                names.push(own.entry(layout, output).unwrap());
+    for variant in [Variant::Single, Variant::Pairs] {
+        for bits in [2, 4] {
+            for group in GROUP_SIZES {
+                let layout = Layout::new(bits, group).unwrap();
+                for output in [OutputType::Bf16, OutputType::F32] {
+                    if own.variants(layout, output).contains(&variant) {
+                        names.push(own.entry(variant, layout, output));
+                    }
+                }
             }
         }
     }
