@@ -1,6 +1,8 @@
 //! Every SIMD path of the reference gives the scalar text's values, bit for bit.
 
-use crate::support::{cli, lane, not_run};
+#[cfg(feature = "cli")]
+use crate::support::cli;
+use crate::support::{lane, not_run};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ fn centroid() -> impl Strategy<Value = f32> {
         Just(-65504.0f32),
         (-8i8..8).prop_map(f32::from),
         (-0x7F_FFFFi32..0x7F_FFFF).prop_map(|i| f32::from_bits(1) * i as f32),
-        // About the least that AVX-512 divides itself.
+        // About the least that AVX-512 and NEON divide themselves.
         (prop::bool::ANY, -55i32..-45, 1f32..2.0).prop_map(|(negative, e, m)| if negative {
             -m
         } else {
@@ -103,7 +105,7 @@ proptest! {
         seed: u64,
         layout in layout(),
         mut centroids in prop::collection::vec(centroid(), 64),
-        // Whether only those that AVX-512 divides itself.
+        // Whether only those that AVX-512 and NEON divide themselves.
         least: bool,
         rows in 1usize..6,
         groups_per_row in 1usize..4,
@@ -173,6 +175,7 @@ fn zeros_keep_their_sign() {
 }
 
 /// `TQ4_SIMD` names the path; the report is the same but for the name of the device.
+#[cfg(feature = "cli")]
 #[test]
 fn the_report_does_not_depend_on_the_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -226,6 +229,7 @@ fn the_report_does_not_depend_on_the_path() {
 }
 
 /// A path that is not known, or not there, is said before anything else happens.
+#[cfg(feature = "cli")]
 #[test]
 fn an_unknown_path_is_an_error() {
     let out = assert_cmd::Command::cargo_bin("tq4")
