@@ -1,5 +1,7 @@
 //! Which instructions the reference uses, found out at run time.
 
+#[cfg(target_arch = "aarch64")]
+use super::{neon, shared::flips};
 use crate::error::{Error, Result};
 use crate::tensor::TqTensor;
 use bytemuck::Pod;
@@ -29,6 +31,8 @@ enum Path {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// Decodes groups from the given one on and returns how many.
@@ -39,9 +43,16 @@ impl Simd {
     pub const OFF: Self = Self(Path::Scalar);
 
     /// Every path that this machine can run: the scalar text, then each faster than the one before.
+    /// NEON's speed has not been measured.
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut)
+        )]
         let mut paths = vec![Self::OFF];
+        // Every CPU of the architecture has it.
+        #[cfg(target_arch = "aarch64")]
+        paths.push(Self(Path::Neon));
         #[cfg(target_arch = "x86_64")]
         for (path, there) in [
             (Path::Avx2, is_x86_feature_detected!("avx2")),
@@ -64,8 +75,8 @@ impl Simd {
         *Self::available().last().expect("the scalar text is there")
     }
 
-    /// The path that the environment names: `TQ4_SIMD` is one of `off`, `avx2`, `avx512` and `avx512_bf16`;
-    /// [`Self::detect`] where it is empty or not set.
+    /// The path that the environment names: `TQ4_SIMD` is one of `off`, `avx2`, `avx512`, `avx512_bf16`
+    /// and `neon`; [`Self::detect`] where it is empty or not set.
     ///
     /// # Errors
     /// When it names none that this machine can run.
@@ -102,10 +113,12 @@ impl Simd {
             Path::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Path::Avx512Bf16 => "avx512_bf16",
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon => "neon",
         }
     }
 
-    /// The instruction set beyond the architecture's own, as reports name it.
+    /// The instruction set beyond the scalar text's, as reports name it.
     pub fn name(self) -> Option<&'static str> {
         match self.0 {
             Path::Scalar => None,
@@ -115,6 +128,8 @@ impl Simd {
             Path::Avx512 => Some("AVX-512"),
             #[cfg(target_arch = "x86_64")]
             Path::Avx512Bf16 => Some("AVX-512 BF16"),
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon => Some("NEON"),
         }
     }
 
@@ -123,7 +138,11 @@ impl Simd {
     pub(super) fn decoder<'a, T: Pod + Sync + Neg<Output = T>>(
         self,
         // Only a path with instructions of its own reads it.
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))] tensor: &'a TqTensor,
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_variables)
+        )]
+        tensor: &'a TqTensor,
     ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),
@@ -154,6 +173,17 @@ impl Simd {
                 // SAFETY: this variant is made by `available` alone, where the CPU has AVX-512 F, BW and BF16.
                 Box::new(move |first_group, out| unsafe {
                     avx512::groups_bf16(tensor, &flips, first_group, out)
+                })
+            }
+            #[cfg(target_arch = "aarch64")]
+            // The division is not exact for every codebook.
+            Path::Neon if !tensor.codebook().exact_division() => Self::OFF.decoder(tensor),
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon => {
+                let flips = flips(tensor, 0);
+                // SAFETY: NEON is part of the architecture.
+                Box::new(move |first_group, out| unsafe {
+                    neon::groups(tensor, &flips, first_group, out)
                 })
             }
         }

@@ -1,6 +1,8 @@
 //! Every SIMD path of the reference gives the scalar text's values, bit for bit.
 
-use crate::support::{cli, lane, not_run};
+#[cfg(feature = "cli")]
+use crate::support::cli;
+use crate::support::{lane, not_run};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ fn centroid() -> impl Strategy<Value = f32> {
         Just(-65504.0f32),
         (-8i8..8).prop_map(f32::from),
         (-0x7F_FFFFi32..0x7F_FFFF).prop_map(|i| f32::from_bits(1) * i as f32),
-        // About the least that AVX-512 divides itself.
+        // About the least that AVX-512 and NEON divide themselves.
         (prop::bool::ANY, -55i32..-45, 1f32..2.0).prop_map(|(negative, e, m)| if negative {
             -m
         } else {
@@ -103,7 +105,7 @@ proptest! {
         seed: u64,
         layout in layout(),
         mut centroids in prop::collection::vec(centroid(), 64),
-        // Whether only those that AVX-512 divides itself.
+        // Whether only those that AVX-512 and NEON divide themselves.
         least: bool,
         rows in 1usize..6,
         groups_per_row in 1usize..4,
@@ -122,12 +124,7 @@ proptest! {
         let mut rng = Rng::new(seed);
         let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
         let book = Codebook::new(centroids, None).unwrap();
-        let parts = Parts {
-            packed: t.packed().to_vec(),
-            scales: t.scales().to_vec(),
-            signs: t.signs().to_vec(),
-        };
-        let t = TqTensor::new("t", layout, [rows, cols], parts, Arc::new(book)).unwrap();
+        let t = t.with_codebook(Arc::new(book)).unwrap();
         prop_assert_eq!(check(&t), Ok(()));
     }
 }
@@ -146,6 +143,22 @@ fn every_path_gives_the_scalar_values_in_a_large_tensor() {
         let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
         assert_eq!(t.groups() % 2, 1);
         check(&t).unwrap();
+    }
+}
+
+/// Sums so small that the division without a division is wrong for some of them.
+#[test]
+fn every_path_gives_the_scalar_values_of_tiny_centroids() {
+    if no_simd() {
+        return;
+    }
+    for layout in lane::layouts() {
+        let mut rng = Rng::new(7);
+        let t = synthetic::tensor(&mut rng, layout, 64, 1024, Scales::Any).unwrap();
+        let tiny = |c: &f32| c * 2f32.powi(-115);
+        let centroids = t.codebook().centroids().iter().map(tiny).collect();
+        let book = Codebook::new(centroids, None).unwrap();
+        check(&t.with_codebook(Arc::new(book)).unwrap()).unwrap();
     }
 }
 
@@ -173,6 +186,7 @@ fn zeros_keep_their_sign() {
 }
 
 /// `TQ4_SIMD` names the path; the report is the same but for the name of the device.
+#[cfg(feature = "cli")]
 #[test]
 fn the_report_does_not_depend_on_the_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -226,6 +240,7 @@ fn the_report_does_not_depend_on_the_path() {
 }
 
 /// A path that is not known, or not there, is said before anything else happens.
+#[cfg(feature = "cli")]
 #[test]
 fn an_unknown_path_is_an_error() {
     let out = assert_cmd::Command::cargo_bin("tq4")
