@@ -7,6 +7,9 @@
 //! and a subtraction of registers; a lane bit is first exchanged for a register bit. At the end the lanes are
 //! bits 0, 1, 2, 3: a register is 16 consecutive elements.
 //!
+//! What a block goes through hangs on latencies: each butterfly waits for the one before. So up to three blocks
+//! are under way at once, and a part of one is followed by a part of another.
+//!
 //! For codebooks with [`Codebook::exact_division`](crate::codebook::Codebook::exact_division) alone.
 
 mod finish;
@@ -24,6 +27,9 @@ pub(in crate::reference) const BLOCK: usize = 128;
 /// Lanes of a register.
 const LANES: usize = 16;
 
+/// Parts of what is done to a block at a time, each to two registers.
+const PARTS: usize = REGISTERS / 2;
+
 type Block = [__m512; REGISTERS];
 
 /// The same text for CPUs with and without the BF16 instructions: a function is made part of its caller, and
@@ -32,7 +38,7 @@ macro_rules! rendering {
     ($(#[$doc:meta])* $name:ident, $features:literal, $round:path) => {
         $(#[$doc])*
         ///
-        /// Decodes the groups from `first_group` on, as many whole steps as `out` holds, and returns the
+        /// Decodes the groups from `first_group` on, as many whole blocks as `out` holds, and returns the
         /// groups decoded; `T` is BF16 or f32. `flips` is [`flips`](super::shared::flips) of `tensor`, with
         /// [`BLOCK`] beyond.
         #[target_feature(enable = $features)]
@@ -44,80 +50,139 @@ macro_rules! rendering {
         ) -> usize {
             let layout = tensor.layout();
             let decode = match (layout.stored_bits(), layout.group_size()) {
-                (2, 32) => steps::<T, 2, 32, 1>,
-                (2, 64) => steps::<T, 2, 64, 1>,
-                (2, 128) => steps::<T, 2, 128, 1>,
-                (2, 256) => steps::<T, 2, 256, 2>,
-                (4, 32) => steps::<T, 4, 32, 1>,
-                (4, 64) => steps::<T, 4, 64, 1>,
-                (4, 128) => steps::<T, 4, 128, 1>,
-                (4, 256) => steps::<T, 4, 256, 2>,
+                (2, 32) => blocks::<T, 2, 32>,
+                (2, 64) => blocks::<T, 2, 64>,
+                (2, 128) => blocks::<T, 2, 128>,
+                (2, 256) => pairs_of_blocks::<T, 2>,
+                (4, 32) => blocks::<T, 4, 32>,
+                (4, 64) => blocks::<T, 4, 64>,
+                (4, 128) => blocks::<T, 4, 128>,
+                (4, 256) => pairs_of_blocks::<T, 4>,
                 other => unreachable!("Layout::new refuses {other:?}"),
             };
             return decode(tensor, flips, first_group, out);
 
-            /// A block, or the `BLOCKS` blocks of a group, in each step.
+            /// Groups of up to a block. In each turn a block begins, the one before it is halfway, and the one
+            /// before that ends.
             #[target_feature(enable = $features)]
-            fn steps<T: Pod, const STORED_BITS: usize, const N: usize, const BLOCKS: usize>(
+            fn blocks<T: Pod, const STORED_BITS: usize, const N: usize>(
                 tensor: &TqTensor,
                 flips: &[T],
                 first_group: usize,
                 out: &mut [T],
             ) -> usize {
-                const { assert!(size_of::<T>() == 2 || size_of::<T>() == 4) };
-                const { assert!(BLOCKS * BLOCK % N == 0) };
-                let step = BLOCKS * BLOCK;
-                let packed = &tensor.packed()[first_group * N * STORED_BITS / 8..];
-                // All at once: a scale then comes from memory into every lane by one load.
-                let scales = &tensor.scales()[first_group..][..out.len() / N];
-                let scales: Vec<f32> = scales.iter().map(|scale| f16_to_f32(*scale)).collect();
-                let table = table(tensor.codebook().centroids());
+                let blocks = out.len() / BLOCK;
+                let input = Input::<STORED_BITS, N>::new(tensor, first_group, out.len());
                 let divide = Divide::<N>::new();
                 // Not known to the compiler, which would make plain additions of the sums.
                 let one = _mm512_set1_ps(black_box(1.0));
                 let cols = tensor.signs().len();
-                let (mut column, turn) = (first_group * N % cols, step % cols);
-                let mut groups = 0;
+                let (mut column, step) = (first_group * N % cols, BLOCK % cols);
+                let [mut first, mut second, mut third] = [[_mm512_setzero_ps(); REGISTERS]; 3];
 
-                for ((out, packed), scales) in out
-                    .chunks_exact_mut(step)
-                    .zip(packed.chunks_exact(step * STORED_BITS / 8))
-                    .zip(scales.chunks_exact(step / N))
-                {
-                    // 1. unpack, 2. centroid lookup, 3. scale (one f32 rounding)
-                    let mut x = [[_mm512_setzero_ps(); REGISTERS]; BLOCKS];
-                    let bytes = packed.chunks_exact(BLOCK * STORED_BITS / 8);
-                    for (x, packed) in x.iter_mut().zip(bytes) {
-                        *x = scaled::<STORED_BITS, N>(packed, table, scales);
+                for turn in 0..if blocks == 0 { 0 } else { blocks + 2 } {
+                    if turn > 2 {
+                        column += step;
+                        if column >= cols {
+                            column -= cols;
+                        }
                     }
-                    // 4. inverse FWHT: butterflies, division by sqrt(n), sign
-                    for x in &mut x {
-                        *x = butterflies_in_block::<N>(*x, one);
+                    // The last block begins thrice, and only the first of these ends.
+                    let codes = input.block(turn.min(blocks - 1));
+                    // In the first two turns there is nothing to end: the third writes over it.
+                    let ending = turn.saturating_sub(2);
+                    let out = &mut out[ending * BLOCK..][..BLOCK];
+                    let flips = &flips[column..][..BLOCK];
+                    // No branch from here on: the compiler would sink what the next turn takes to behind it.
+                    for part in 0..PARTS {
+                        stage::<6, N>(&mut third, part, one);
+                        codes.look_up(&mut first, part);
+                        stage::<2, N>(&mut second, part, one);
                     }
-                    butterflies_across(&mut x, one);
-                    let flips = &flips[column..][..step];
-                    // What a register holds of the output: 16 f32, or 32 BF16.
-                    let width = 64 / size_of::<T>();
-                    for ((x, flips), out) in x
-                        .as_flattened()
-                        .chunks_exact(width / LANES)
-                        .zip(flips.chunks_exact(width))
-                        .zip(out.chunks_exact_mut(width))
-                    {
-                        let value = if let [a, b] = x {
-                            $round(divide.by_root(*a), divide.by_root(*b))
-                        } else {
-                            _mm512_castps_si512(divide.by_root(x[0]))
-                        };
-                        store_flipped(value, flips, out);
+                    for part in 0..PARTS {
+                        stage::<3, N>(&mut second, part, one);
+                        stage::<0, N>(&mut first, part, one);
                     }
-                    column += turn;
-                    if column >= cols {
-                        column -= cols;
+                    for part in 0..PARTS {
+                        stage::<4, N>(&mut second, part, one);
+                        finish(&third, part, &divide, flips, out);
                     }
-                    groups += step / N;
+                    for part in 0..PARTS {
+                        stage::<5, N>(&mut second, part, one);
+                        stage::<1, N>(&mut first, part, one);
+                    }
+                    (third, second) = (second, first);
+                }
+                blocks * BLOCK / N
+            }
+
+            /// Groups of 256.
+            #[target_feature(enable = $features)]
+            fn pairs_of_blocks<T: Pod, const STORED_BITS: usize>(
+                tensor: &TqTensor,
+                flips: &[T],
+                first_group: usize,
+                out: &mut [T],
+            ) -> usize {
+                let input = Input::<STORED_BITS, 256>::new(tensor, first_group, out.len());
+                let divide = Divide::<256>::new();
+                let one = _mm512_set1_ps(black_box(1.0));
+                let cols = tensor.signs().len();
+                let mut column = first_group * 256 % cols;
+                let groups = out.len() / 256;
+
+                for (group, out) in out.chunks_exact_mut(256).enumerate() {
+                    let mut x = [[_mm512_setzero_ps(); REGISTERS]; 2];
+                    for (i, x) in x.iter_mut().enumerate() {
+                        let codes = input.block(2 * group + i);
+                        for part in 0..PARTS {
+                            codes.look_up(x, part);
+                        }
+                    }
+                    both::<0>(&mut x, one);
+                    both::<1>(&mut x, one);
+                    both::<2>(&mut x, one);
+                    both::<3>(&mut x, one);
+                    both::<4>(&mut x, one);
+                    both::<5>(&mut x, one);
+                    both::<6>(&mut x, one);
+                    let [first, second] = &mut x;
+                    for (a, b) in first.iter_mut().zip(second) {
+                        (*a, *b) = butterfly(*a, *b, one);
+                    }
+                    let flips = flips[column..][..256].chunks_exact(BLOCK);
+                    for ((x, flips), out) in x.iter().zip(flips).zip(out.chunks_exact_mut(BLOCK)) {
+                        for part in 0..PARTS {
+                            finish(x, part, &divide, flips, out);
+                        }
+                    }
+                    column = (column + 256) % cols;
                 }
                 groups
+            }
+
+            /// Divides, rounds, flips and stores a part of a block.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn finish<T: Pod, const N: usize>(
+                x: &Block,
+                part: usize,
+                divide: &Divide<N>,
+                flips: &[T],
+                out: &mut [T],
+            ) {
+                const { assert!(size_of::<T>() == 2 || size_of::<T>() == 4) };
+                const { assert!(BLOCK / PARTS == 2 * LANES) };
+                let (i, j) = [(0, 2), (4, 6), (1, 3), (5, 7)][part];
+                let (a, b) = (divide.by_root(x[i]), divide.by_root(x[j]));
+                let flips = &flips[part * 2 * LANES..][..2 * LANES];
+                let out = &mut out[part * 2 * LANES..][..2 * LANES];
+                if size_of::<T>() == 2 {
+                    store_flipped($round(a, b), flips, out);
+                } else {
+                    store_flipped(_mm512_castps_si512(a), &flips[..LANES], &mut out[..LANES]);
+                    store_flipped(_mm512_castps_si512(b), &flips[LANES..], &mut out[LANES..]);
+                }
             }
         }
     };
@@ -133,44 +198,72 @@ rendering! {
     groups_bf16, "avx512f,avx512bw,avx512bf16", round_by_instruction
 }
 
-/// The centroids, repeated where there are fewer than lanes, so that a lookup need not mask the bits above
-/// a code of 2 bits.
-#[target_feature(enable = "avx512f")]
-fn table(centroids: &[f32]) -> __m512 {
-    let mut all = [0.0; LANES];
-    for (place, c) in all.iter_mut().zip(centroids.iter().cycle()) {
-        *place = *c;
-    }
-    // SAFETY: 16 readable f32, any alignment.
-    unsafe { _mm512_loadu_ps(all.as_ptr()) }
+/// What is decoded.
+struct Input<'a, const STORED_BITS: usize, const N: usize> {
+    packed: &'a [u8],
+    /// All as f32 at once: a scale then comes from memory into every lane by one load.
+    scales: Vec<f32>,
+    /// The centroids, repeated where there are fewer than lanes, so that a lookup need not mask the bits above
+    /// a code of 2 bits.
+    table: __m512,
 }
 
-/// Steps 1 to 3 of a block.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn scaled<const STORED_BITS: usize, const N: usize>(
-    packed: &[u8],
+/// A block to decode.
+struct Codes<const STORED_BITS: usize, const N: usize> {
+    codes: __m512i,
     table: __m512,
-    scales: &[f32],
-) -> Block {
-    let codes = codes::<STORED_BITS>(packed);
-    let scale = scale::<N>(scales);
-    // One group in the block: its 16 products serve all its elements.
-    let table = if N < BLOCK {
-        table
-    } else {
-        _mm512_mul_ps(table, scale)
-    };
-    let mut x = [_mm512_setzero_ps(); REGISTERS];
-    for (k, x) in x.iter_mut().enumerate() {
-        // A permute takes the lowest 4 bits of a lane.
-        let code = _mm512_srlv_epi32(codes, _mm512_set1_epi32((k * STORED_BITS) as i32));
-        *x = _mm512_permutexvar_ps(code, table);
-        if N < BLOCK {
-            *x = _mm512_mul_ps(*x, scale);
+    scale: __m512,
+}
+
+impl<'a, const STORED_BITS: usize, const N: usize> Input<'a, STORED_BITS, N> {
+    #[target_feature(enable = "avx512f")]
+    fn new(tensor: &'a TqTensor, first_group: usize, elements: usize) -> Self {
+        let scales = &tensor.scales()[first_group..][..elements / N];
+        let mut all = [0.0; LANES];
+        let centroids = tensor.codebook().centroids();
+        for (place, c) in all.iter_mut().zip(centroids.iter().cycle()) {
+            *place = *c;
+        }
+        Self {
+            packed: &tensor.packed()[first_group * N * STORED_BITS / 8..],
+            scales: scales.iter().map(|scale| f16_to_f32(*scale)).collect(),
+            // SAFETY: 16 readable f32, any alignment.
+            table: unsafe { _mm512_loadu_ps(all.as_ptr()) },
         }
     }
-    x
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn block(&self, block: usize) -> Codes<STORED_BITS, N> {
+        let bytes = BLOCK * STORED_BITS / 8;
+        let scale = scale::<N>(&self.scales[block * BLOCK / N..]);
+        Codes {
+            codes: codes::<STORED_BITS>(&self.packed[block * bytes..][..bytes]),
+            // One group in the block: its 16 products serve all its elements.
+            table: if N < BLOCK {
+                self.table
+            } else {
+                _mm512_mul_ps(self.table, scale)
+            },
+            scale,
+        }
+    }
+}
+
+impl<const STORED_BITS: usize, const N: usize> Codes<STORED_BITS, N> {
+    /// Steps 1 to 3 of a part of the block: unpack, centroid lookup, scale (one f32 rounding).
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn look_up(&self, x: &mut Block, part: usize) {
+        for k in [2 * part, 2 * part + 1] {
+            // A permute takes the lowest 4 bits of a lane.
+            let shift = _mm512_set1_epi32((k * STORED_BITS) as i32);
+            x[k] = _mm512_permutexvar_ps(_mm512_srlv_epi32(self.codes, shift), self.table);
+            if N < BLOCK {
+                x[k] = _mm512_mul_ps(x[k], self.scale);
+            }
+        }
+    }
 }
 
 /// The codes of a block, eight consecutive ones a lane, the first lowest.
@@ -195,7 +288,7 @@ fn scale<const N: usize>(scales: &[f32]) -> __m512 {
     if N >= BLOCK {
         return _mm512_set1_ps(scales[0]);
     }
-    assert!(scales.len() == BLOCK / N && scales.len() <= 4);
+    let scales = &scales[..BLOCK / N];
     let each = |i: usize| scales[i % scales.len()];
     let four = _mm_setr_ps(each(0), each(1), each(2), each(3));
     let mut group = [0; LANES];
@@ -212,46 +305,41 @@ fn lanes(of: [i32; LANES]) -> __m512i {
     unsafe { _mm512_loadu_si512(of.as_ptr().cast()) }
 }
 
-/// Strides 1 to 64, as far as the group has them, and the elements into their order.
+/// A part of the butterflies of stride `1 << STAGE`, where the group has them, and of the way of the elements into
+/// their order, in which the registers are bits 6, 4, 5 at the end:
+///
+/// | stage | exchanged | lanes, then | registers, then |
+/// |---|---|---|---|
+/// | 0, 1, 2 | | 3, 4, 5, 6 | 0, 1, 2 |
+/// | 3 | lane bit 0, register bit 0 | 4, 0, 5, 6 | 3, 1, 2 |
+/// | 4 | lane bit 0, register bit 1 | 0, 1, 5, 6 | 3, 4, 2 |
+/// | 5 | lane bit 2, register bit 2 | 0, 1, 6, 2 | 3, 4, 5 |
+/// | 6 | lane bit 2, register bit 0 | 0, 1, 2, 3 | 6, 4, 5 |
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn butterflies_in_block<const N: usize>(mut x: Block, one: __m512) -> Block {
-    for (i, j) in const { pairs(1) } {
-        (x[i], x[j]) = butterfly(x[i], x[j], one);
-    }
-    for (i, j) in const { pairs(2) } {
-        (x[i], x[j]) = butterfly(x[i], x[j], one);
-    }
-    for (i, j) in const { pairs(4) } {
-        (x[i], x[j]) = butterfly(x[i], x[j], one);
-    }
-    // Lanes 3, 4, 5, 6 become 4, 0, 5, 6; register bit 0 becomes index bit 3.
-    for (i, j) in const { pairs(1) } {
-        let (lower, upper) = exchange(x[i], x[j]);
-        (x[i], x[j]) = butterfly(lower, upper, one);
-    }
-    // Lanes 4, 0, 5, 6 become 0, 1, 5, 6; register bit 1 becomes index bit 4.
-    for (i, j) in const { pairs(2) } {
-        let (lower, upper) = exchange(x[i], x[j]);
-        (x[i], x[j]) = butterfly(lower, upper, one);
-    }
-    // Lanes 0, 1, 5, 6 become 0, 1, 6, 2; register bit 2 becomes index bit 5.
-    for (i, j) in const { pairs(4) } {
-        (x[i], x[j]) = exchange_fours(x[i], x[j]);
-        if N > 32 {
-            (x[i], x[j]) = butterfly(x[i], x[j], one);
+fn stage<const STAGE: usize, const N: usize>(x: &mut Block, part: usize, one: __m512) {
+    let (i, j) = const { pairs([1, 2, 4, 1, 2, 4, 1][STAGE]) }[part];
+    let (a, b) = match STAGE {
+        0..3 => (x[i], x[j]),
+        3 | 4 => exchange(x[i], x[j]),
+        _ => exchange_fours(x[i], x[j]),
+    };
+    (x[i], x[j]) = if 1 << STAGE < N {
+        butterfly(a, b, one)
+    } else {
+        (a, b)
+    };
+}
+
+/// A stage of both blocks of a group of 256.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn both<const STAGE: usize>(x: &mut [Block; 2], one: __m512) {
+    for part in 0..PARTS {
+        for x in &mut *x {
+            stage::<STAGE, 256>(x, part, one);
         }
     }
-    // Lanes 0, 1, 6, 2 become 0, 1, 2, 3; register bit 0 becomes index bit 6.
-    for (i, j) in const { pairs(1) } {
-        (x[i], x[j]) = exchange_fours(x[i], x[j]);
-        if N > 64 {
-            (x[i], x[j]) = butterfly(x[i], x[j], one);
-        }
-    }
-    // The registers are bits 6, 4, 5.
-    let [x0, x1, x2, x3, x4, x5, x6, x7] = x;
-    [x0, x2, x4, x6, x1, x3, x5, x7]
 }
 
 /// Exchanges bit 0 of the lane for the register, which becomes bit 1 of the lane, and that bit 0.
@@ -272,17 +360,6 @@ fn exchange_fours(a: __m512, b: __m512) -> (__m512, __m512) {
         _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
         _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
     )
-}
-
-/// Stride 128, where the group has it.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn butterflies_across<const BLOCKS: usize>(x: &mut [Block; BLOCKS], one: __m512) {
-    if let [first, second] = x.as_mut_slice() {
-        for (a, b) in first.iter_mut().zip(second) {
-            (*a, *b) = butterfly(*a, *b, one);
-        }
-    }
 }
 
 /// Lower lane `a + b`, upper lane `a - b`. The sum is made as `a * 1 + b`, which is the same: CPUs have units for
