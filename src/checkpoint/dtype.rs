@@ -91,8 +91,7 @@ fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
                 }
             } else if dtype == Dtype::BF16 {
                 for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    // Without the library's branch for NaN, which keeps the loop from being vectors.
-                    *o = f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+                    *o = crate::rounding::bf16_single(u16::from_le_bytes([b[0], b[1]]));
                 }
             } else {
                 for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {

@@ -224,8 +224,7 @@ impl Element for f16 {
 impl Element for bf16 {
     const BF16: bool = true;
     fn single(self) -> f32 {
-        // Without the branch for NaN of the library's conversion, which keeps loops from being vectors.
-        f32::from_bits(u32::from(self.to_bits()) << 16)
+        crate::rounding::bf16_single(self.to_bits())
     }
     fn rounded(self) -> bf16 {
         self
