@@ -31,18 +31,7 @@ impl Cpu {
                 software: false,
                 arithmetic: None,
                 kernel_variant: String::new(),
-                kernel_checksum: checksum(
-                    concat!(
-                        include_str!("../reference/scalar.rs"),
-                        include_str!("../reference/avx2/mod.rs"),
-                        include_str!("../reference/avx2/lookup.rs"),
-                        include_str!("../reference/avx2/finish.rs"),
-                        include_str!("../reference/avx512/mod.rs"),
-                        include_str!("../reference/avx512/finish.rs"),
-                        include_str!("../reference/shared.rs"),
-                    )
-                    .as_bytes(),
-                ),
+                kernel_checksum: checksum(reference::TEXT.as_bytes()),
                 output,
                 pci: None,
                 uuid: None,

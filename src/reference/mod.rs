@@ -21,6 +21,18 @@ use half::bf16;
 use rayon::prelude::*;
 pub use simd::Simd;
 
+/// The text of every rendering, whatever this machine runs.
+pub(crate) const TEXT: &str = concat!(
+    include_str!("scalar.rs"),
+    include_str!("avx2/mod.rs"),
+    include_str!("avx2/lookup.rs"),
+    include_str!("avx2/finish.rs"),
+    include_str!("avx512/mod.rs"),
+    include_str!("avx512/finish.rs"),
+    include_str!("neon.rs"),
+    include_str!("shared.rs"),
+);
+
 /// Elements handed to a thread at a time, a multiple of every group size.
 const TASK: usize = 64 * 1024;
 
