@@ -97,6 +97,10 @@ impl Cuda {
         }
         let info = info(api, options.device)?;
         let capability = info.compute_capability;
+        // Before there is a context.
+        if options.kernel.is_none() {
+            own_kernel(&info)?;
+        }
         let version = cuda_version(api)?;
         let compiled = |k: &Manifest| k.form() == Form::Cuda;
         if options.kernel.as_ref().is_some_and(compiled) {
@@ -160,6 +164,22 @@ impl Cuda {
     }
 }
 
+/// Which of this project's kernels a device gets.
+fn own_kernel(info: &CudaDeviceInfo) -> Result<Own> {
+    let capability = info.compute_capability;
+    Own::of(capability).ok_or_else(|| {
+        let least = Own::ALL[0].capability();
+        Error::unavailable(
+            format!(
+                "{} has compute capability {}.{}, the kernel needs {}.{}",
+                info.name, capability.0, capability.1, least.0, least.1
+            ),
+            PLACE,
+            "use a device of the Turing generation or later",
+        )
+    })
+}
+
 /// This project's kernel, its variant and its checksum.
 fn own_program(
     api: &'static Api,
@@ -168,17 +188,7 @@ fn own_program(
     version: Version,
 ) -> Result<(Program, String, String)> {
     let capability = info.compute_capability;
-    let own = Own::of(capability).ok_or_else(|| {
-        let (least_major, least_minor) = Own::ALL[0].capability();
-        Error::unavailable(
-            format!(
-                "{} has compute capability {}.{}, the kernel needs {least_major}.{least_minor}",
-                info.name, capability.0, capability.1
-            ),
-            PLACE,
-            "use a device of the Turing generation or later",
-        )
-    })?;
+    let own = own_kernel(info)?;
     let image = match &options.ptx {
         Some(ptx) => Image::Ptx(ptx.clone()),
         None if options.nvrtc => {
