@@ -56,7 +56,7 @@ impl Numpy {
             std::fs::write(folder.path().join(name), bytes).expect("room for the tensor");
         };
         write("packed.u8", t.packed());
-        write("scales.f16", bytemuck::cast_slice(t.scales()));
+        write("scales.f16", t.scales().bytes());
         write("signs.i8", bytemuck::cast_slice(t.signs()));
         write(
             "centroids.f32",

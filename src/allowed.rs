@@ -3,17 +3,20 @@
 //! Let `e` be the exact value of an element and `u = 2^-24`. Every correct kernel takes, in some order: a
 //! centroid at most one f32 step off, `c (1 + 2u)`; its product with the scale, `(1 + u)`; `log2 n` additions
 //! on the way through the butterflies, `(1 + u)` each, or fewer roundings where a product is fused into one;
-//! and the normalisation, a rounded constant and one rounded operation, `(1 + u)^2`. Its result before the
+//! and the normalisation, a rounded constant and one rounded operation, `(1 + u)^2`. Signs are exact, and a
+//! scale that comes after the transform is the same product at another place. Its result before the
 //! last rounding is so within
 //!
-//! `B = ((1 + u)^(log2 n + 5) - 1) * sum|c_i| * s / sqrt(n)`
+//! `B = ((1 + u)^(log2 n + 5) - 1) * sum|c_i s_i| / sqrt(n)`
 //!
 //! of `e` (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1 and problem 24.1); to first
 //! order the factor is `(log2 n + 5) u`. Rounding to the output type keeps order, so a correct output lies
 //! between `round(e - B)` and `round(e + B)`. [`Bound`] also holds what f32 underflow and the f64 arithmetic
 //! of this module add, so that the statement is of the figures computed, not of ideal ones.
 
+use crate::codec::{Normalisation, Scaling};
 use crate::record::OutputType;
+use crate::tensor::{Layout, MOST_SCALE};
 use half::{bf16, f16};
 
 /// Unit roundoff of f32.
@@ -31,29 +34,49 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// For groups of `n` elements.
+    /// For groups of a layout.
+    pub(crate) fn for_layout(layout: Layout) -> Self {
+        let n = layout.group_size();
+        let mut bound = Self::new(n);
+        if layout.normalisation() == Normalisation::Multiply {
+            bound.reference = after(n.ilog2() + 3) + oracle(n);
+        }
+        if layout.scales().scaling == Scaling::After {
+            bound.underflow += f64::from(MOST_SCALE) * UNDERFLOW;
+        }
+        bound
+    }
+
+    /// For groups of `n` elements whose reference divides, and whose scale comes before the transform.
     pub(crate) fn new(n: usize) -> Self {
-        let after = |roundings: u32| (f64::from(roundings) * UNIT.ln_1p()).exp_m1();
-        // What the oracle's own n additions in f64 may add.
-        let oracle = n as f64 * f64::EPSILON;
         let root = (n as f64).sqrt();
         Self {
             root,
-            factor: after(n.ilog2() + 5) + oracle,
-            reference: after(n.ilog2() + 2) + oracle,
+            factor: after(n.ilog2() + 5) + oracle(n),
+            reference: after(n.ilog2() + 2) + oracle(n),
             underflow: (root + 1.0) * UNDERFLOW,
         }
     }
 
-    /// `B` of a group whose scaled magnitudes `|c_i| * s` have this sum.
+    /// `B` of a group whose scaled magnitudes `|c_i s_i|` have this sum.
     pub(crate) fn of(&self, magnitudes: f64) -> f64 {
         self.factor * magnitudes / self.root + self.underflow
     }
 
-    /// The same for the reference, which takes the codebook as it is and divides with one rounding.
+    /// The same for the reference, which takes the codebook as it is and normalises with one rounding, or two.
     pub(crate) fn of_reference(&self, magnitudes: f64) -> f64 {
         self.reference * magnitudes / self.root + self.underflow
     }
+}
+
+/// What so many roundings may do to a value, as a part of it.
+fn after(roundings: u32) -> f64 {
+    (f64::from(roundings) * UNIT.ln_1p()).exp_m1()
+}
+
+/// What the oracle's own n additions in f64 may add.
+fn oracle(n: usize) -> f64 {
+    n as f64 * f64::EPSILON
 }
 
 /// Rounds to the nearest value of a type, ties to even, once.

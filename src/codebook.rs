@@ -167,22 +167,39 @@ impl Codebook {
         const PARTS: u32 = 2;
         assert!(dim >= 3);
         let exponent = (dim as f64 - 3.0) / 2.0;
+        let density = |x: f64| (1.0 - x * x).max(0.0).powf(exponent);
+        dim as f64 * self.error(1.0, PARTS, density)
+    }
+
+    /// The squared error expected of a value of the standard normal distribution that is coded by the interior
+    /// boundaries.
+    pub fn normal_distortion(&self) -> f64 {
+        /// Standard deviations beyond which nothing is left in f64.
+        const REACH: f64 = 9.0;
+        self.error(REACH, 4, |x| (-x * x / 2.0).exp())
+    }
+
+    /// The squared error of a value with this density on [-reach, reach], up to its constant; each cell is cut
+    /// into so many parts.
+    fn error(&self, reach: f64, parts: u32, density: impl Fn(f64) -> f64) -> f64 {
         let rule = gauss_legendre(NODES);
         let interior = self.boundaries[1..self.centroids.len()].iter();
-        let edges = interior.map(|b| f64::from(*b).clamp(-1.0, 1.0));
-        let (mut low, mut mass, mut error) = (-1.0, 0.0, 0.0);
-        for (centroid, high) in self.centroids.iter().zip(edges.chain([1.0])) {
-            let (c, width) = (f64::from(*centroid), (high - low) / f64::from(PARTS));
-            for part in 0..PARTS {
-                let start = low + f64::from(part) * width;
-                for (x, density) in samples(start, start + width, exponent, &rule) {
-                    mass += density;
-                    error += density * (x - c) * (x - c);
+        let edges = interior.map(|b| f64::from(*b).clamp(-reach, reach));
+        let (mut low, mut mass, mut error) = (-reach, 0.0, 0.0);
+        for (centroid, high) in self.centroids.iter().zip(edges.chain([reach])) {
+            let (c, width) = (f64::from(*centroid), (high - low) / f64::from(parts));
+            for part in 0..parts {
+                let centre = low + (f64::from(part) + 0.5) * width;
+                for (node, weight) in &rule {
+                    let x = centre + width / 2.0 * node;
+                    let share = width / 2.0 * weight * density(x);
+                    mass += share;
+                    error += share * (x - c) * (x - c);
                 }
             }
             low = high;
         }
-        dim as f64 * error / mass
+        error / mass
     }
 }
 
@@ -220,7 +237,9 @@ fn iterate(bits: u32, dim: usize, least: f64, round: fn(f64) -> f64) -> (Vec<f64
 fn midpoints(centroids: &[f32]) -> Vec<f32> {
     let between = |w: &[f32]| ((f64::from(w[0]) + f64::from(w[1])) / 2.0) as f32;
     let inner = centroids.windows(2).map(between);
-    [-1.0].into_iter().chain(inner).chain([1.0]).collect()
+    // The ends are those of the values that are coded, and of unit vectors unless centroids lie beyond.
+    let last = centroids.iter().fold(1f32, |most, c| most.max(c.abs()));
+    [-last].into_iter().chain(inner).chain([last]).collect()
 }
 
 /// Mass and first moment of the density `(1 - x^2)^exponent` over [a, b].
@@ -234,15 +253,6 @@ fn cell(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> (f64, f64) {
         moment += density * x;
     }
     (half * mass, half * moment)
-}
-
-/// Nodes of the rule over [a, b], each with its weight times the density `(1 - x^2)^exponent`.
-fn samples(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
-    let (half, centre) = ((b - a) / 2.0, (a + b) / 2.0);
-    rule.iter().map(move |(node, weight)| {
-        let x = half * node + centre;
-        (x, half * weight * (1.0 - x * x).max(0.0).powf(exponent))
-    })
 }
 
 /// Nodes and weights of the Gauss-Legendre rule on [-1, 1], by Newton's method on the Legendre
@@ -414,7 +424,7 @@ mod tests {
             packed[0] = 1;
             let parts = Parts {
                 packed,
-                scales: vec![scale],
+                scales: vec![scale].into(),
                 signs: vec![1; n],
             };
             let layout = Layout::new(2, n).unwrap();

@@ -91,7 +91,8 @@ mod tests {
                     let at = (0..codes.rows()).map(|row| codes.code(row, k));
                     assert_eq!(at.collect::<BTreeSet<_>>().len(), layout.levels());
                 }
-                let scales: BTreeSet<u16> = all[1].scales().iter().map(|s| s.to_bits()).collect();
+                let scales: BTreeSet<u16> =
+                    all[1].scales().f16().iter().map(|s| s.to_bits()).collect();
                 assert_eq!(scales, SCALES.into());
                 assert!(
                     all.iter()

@@ -46,6 +46,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod codebook;
 #[doc(hidden)]
+pub mod codec;
+#[doc(hidden)]
 pub mod convert;
 #[doc(hidden)]
 pub mod encode;
@@ -57,6 +59,8 @@ pub mod error;
 pub mod fault;
 #[doc(hidden)]
 pub mod fixture;
+#[doc(hidden)]
+pub mod format;
 #[doc(hidden)]
 pub mod fwht;
 mod hash;
@@ -96,6 +100,10 @@ pub mod tensor;
 pub use checkpoint::{Checkpoint, TqModel};
 #[doc(inline)]
 pub use codebook::Codebook;
+#[doc(inline)]
+pub use codec::{
+    Codec, Normalisation, Packing, ScaleGrid, ScaleType, Scales, Scaling, SignsBefore, Unit,
+};
 #[doc(inline)]
 pub use error::{Error, Problem, Result};
 #[doc(inline)]

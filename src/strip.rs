@@ -66,8 +66,7 @@ impl TensorSum {
     /// Takes the next rows.
     pub fn add(&mut self, rows: &TqTensor) {
         self.packed.update(rows.packed());
-        self.scales
-            .update(bytemuck::cast_slice::<_, u8>(rows.scales()));
+        self.scales.update(rows.scales().bytes());
         self.rows += rows.rows();
     }
 

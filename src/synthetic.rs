@@ -1,6 +1,7 @@
 //! Synthetic weights and tensors from a fixed seed, for the demo, the selftest and tests.
 
 use crate::codebook::Codebook;
+use crate::codec::{Codec, ScaleType, Scales as Stored, Unit};
 use crate::error::Result;
 use crate::tensor::{Layout, Parts, TqTensor};
 use half::f16;
@@ -72,7 +73,7 @@ pub enum Scales {
     Any,
 }
 
-/// A tensor of uniformly random codes and signs.
+/// A tensor of uniformly random codes and signs, with the codebook of unit vectors.
 ///
 /// # Errors
 /// When `cols` is not a multiple of the group size.
@@ -83,31 +84,68 @@ pub fn tensor(
     cols: usize,
     scales: Scales,
 ) -> Result<TqTensor> {
-    let mask = if layout.bits() == 3 { 0x77 } else { 0xFF };
+    let codebook = Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size()));
+    of_codec(rng, &Codec { layout, codebook }, rows, cols, scales)
+}
+
+/// A tensor of uniformly random codes and signs.
+///
+/// # Errors
+/// When `cols` is not a multiple of the group size.
+pub fn of_codec(
+    rng: &mut Rng,
+    codec: &Codec,
+    rows: usize,
+    cols: usize,
+    scales: Scales,
+) -> Result<TqTensor> {
+    let layout = codec.layout;
+    let mask = if layout.stored_bits() > layout.bits() {
+        0x77
+    } else {
+        0xFF
+    };
     let packed: Vec<u8> = (0..rows * layout.packed_len(cols))
         .map(|_| (rng.next_u64() >> 56) as u8 & mask)
         .collect();
-    let scales: Vec<f16> = (0..rows * (cols / layout.group_size()))
-        .map(|_| match scales {
-            Scales::Usual => f16::from_f32(0.05 + 0.95 * rng.uniform()),
-            Scales::Any => f16::from_bits(match rng.below(8) {
-                0 => 0,
-                1 => f16::MAX.to_bits(),
-                2 | 3 => 1 + rng.below(0x3FF) as u16,
-                _ => rng.below(f16::MAX.to_bits() as usize + 1) as u16,
-            }),
-        })
-        .collect();
+    let count = rows * (cols / layout.scales().elements);
+    let mut half = || match scales {
+        Scales::Usual => f16::from_f32(0.05 + 0.95 * rng.uniform()),
+        Scales::Any => f16::from_bits(match rng.below(8) {
+            0 => 0,
+            1 => f16::MAX.to_bits(),
+            2 | 3 => 1 + rng.below(0x3FF) as u16,
+            _ => rng.below(f16::MAX.to_bits() as usize + 1) as u16,
+        }),
+    };
+    let scales = match layout.scales().stored {
+        ScaleType::F16 => (0..count)
+            .map(|i| match layout.scales().unit {
+                Unit::Deviation if scales == Scales::Any && i % 3 == 0 => -half(),
+                _ => half(),
+            })
+            .collect(),
+        // Values of which f16 has no more than the first bits.
+        ScaleType::F32 => Stored::F32(
+            (0..count)
+                .map(|_| (half().to_f32() * 1.000_123).min(65504.0))
+                .collect(),
+        ),
+        ScaleType::E3m5 => Stored::E3m5(
+            (0..count)
+                .map(|_| match scales {
+                    Scales::Usual => 0x40 + rng.below(0xC0) as u8,
+                    Scales::Any => rng.below(256) as u8,
+                })
+                .collect(),
+        ),
+    };
     let signs = rng.signs(cols);
-    TqTensor::new(
-        "synthetic",
-        layout,
-        [rows, cols],
-        Parts {
-            packed,
-            scales,
-            signs,
-        },
-        Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size())),
-    )
+    let parts = Parts {
+        packed,
+        scales,
+        signs,
+    };
+    let codebook = Arc::clone(&codec.codebook);
+    TqTensor::new("synthetic", layout, [rows, cols], parts, codebook)
 }

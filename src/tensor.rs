@@ -1,10 +1,13 @@
 //! A TQ4 tensor in memory: packed codes, scales, signs and the codebook they refer to.
 
 use crate::codebook::Codebook;
+use crate::codec::{Scales, Unit};
 use crate::error::{Error, Result};
-use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
+
+pub(crate) use crate::codec::MAX_GROUP;
+pub use crate::codec::{GROUP_SIZES, Layout};
 
 /// The name of a tensor as the format has it: that of its weight without `.weight`.
 pub(crate) fn base_of(name: &str) -> &str {
@@ -20,81 +23,19 @@ pub const POISON_F32: u32 = 0xFFA5_FFA5;
 
 const _: () = assert!(POISON_F32 == (POISON_BF16 as u32) << 16 | POISON_BF16 as u32);
 
-/// The group sizes that every lane implements.
-pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
-
-/// The largest of them.
-pub(crate) const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
-
-/// How codes are stored: bits per code and elements per group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Layout {
-    bits: u32,
-    group_size: usize,
-}
-
-impl Layout {
-    /// # Errors
-    /// When `bits` is not 2, 3 or 4, or `group_size` not 32, 64, 128 or 256.
-    pub fn new(bits: u32, group_size: usize) -> Result<Self> {
-        if !(2..=4).contains(&bits) {
-            return Err(Error::input(
-                format!("bits = {bits} found, expected 2, 3 or 4"),
-                "bits",
-                "",
-            ));
-        }
-        if !GROUP_SIZES.contains(&group_size) {
-            return Err(Error::input(
-                format!("group_size = {group_size} found, expected 32, 64, 128 or 256"),
-                "group_size",
-                "",
-            ));
-        }
-        Ok(Self { bits, group_size })
-    }
-
-    /// Bits of information per code: 2, 3 or 4.
-    pub fn bits(self) -> u32 {
-        self.bits
-    }
-
-    /// Elements per group, a power of two.
-    pub fn group_size(self) -> usize {
-        self.group_size
-    }
-
-    /// Bits per code as stored: 3-bit codes take a nibble each.
-    pub fn stored_bits(self) -> u32 {
-        if self.bits == 2 { 2 } else { 4 }
-    }
-
-    /// Number of centroids, `2^bits`.
-    pub fn levels(self) -> usize {
-        1 << self.bits
-    }
-
-    /// Bytes of packed codes per `cols` elements.
-    pub fn packed_len(self, cols: usize) -> usize {
-        cols / (8 / self.stored_bits() as usize)
-    }
-
-    /// Bytes of packed codes per group.
-    pub fn packed_group(self) -> usize {
-        self.packed_len(self.group_size)
-    }
-}
-
 /// The stored parts of a tensor of shape `[rows, cols]`, each row-major.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// Codes, `[rows, cols * stored_bits / 8]` bytes, low bits first.
     pub packed: Vec<u8>,
-    /// L2 norm of each rotated group, `[rows, cols / group_size]`.
-    pub scales: Vec<f16>,
-    /// +1 or -1 for each column, `[cols]`, shared by all rows.
+    /// Scales, `[rows, cols / elements that share one]`.
+    pub scales: Scales,
+    /// +1 or -1 for each column after the transform, `[cols]`, shared by all rows.
     pub signs: Vec<i8>,
 }
+
+/// The largest scale that is read.
+pub(crate) const MOST_SCALE: f32 = 65504.0;
 
 /// A quantised weight of shape `[rows, cols]`, or some rows of one.
 #[derive(Debug, Clone)]
@@ -137,7 +78,7 @@ impl TqTensor {
 
     fn check(&self) -> Result<()> {
         let name = |part: &str| format!("{}.{part}", self.base);
-        let g = self.layout.group_size;
+        let g = self.layout.group_size();
         if self.rows == 0 || self.cols == 0 {
             return Err(Error::input(
                 format!("shape [{}, {}] holds no element", self.rows, self.cols),
@@ -152,6 +93,17 @@ impl TqTensor {
                 "check group_size in turboquant_config.json",
             ));
         }
+        if self.parts.scales.stored() != self.layout.scales().stored {
+            return Err(Error::input(
+                format!(
+                    "{} found, expected {}",
+                    self.parts.scales.stored().name(),
+                    self.layout.scales().stored.name()
+                ),
+                name("tq_scales"),
+                "",
+            ));
+        }
         let parts = [
             (
                 "tq_packed",
@@ -161,7 +113,7 @@ impl TqTensor {
             (
                 "tq_scales",
                 self.parts.scales.len(),
-                self.rows.checked_mul(self.cols / g),
+                self.rows.checked_mul(self.scales_per_row()),
             ),
             ("tq_signs", self.parts.signs.len(), Some(self.cols)),
         ];
@@ -185,7 +137,7 @@ impl TqTensor {
                     "{} centroids found, expected {} (2^{} bits)",
                     self.codebook.centroids().len(),
                     self.layout.levels(),
-                    self.layout.bits
+                    self.layout.bits()
                 ),
                 "centroids",
                 "",
@@ -201,22 +153,28 @@ impl TqTensor {
                 "this is another project's format, or the file is damaged",
             ));
         }
-        if let Some(i) = self
-            .parts
-            .scales
-            .iter()
-            .position(|s| !s.is_finite() || (s.is_sign_negative() && s.to_bits() != 0x8000))
-        {
-            let per_row = self.cols / g;
+        let unit = self.layout.scales().unit;
+        // Larger ones could overflow f32 where lanes need not agree; f16 has none.
+        let bad = |s: f32| !(s.abs() <= MOST_SCALE && (unit == Unit::Deviation || s >= 0.0));
+        if let Some(i) = self.parts.scales.iter().position(bad) {
+            let per_row = self.scales_per_row();
+            let word = match unit {
+                Unit::Norm => "finite and not negative",
+                Unit::Deviation => "finite",
+            };
+            let most = match self.parts.scales {
+                Scales::F32(_) => format!(", at most {MOST_SCALE}"),
+                _ => String::new(),
+            };
             return Err(Error::input(
                 format!(
-                    "scale {} found at row {}, group {}, expected finite and not negative",
-                    self.parts.scales[i],
+                    "scale {} found at row {}, group {}, expected {word}{most}",
+                    self.parts.scales.get(i),
                     i / per_row,
-                    i % per_row
+                    i % per_row / self.layout.scales_per_group()
                 ),
                 name("tq_scales"),
-                "the encoder overflowed f16, or the file is damaged",
+                "the encoder overflowed, or the file is damaged or of another format",
             ));
         }
         let row_len = self.layout.packed_len(self.cols);
@@ -230,7 +188,7 @@ impl TqTensor {
                     "quantise this tensor again with a working encoder",
                 ));
             }
-            if self.layout.bits == 3
+            if self.layout.stored_bits() > self.layout.bits()
                 && let Some(i) = bytes.iter().position(|&b| b & 0x88 != 0)
             {
                 return Err(Error::input(
@@ -273,7 +231,7 @@ impl TqTensor {
 
     /// Groups in one row.
     pub fn groups_per_row(&self) -> usize {
-        self.cols / self.layout.group_size
+        self.cols / self.layout.group_size()
     }
 
     /// Groups in the whole tensor.
@@ -281,9 +239,14 @@ impl TqTensor {
         self.rows * self.groups_per_row()
     }
 
+    /// Scales in one row.
+    pub fn scales_per_row(&self) -> usize {
+        self.cols / self.layout.scales().elements
+    }
+
     /// Bytes of codes, scales and signs.
     pub fn bytes(&self) -> usize {
-        self.parts.packed.len() + 2 * self.parts.scales.len() + self.parts.signs.len()
+        self.parts.packed.len() + self.parts.scales.bytes().len() + self.parts.signs.len()
     }
 
     /// Packed codes, row-major.
@@ -291,12 +254,18 @@ impl TqTensor {
         &self.parts.packed
     }
 
-    /// Scales, `[rows, cols / group_size]` row-major.
-    pub fn scales(&self) -> &[f16] {
+    /// Scales, `[rows, cols / elements that share one]` row-major.
+    pub fn scales(&self) -> &Scales {
         &self.parts.scales
     }
 
-    /// Signs, one per column.
+    /// The scale of the element at (row, col).
+    pub fn scale(&self, row: usize, col: usize) -> f32 {
+        let at = row * self.scales_per_row() + col / self.layout.scales().elements;
+        self.parts.scales.get(at)
+    }
+
+    /// Signs after the transform, one per column.
     pub fn signs(&self) -> &[i8] {
         &self.parts.signs
     }
@@ -308,9 +277,7 @@ impl TqTensor {
 
     /// The code at (row, col).
     pub fn code(&self, row: usize, col: usize) -> u8 {
-        let bits = self.layout.stored_bits() as usize;
-        let byte = self.parts.packed[row * self.layout.packed_len(self.cols) + col * bits / 8];
-        (byte >> (col * bits % 8)) & ((1 << bits) - 1)
+        self.layout.code(&self.parts.packed, row * self.cols + col)
     }
 
     /// The same codes, scales and signs with another codebook.
@@ -339,7 +306,7 @@ impl TqTensor {
             ));
         }
         let row_len = self.layout.packed_len(self.cols);
-        let per_row = self.groups_per_row();
+        let per_row = self.scales_per_row();
         Ok(TqTensor {
             base: self.base.clone(),
             layout: self.layout,
@@ -347,7 +314,10 @@ impl TqTensor {
             cols: self.cols,
             parts: Parts {
                 packed: self.parts.packed[range.start * row_len..range.end * row_len].to_vec(),
-                scales: self.parts.scales[range.start * per_row..range.end * per_row].to_vec(),
+                scales: self
+                    .parts
+                    .scales
+                    .slice(range.start * per_row..range.end * per_row),
                 signs: self.parts.signs.clone(),
             },
             codebook: Arc::clone(&self.codebook),

@@ -16,7 +16,7 @@ pub fn tensor(bits: u32, group_size: usize, rows: usize, cols: usize) -> TqTenso
 /// Bytes that decoding must move at least: codes, scales and signs in, `element_size` bytes an element out.
 pub fn bytes_moved(tensor: &TqTensor, element_size: usize) -> usize {
     size_of_val(tensor.packed())
-        + size_of_val(tensor.scales())
+        + tensor.scales().bytes().len()
         + size_of_val(tensor.signs())
         + tensor.elements() * element_size
 }

@@ -6,7 +6,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use tq4::checkpoint::TqInfo;
-use tq4::{Output, TqModel, TqTensor, dequantize};
+use tq4::{Output, ScaleType, TqModel, TqTensor, dequantize};
 
 /// A TQ4 tensor of a model, the weight ``[N, K]``: its stored parts, and the values that they stand for.
 ///
@@ -66,14 +66,18 @@ impl Tensor {
         shaped(array.into_any(), tensor.layout().packed_len(tensor.cols()))
     }
 
-    /// L2 norm of each rotated group, float16 ``[N, K / group_size]``.
+    /// Scales, ``[N, K / elements that share one]``: float16, float32, or uint8 for E3M5.
     #[getter]
     fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let tensor = self.stored(py)?;
-        let bits: &[u16] = bytemuck::cast_slice(tensor.scales());
-        let array = PyArray1::from_slice(py, bits);
-        let halves = array.call_method1("view", ("float16",))?;
-        shaped(halves, tensor.groups_per_row())
+        let array = PyArray1::from_slice(py, tensor.scales().bytes());
+        let dtype = match tensor.scales().stored() {
+            ScaleType::F16 => "float16",
+            ScaleType::F32 => "float32",
+            ScaleType::E3m5 => "uint8",
+        };
+        let scales = array.call_method1("view", (dtype,))?;
+        shaped(scales, tensor.scales_per_row())
     }
 
     /// +1 or -1 for each column, int8 ``[K]``, shared by all rows.

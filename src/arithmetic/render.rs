@@ -2,14 +2,20 @@
 
 use crate::allowed::odd;
 use crate::codebook::Codebook;
+use crate::codec::{MIN_SCALED, Normalisation, SignsBefore, Unit};
 use crate::record::{Arithmetic, OutputType};
 use crate::tensor::{MAX_GROUP, TqTensor};
+
+use crate::codec;
 
 /// One group, unpacked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group<'a> {
     codes: [u8; MAX_GROUP],
-    scale: f32,
+    scales: [f32; MAX_GROUP / MIN_SCALED],
+    /// Elements that share a scale.
+    shared: usize,
+    before: Option<SignsBefore>,
     signs: &'a [i8],
 }
 
@@ -23,9 +29,16 @@ impl<'a> Group<'a> {
         for (k, code) in codes[..n].iter_mut().enumerate() {
             *code = tensor.code(row, start + k);
         }
+        let shared = tensor.layout().scales().elements;
+        let mut scales = [0.0; MAX_GROUP / MIN_SCALED];
+        for (k, scale) in scales[..n / shared].iter_mut().enumerate() {
+            *scale = tensor.scale(row, start + k * shared);
+        }
         Self {
             codes,
-            scale: tensor.scales()[index].to_f32(),
+            scales,
+            shared,
+            before: tensor.layout().signs_before(),
             signs: &tensor.signs()[start..start + n],
         }
     }
@@ -34,29 +47,33 @@ impl<'a> Group<'a> {
         &self.codes[..self.signs.len()]
     }
 
-    /// Sum of `|c_i| * s` in f64.
+    /// Centroids, and their scales.
+    fn terms(&self, centroids: &[f32]) -> impl Iterator<Item = (f64, f64)> {
+        self.codes().iter().enumerate().map(|(i, code)| {
+            let scale = self.scales[i / self.shared];
+            (centroids[*code as usize].into(), scale.into())
+        })
+    }
+
+    /// Sum of `|c_i s_i|` in f64.
     pub(crate) fn magnitudes(&self, centroids: &[f32]) -> f64 {
-        let sum: f64 = self
-            .codes()
-            .iter()
-            .map(|c| f64::from(centroids[*c as usize].abs()))
-            .sum();
-        sum * f64::from(self.scale)
+        self.terms(centroids).map(|(c, s)| (c * s).abs()).sum()
+    }
+
+    fn sign_before(&self, i: usize) -> f32 {
+        self.before.map_or(1.0, |signs| signs.of(i).into())
     }
 
     /// The exact value of one element, but for the rounding of n additions in f64: the dense product with
     /// a row of the Hadamard matrix, as in [`crate::oracle`].
     pub(crate) fn exact(&self, centroids: &[f32], element: usize) -> f64 {
-        let terms = self.codes().iter().enumerate().map(|(j, code)| {
-            let c = f64::from(centroids[*code as usize]);
-            if (element & j).count_ones() % 2 == 1 {
-                -c
-            } else {
-                c
-            }
+        let terms = self.terms(centroids).enumerate().map(|(j, (c, s))| {
+            let parity = (element & j).count_ones() % 2 == 1;
+            let sign = f64::from(self.sign_before(j));
+            c * s * if parity { -sign } else { sign }
         });
         let n = self.signs.len() as f64;
-        terms.sum::<f64>() * f64::from(self.scale) / n.sqrt() * f64::from(self.signs[element])
+        terms.sum::<f64>() / n.sqrt() * f64::from(self.signs[element])
     }
 }
 
@@ -127,9 +144,12 @@ impl Rendering {
             Steps::Double { by_f32 } => {
                 let mut wide = [0.0f64; MAX_GROUP];
                 let wide = &mut wide[..x.len()];
-                let scale = f64::from(group.scale);
-                for (x, code) in wide.iter_mut().zip(group.codes()) {
-                    *x = f64::from(self.centroids[*code as usize]) * scale;
+                for (i, (x, (c, s))) in wide
+                    .iter_mut()
+                    .zip(group.terms(&self.centroids))
+                    .enumerate()
+                {
+                    *x = c * s * f64::from(group.sign_before(i));
                 }
                 stages(wide, 0, x.len().ilog2(), false);
                 let root = (x.len() as f64).sqrt();
@@ -157,27 +177,37 @@ impl Rendering {
         let log = n.ilog2();
         let root = (n as f64).sqrt();
         let centroid = |code: &u8| self.centroids[*code as usize];
-        let scale = match norm {
-            Norm::ScaleTimes(h) => group.scale * h,
-            Norm::ScaleOver(r) => group.scale / r,
-            _ => group.scale,
+        let scale = |i: usize| {
+            let scale = group.scales[i / group.shared];
+            match norm {
+                Norm::ScaleTimes(h) => scale * h,
+                Norm::ScaleOver(r) => scale / r,
+                _ => scale,
+            }
         };
-        for (x, code) in x.iter_mut().zip(group.codes()) {
-            *x = match norm {
+        for (i, (x, code)) in x.iter_mut().zip(group.codes()).enumerate() {
+            let c = match norm {
                 Norm::CodebookTimes(h) => centroid(code) * h,
                 Norm::CodebookOver(r) => centroid(code) / r,
                 _ => centroid(code),
             };
+            *x = c * group.sign_before(i);
         }
-        let mul = |x: &mut [f32]| x.iter_mut().for_each(|x| *x *= scale);
+        let mul = |x: &mut [f32]| {
+            for (k, x) in x.chunks_mut(group.shared).enumerate() {
+                let scale = scale(k * group.shared);
+                x.iter_mut().for_each(|x| *x *= scale);
+            }
+        };
         match scaling {
             Scaling::First => {
                 mul(x);
                 stages(x, 0, log, descending);
             }
             Scaling::Fused { lower, upper } => {
-                for pair in x.chunks_exact_mut(2) {
+                for (i, pair) in x.chunks_exact_mut(2).enumerate() {
                     let [a, b] = [pair[0], pair[1]];
+                    let scale = scale(2 * i);
                     let [pa, pb] = [a * scale, b * scale];
                     pair[0] = [a.mul_add(scale, pb), b.mul_add(scale, pa)][lower];
                     pair[1] = [a.mul_add(scale, -pb), (-b).mul_add(scale, pa)][upper];
@@ -226,24 +256,26 @@ where
 
 /// Every rendering for tensors like this one, plainest first; the first is the reference's.
 pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
-    let n = tensor.layout().group_size();
+    let layout = tensor.layout();
+    let n = layout.group_size();
+    let stages = n.ilog2();
     let own = table(tensor.codebook().centroids());
     let mut all = Vec::new();
-    let mut add = |name, centroids, steps| {
+    let mut add = |name, centroids, scaling, norm, descending| {
+        let steps = Steps::Single {
+            scaling,
+            norm,
+            descending,
+        };
         all.push(Rendering {
             name,
             centroids,
             steps,
         });
     };
-    let single = |scaling, norm| Steps::Single {
-        scaling,
-        norm,
-        descending: false,
-    };
     let root = (n as f64).sqrt();
     // Where the root is a power of two, every normalisation is the same exact shift.
-    let exact = n.ilog2().is_multiple_of(2);
+    let exact = stages.is_multiple_of(2);
     let mut inverse = vec![(1.0 / root) as f32, 1.0 / root as f32];
     inverse.dedup();
     let times: Vec<Norm> = inverse
@@ -251,102 +283,98 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
         .map(|h| Norm::Times(*h))
         .filter(|_| !exact)
         .collect();
-    let norms: Vec<Norm> = std::iter::once(Norm::Divide)
-        .chain(times.iter().copied())
-        .collect();
+    // The codec's own first.
+    let mut norms: Vec<Norm> = std::iter::once(Norm::Divide).chain(times).collect();
+    if layout.normalisation() == Normalisation::Multiply && !exact {
+        norms.swap(0, 1);
+    }
+    let (usual, last) = match layout.scales().scaling {
+        codec::Scaling::Before => (Scaling::First, false),
+        codec::Scaling::After => (Scaling::Last, true),
+    };
 
-    add(
-        Arithmetic::Identical,
-        own,
-        single(Scaling::First, Norm::Divide),
-    );
-    for norm in &times {
-        add(Arithmetic::Multiply, own, single(Scaling::First, *norm));
+    for (i, norm) in norms.iter().enumerate() {
+        let name = match norm {
+            _ if i == 0 => Arithmetic::Identical,
+            Norm::Divide => Arithmetic::Divide,
+            _ => Arithmetic::Multiply,
+        };
+        add(name, own, usual, *norm, false);
     }
     if !exact {
-        add(
-            Arithmetic::Divide,
-            own,
-            single(Scaling::First, Norm::DivideSingle),
-        );
+        add(Arithmetic::Divide, own, usual, Norm::DivideSingle, false);
     }
     for norm in &norms {
+        if last {
+            add(Arithmetic::ScaleBefore, own, Scaling::First, *norm, false);
+        }
         for lower in 0..2 {
             for upper in 0..2 {
-                add(
-                    Arithmetic::Contracted,
-                    own,
-                    single(Scaling::Fused { lower, upper }, *norm),
-                );
+                let fused = Scaling::Fused { lower, upper };
+                add(Arithmetic::Contracted, own, fused, *norm, false);
             }
         }
-        for first in 1..n.ilog2() {
+        // A scale may come out of the sums that it is common to.
+        let common = layout.scales().elements.ilog2();
+        for first in 1..=common.min(stages - 1) {
             add(
                 Arithmetic::Factored,
                 own,
-                single(Scaling::After(first), *norm),
+                Scaling::After(first),
+                *norm,
+                false,
             );
         }
-        add(
-            Arithmetic::ScaleAfter,
-            own,
-            single(Scaling::After(n.ilog2()), *norm),
-        );
-        if !exact {
-            add(Arithmetic::ScaleAfter, own, single(Scaling::Last, *norm));
-        }
-    }
-    if !exact {
-        for h in inverse {
+        if common == stages {
             add(
                 Arithmetic::ScaleAfter,
                 own,
-                single(Scaling::After(n.ilog2()), Norm::ScaleTimes(h)),
+                Scaling::After(stages),
+                *norm,
+                false,
             );
-            add(
-                Arithmetic::ScaleFolded,
-                own,
-                single(Scaling::First, Norm::ScaleTimes(h)),
-            );
-            add(
-                Arithmetic::ScaleFolded,
-                own,
-                single(Scaling::First, Norm::CodebookTimes(h)),
-            );
+            if !exact && !last {
+                add(Arithmetic::ScaleAfter, own, Scaling::Last, *norm, false);
+            }
+        }
+    }
+    if !exact {
+        let folded = Arithmetic::ScaleFolded;
+        for h in inverse {
+            if layout.scales_per_group() == 1 {
+                add(
+                    Arithmetic::ScaleAfter,
+                    own,
+                    Scaling::After(stages),
+                    Norm::ScaleTimes(h),
+                    false,
+                );
+            }
+            add(folded, own, Scaling::First, Norm::ScaleTimes(h), false);
+            add(folded, own, usual, Norm::CodebookTimes(h), false);
         }
         let root = root as f32;
-        add(
-            Arithmetic::ScaleFolded,
-            own,
-            single(Scaling::First, Norm::ScaleOver(root)),
-        );
-        add(
-            Arithmetic::ScaleFolded,
-            own,
-            single(Scaling::First, Norm::CodebookOver(root)),
-        );
+        add(folded, own, Scaling::First, Norm::ScaleOver(root), false);
+        add(folded, own, usual, Norm::CodebookOver(root), false);
     }
     for norm in &norms {
-        let steps = Steps::Single {
-            scaling: Scaling::First,
-            norm: *norm,
-            descending: true,
-        };
-        add(Arithmetic::StridesDescending, own, steps);
+        add(Arithmetic::StridesDescending, own, usual, *norm, true);
+    }
+    if layout.scales().unit == Unit::Norm {
+        let loader = Codebook::lloyd_max(layout.bits(), n);
+        let loader = table(loader.centroids());
+        if loader != own && loader.iter().zip(own).all(|(a, b)| near(*a, b)) {
+            for norm in &norms {
+                add(Arithmetic::LoaderCodebook, loader, usual, *norm, false);
+            }
+        }
     }
     for by_f32 in [true, false] {
-        add(Arithmetic::F64, own, Steps::Double { by_f32 });
-    }
-    let loader = Codebook::lloyd_max(tensor.layout().bits(), n);
-    let loader = table(loader.centroids());
-    if loader != own && loader.iter().zip(own).all(|(a, b)| near(*a, b)) {
-        for norm in &norms {
-            add(
-                Arithmetic::LoaderCodebook,
-                loader,
-                single(Scaling::First, *norm),
-            );
-        }
+        all.push(Rendering {
+            name: Arithmetic::F64,
+            centroids: own,
+            steps: Steps::Double { by_f32 },
+        });
     }
     all
 }

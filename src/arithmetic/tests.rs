@@ -3,11 +3,13 @@
 use super::{Group, Rendering, emulate, renderings};
 use crate::allowed::Bound;
 use crate::codebook::Codebook;
+use crate::codec::Codec;
+use crate::format::every_codec;
 use crate::judge;
 use crate::lane::Output;
 use crate::record::{Arithmetic, LaneName, OutputType, Verdict};
 use crate::synthetic::{self, Rng, Scales};
-use crate::tensor::{GROUP_SIZES, Layout, TqTensor};
+use crate::tensor::{Layout, TqTensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -26,10 +28,11 @@ fn stepped(rng: &mut Rng, centroids: &[f32]) -> Vec<f32> {
 fn exact(tensor: &TqTensor, group: usize, out: &mut [f64]) {
     let n = out.len();
     let (row, start) = (group * n / tensor.cols(), group * n % tensor.cols());
-    let scale = f64::from(tensor.scales()[group]);
     for (k, x) in out.iter_mut().enumerate() {
         let code = tensor.code(row, start + k) as usize;
-        *x = f64::from(tensor.codebook().centroids()[code]) * scale;
+        let scale = f64::from(tensor.scale(row, start + k));
+        let sign = tensor.layout().signs_before().map_or(1, |s| s.of(k));
+        *x = f64::from(tensor.codebook().centroids()[code]) * scale * f64::from(sign);
     }
     let mut stride = 1;
     while stride < n {
@@ -47,7 +50,7 @@ fn exact(tensor: &TqTensor, group: usize, out: &mut [f64]) {
 /// The largest error of some renderings over the bound, in one tensor.
 fn largest(tensor: &TqTensor, renderings: &[Rendering]) -> f64 {
     let n = tensor.layout().group_size();
-    let bound = Bound::new(n);
+    let bound = Bound::for_layout(tensor.layout());
     let of_group = |group: usize| {
         let mut e = vec![0.0; n];
         exact(tensor, group, &mut e);
@@ -73,21 +76,18 @@ fn largest(tensor: &TqTensor, renderings: &[Rendering]) -> f64 {
 fn no_correct_arithmetic_has_an_element_outside() {
     let mut rng = Rng::new(0xA110);
     let mut elements = 0;
-    for bits in 2..=4 {
-        for n in GROUP_SIZES {
-            let layout = Layout::new(bits, n).unwrap();
-            let (rows, cols) = (430, 2048);
-            let tensor = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
-            elements += tensor.elements();
-            let mut all = renderings(&tensor);
-            // A codebook of which each centroid is up to one step off, through every order.
-            let other = stepped(&mut rng, tensor.codebook().centroids());
-            all.extend(renderings(&with_codebook(&tensor, other)));
-            let worst = largest(&tensor, &all);
-            assert!(worst <= 1.0, "{bits} bits, group {n}: {worst} bounds away");
-            // The bound is not so wide that it says nothing.
-            assert!(worst > 0.05, "{bits} bits, group {n}: {worst} bounds away");
-        }
+    for (name, codec) in every_codec() {
+        let (rows, cols) = (200, 2048);
+        let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Any).unwrap();
+        elements += tensor.elements();
+        let mut all = renderings(&tensor);
+        // A codebook of which each centroid is up to one step off, through every order.
+        let other = stepped(&mut rng, tensor.codebook().centroids());
+        all.extend(renderings(&with_codebook(&tensor, other)));
+        let worst = largest(&tensor, &all);
+        assert!(worst <= 1.0, "{name}: {worst} bounds away");
+        // The bound is not so wide that it says nothing.
+        assert!(worst > 0.05, "{name}: {worst} bounds away");
     }
     assert!(elements > 10_000_000);
 }
@@ -96,11 +96,19 @@ fn no_correct_arithmetic_has_an_element_outside() {
 fn the_arithmetic_that_was_used_is_named() {
     let mut rng = Rng::new(0xA111);
     let mut named = std::collections::BTreeSet::new();
-    for (bits, n) in [(4, 128), (3, 32), (2, 64), (4, 256)] {
+    let layouts = [(4, 128), (3, 32), (2, 64), (4, 256)].map(|(bits, n)| {
         let layout = Layout::new(bits, n).unwrap();
-        let tensor = synthetic::tensor(&mut rng, layout, 24, 2048, Scales::Usual).unwrap();
         // The loader's codebook is told only from another.
-        let tensor = with_codebook(&tensor, Codebook::encoder(bits, n).centroids().to_vec());
+        let codebook = Arc::new(Codebook::encoder(bits, n));
+        (
+            format!("{bits} bits, group {n}"),
+            Codec { layout, codebook },
+        )
+    });
+    let others = every_codec().into_iter();
+    let others = others.filter(|(_, codec)| !codec.layout.is_plain());
+    for (name, codec) in layouts.into_iter().chain(others) {
+        let tensor = synthetic::of_codec(&mut rng, &codec, 24, 2048, Scales::Usual).unwrap();
         let all = renderings(&tensor);
         for of in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
             let outputs: Vec<Output> = all.iter().map(|r| emulate(&tensor, r, of)).collect();
@@ -110,11 +118,7 @@ fn the_arithmetic_that_was_used_is_named() {
                 let d = judge::decision(LaneName::Cuda, &tensor, got);
                 let found = d.exactness.unwrap();
                 let want = all[first].name();
-                assert_eq!(
-                    found.arithmetic,
-                    Some(want),
-                    "{bits} {n} {of:?} {rendering:?}"
-                );
+                assert_eq!(found.arithmetic, Some(want), "{name} {of:?} {rendering:?}");
                 assert_eq!(
                     d.verdict == Verdict::Identical,
                     want == Arithmetic::Identical

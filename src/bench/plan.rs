@@ -82,13 +82,12 @@ pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor> {
 
 /// Least bytes that decoding `tensor` to BF16 must move: codes, scales and signs once, the result once.
 pub fn least_bytes(tensor: &TqTensor) -> u64 {
-    (tensor.packed().len() + 2 * tensor.scales().len() + tensor.cols() + 2 * tensor.elements())
-        as u64
+    (tensor.bytes() + 2 * tensor.elements()) as u64
 }
 
 /// Least bytes per element without the signs, which are shared by all rows.
 pub fn bytes_per_element(layout: Layout) -> f64 {
-    f64::from(layout.stored_bits()) / 8.0 + 2.0 / layout.group_size() as f64 + 2.0
+    layout.group_bytes() as f64 / layout.group_size() as f64 + 2.0
 }
 
 /// Rows of `cols` columns that fit `available` bytes of host memory with all lanes at work, at least 1.

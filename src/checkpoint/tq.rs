@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{Parts, TqTensor, base_of};
 use bytemuck::Pod;
 use globset::{GlobBuilder, GlobSetBuilder};
+use half::f16;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -220,7 +221,9 @@ impl TqModel {
         let of_rows = |per_row| rows.start * per_row..rows.end * per_row;
         let parts = Parts {
             packed: self.read(base, "tq_packed", of_rows(layout.packed_len(cols)))?,
-            scales: self.read(base, "tq_scales", of_rows(cols / layout.group_size()))?,
+            scales: self
+                .read::<f16>(base, "tq_scales", of_rows(cols / layout.group_size()))?
+                .into(),
             signs: self.read(base, "tq_signs", 0..cols)?,
         };
         TqTensor::new(

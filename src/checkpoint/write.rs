@@ -124,7 +124,7 @@ pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor]) -> Resu
         let name = |part: &str| format!("{}.{part}", t.base());
         let packed = [n, t.layout().packed_len(k)];
         views.push((name("tq_packed"), view(Dtype::U8, &packed, t.packed())));
-        let scales = bytemuck::cast_slice(t.scales());
+        let scales = t.scales().bytes();
         views.push((
             name("tq_scales"),
             view(Dtype::F16, &[n, t.groups_per_row()], scales),

@@ -304,12 +304,8 @@ fn encode(
             (strip.start * row_packed) as u64,
             tensor.packed(),
         )?;
-        let scales: Vec<u8> = tensor
-            .scales()
-            .iter()
-            .flat_map(|s| s.to_le_bytes())
-            .collect();
-        writer.write_at(&scales_name, (strip.start * row_scales) as u64, &scales)?;
+        let at = (strip.start * row_scales) as u64;
+        writer.write_at(&scales_name, at, &tensor.scales().le_bytes())?;
         reference::dequantize_into(&tensor, &mut decoded);
         let sums: Vec<(f64, f64)> = decoded
             .par_chunks(BLOCK)

@@ -107,7 +107,7 @@ pub fn quantize_rows(
         [weight.len() / cols, cols],
         Parts {
             packed,
-            scales,
+            scales: scales.into(),
             signs: signs.to_vec(),
         },
         Arc::clone(codebook),

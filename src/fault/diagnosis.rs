@@ -55,13 +55,12 @@ impl Worst {
     pub(super) fn new(tensor: &TqTensor, at: usize, expected: f32, got: f32) -> Self {
         let (row, col) = (at / tensor.cols(), at % tensor.cols());
         let code = tensor.code(row, col);
-        let group = row * tensor.groups_per_row() + col / tensor.layout().group_size();
         Self {
             row,
             col,
             code,
             centroid: tensor.codebook().centroids()[code as usize],
-            scale: tensor.scales()[group].to_f32(),
+            scale: tensor.scale(row, col),
             sign: tensor.signs()[col],
             expected,
             got: Some(got).filter(|v| v.is_finite()),

@@ -3,8 +3,8 @@
 use super::Fault;
 use super::rounding::Rounding;
 use crate::allowed::Bound;
+use crate::codec::{Scales, Scaling};
 use crate::tensor::TqTensor;
-use half::f16;
 use rayon::prelude::*;
 
 /// Of what the last elements are.
@@ -22,8 +22,21 @@ pub(super) struct Tail {
     pub(super) value: f32,
 }
 
-/// Where the scale of a group is read: from row, group, and the shape `[rows, groups in a row]`.
+/// Where a scale is read: from row, number in the row, and the shape `[rows, scales in a row]`.
 pub(super) type ScalePlace = fn(usize, usize, [usize; 2]) -> usize;
+
+/// How a scale is read.
+pub(super) type ScaleRead = fn(&Scales, usize) -> f32;
+
+/// Which signs stand at one end of the transform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signs {
+    None,
+    /// Those that the codec has before the transform.
+    Before,
+    /// Those of the columns, which belong after it.
+    Columns,
+}
 
 /// Rounding of intermediate values.
 pub(super) type Inner = fn(f32) -> f32;
@@ -79,13 +92,19 @@ pub(super) struct Pipeline<'a> {
     pub(super) code_order: usize,
     pub(super) code_bits_swapped: bool,
     pub(super) split_halves: bool,
-    pub(super) signs_before: bool,
-    pub(super) signs_after: bool,
+    // Signs before and after the transform.
+    pub(super) signs: [Signs; 2],
     pub(super) sign_modulo: usize,
     pub(super) read_sign: fn(i8) -> f32,
     pub(super) negated: bool,
     pub(super) scale_place: ScalePlace,
-    pub(super) read_scale: fn(f16) -> f32,
+    pub(super) read_scale: ScaleRead,
+    // Elements that share a scale.
+    pub(super) shared: usize,
+    // Flips bits of a scale's index.
+    pub(super) scale_order: usize,
+    // Whether a group's first scale is taken for all of it.
+    pub(super) first_scale_only: bool,
     pub(super) norm_corrected: bool,
     // Flips bits of an output's index.
     pub(super) output_order: usize,
@@ -123,13 +142,15 @@ impl<'a> Pipeline<'a> {
             code_order: 0,
             code_bits_swapped: false,
             split_halves: false,
-            signs_before: false,
-            signs_after: true,
+            signs: [Signs::Before, Signs::Columns],
             sign_modulo: usize::MAX,
             read_sign: f32::from,
             negated: false,
-            scale_place: |row, group, [_, per_row]| row * per_row + group,
-            read_scale: f16::to_f32,
+            scale_place: |row, at, [_, per_row]| row * per_row + at,
+            read_scale: Scales::get,
+            shared: tensor.layout().scales().elements,
+            scale_order: 0,
+            first_scale_only: false,
             norm_corrected: false,
             output_order: 0,
             rounding: Rounding::Nearest,
@@ -251,9 +272,14 @@ impl<'a> Pipeline<'a> {
         let span = self.span();
         let mut x = [0f32; 512];
         let x = &mut x[..span];
-        for (i, x) in x.chunks_exact_mut(self.n).enumerate() {
-            let first = start + i * self.n;
-            let scale = self.scale(row, first / self.n);
+        let scale_last = self.tensor.layout().scales().scaling == Scaling::After;
+        for (i, x) in x.chunks_exact_mut(self.shared).enumerate() {
+            let first = start + i * self.shared;
+            let scale = if scale_last {
+                1.0
+            } else {
+                self.scale(row, first)
+            };
             for (x, col) in x.iter_mut().zip(first..) {
                 *x = self.centroids[self.code(row, col) as usize] * scale;
             }
@@ -264,10 +290,8 @@ impl<'a> Pipeline<'a> {
             let norm: f32 = columns.map(|col| centroid(col).powi(2)).sum::<f32>().sqrt();
             x.iter_mut().for_each(|x| *x /= norm);
         }
-        if self.signs_before {
-            for (x, col) in x.iter_mut().zip(start..) {
-                *x *= self.sign(col);
-            }
+        for (x, col) in x.iter_mut().zip(start..) {
+            *x *= self.sign(self.signs[0], col);
         }
         if let Some(round) = self.inputs {
             x.iter_mut().for_each(|x| *x = round(*x));
@@ -285,15 +309,16 @@ impl<'a> Pipeline<'a> {
             }
             let at = b * self.size;
             for ((o, x), col) in out[at..].iter_mut().zip(x).zip(start + at..) {
-                let sign = if self.signs_after {
-                    self.sign(col)
+                let sign = self.sign(self.signs[1], col);
+                let scale = if scale_last {
+                    self.scale(row, col)
                 } else {
                     1.0
                 };
-                let value = *x * if self.negated { -sign } else { sign };
+                let value = *x * if self.negated { -sign } else { sign } * scale;
                 *o = Element {
                     value,
-                    bound: bound as f32,
+                    bound: bound as f32 * scale.abs(),
                 };
             }
         }
@@ -328,7 +353,15 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn sign(&self, col: usize) -> f32 {
+    fn sign(&self, which: Signs, col: usize) -> f32 {
+        match which {
+            Signs::None => return 1.0,
+            Signs::Before => {
+                let before = self.tensor.layout().signs_before();
+                return before.map_or(1.0, |signs| signs.of(col % self.n).into());
+            }
+            Signs::Columns => {}
+        }
         let col = moved(col, self.sign_shift, self.tensor.cols());
         (self.read_sign)(self.tensor.signs()[col % self.sign_modulo])
     }
@@ -354,10 +387,21 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn scale(&self, row: usize, group: usize) -> f32 {
+    fn scale(&self, row: usize, col: usize) -> f32 {
         let t = self.tensor;
-        let at = (self.scale_place)(row, group, [t.rows(), t.groups_per_row()]);
-        (self.read_scale)(t.scales()[moved(at, self.scale_shift, t.groups())])
+        let col = if self.first_scale_only {
+            col / self.n * self.n
+        } else {
+            col
+        };
+        let of = [t.rows(), t.cols() / self.shared];
+        let at = (self.scale_place)(row, (col / self.shared) ^ self.scale_order, of);
+        (self.read_scale)(t.scales(), moved(at, self.scale_shift, of[0] * of[1]))
+    }
+
+    /// Scales of a group.
+    pub(super) fn scales_per_group(&self) -> usize {
+        self.n / self.shared
     }
 }
 

@@ -16,17 +16,20 @@ pub(super) struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     pub(super) fn new(tensor: &'a TqTensor, of: OutputType) -> Self {
-        let bound = Bound::new(tensor.layout().group_size());
+        let bound = Bound::for_layout(tensor.layout());
         Self { tensor, of, bound }
     }
 
-    /// The scaled centroids of a group.
+    /// The scaled centroids of a group, with their signs before the transform.
     fn scaled(&self, row: usize, group: usize) -> impl Iterator<Item = f64> {
         let (t, n) = (self.tensor, self.tensor.layout().group_size());
-        let scale = f64::from(t.scales()[row * t.groups_per_row() + group]);
-        let first = group * n;
-        (first..first + n)
-            .map(move |col| f64::from(t.codebook().centroids()[t.code(row, col) as usize]) * scale)
+        let before = t.layout().signs_before();
+        (0..n).map(move |i| {
+            let col = group * n + i;
+            let centroid = f64::from(t.codebook().centroids()[t.code(row, col) as usize]);
+            let sign = before.map_or(1.0, |signs| signs.of(i).into());
+            centroid * f64::from(t.scale(row, col)) * sign
+        })
     }
 
     /// How far any correct value before rounding is from the exact one.

@@ -2,12 +2,13 @@
 //!
 //! A group is a scale `s` times `n` centroids. A unit vector that is coded by the codebook is off by
 //! `D = n * E[(x - c(x))^2]` ([`Codebook::distortion`](crate::codebook::Codebook::distortion)), so a group
-//! is off by `s^2 * D`; the scale, rounded to f16, adds `ulp(s)^2 / 12`. Random codes are off by about
+//! is off by `s^2 * D`; the scale, rounded to its type, adds `ulp(s)^2 / 12`. (Where a scale is a deviation, a
+//! vector of as many elements as share it is off by as many times `s^2 * D`, `D` of one element.) Random codes are off by about
 //! `2 * s^2` at least: 17 to 230 times as much.
 
+use crate::codec::{Scales, Unit};
 use crate::record::{CheckpointRecord, CheckpointVerdict};
 use crate::tensor::TqTensor;
-use half::f16;
 use rayon::prelude::*;
 
 /// The rms error of a tensor is off when it is so many times the expected, or the expected so many times it.
@@ -33,16 +34,29 @@ struct Format {
     cols: usize,
     /// Expected squared error of a coded unit vector.
     distortion: f64,
+    /// Squared norm of what a scale multiplies.
+    square: f64,
+    scales_per_group: usize,
 }
 
 impl Format {
     fn of(tensor: &TqTensor) -> Self {
         let layout = tensor.layout();
+        let (n, scales) = (layout.group_size(), layout.scales());
+        let (distortion, square) = match scales.unit {
+            Unit::Norm => (tensor.codebook().distortion(n), 1.0),
+            Unit::Deviation => (
+                tensor.codebook().normal_distortion(),
+                scales.elements as f64,
+            ),
+        };
         Self {
             bits: layout.bits(),
             group_size: layout.group_size(),
             cols: tensor.cols(),
-            distortion: tensor.codebook().distortion(layout.group_size()),
+            distortion,
+            square,
+            scales_per_group: layout.scales_per_group(),
         }
     }
 
@@ -124,14 +138,17 @@ impl Checkpoint {
             .with_min_len(256)
             .map(|(a, b)| squared_error(a, b))
             .collect();
-        for (scale, squared) in tensor.scales().iter().zip(squares) {
-            self.group(format, *scale, squared);
+        for (group, squared) in squares.into_iter().enumerate() {
+            self.group(format, tensor.scales(), group, squared);
         }
     }
 
-    fn group(&mut self, format: Format, scale: f16, squared: f64) {
-        let coded = f64::from(scale).powi(2) * format.distortion;
-        let step = step(scale).powi(2);
+    fn group(&mut self, format: Format, scales: &Scales, group: usize, squared: f64) {
+        let (mut coded, mut step) = (0.0, 0.0);
+        for i in group * format.scales_per_group..(group + 1) * format.scales_per_group {
+            coded += f64::from(scales.get(i)).powi(2) * format.distortion * format.square;
+            step += scales.step(i).powi(2) * format.square;
+        }
         let most = coded + step / 4.0;
         self.measured += squared;
         self.expected += coded + step / 12.0;
@@ -240,12 +257,6 @@ impl Checkpoint {
             reason,
         })
     }
-}
-
-/// Distance of a scale from the next larger one.
-fn step(scale: f16) -> f64 {
-    let exponent = i32::from(scale.to_bits() >> 10 & 0x1F);
-    2f64.powi(exponent.max(1) - 25)
 }
 
 /// The first three ranges in words.

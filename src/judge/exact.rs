@@ -175,7 +175,7 @@ impl Exact {
         let task = TASK / n;
         let pass = Pass {
             tensor,
-            bound: Bound::new(n),
+            bound: Bound::for_layout(tensor.layout()),
             tolerance: self.tolerance,
             renderings: &self.renderings,
             alive: &alive,

@@ -225,13 +225,12 @@ fn keep_worst(worst: &mut Vec<(f32, usize, f32, f32)>) {
 fn element(tensor: &TqTensor, row_start: usize, at: usize, lhs: f32, rhs: f32) -> Element {
     let (row, col) = (at / tensor.cols(), at % tensor.cols());
     let code = tensor.code(row, col);
-    let group = at / tensor.layout().group_size();
     Element {
         row: row_start + row,
         col,
         code,
         centroid: tensor.codebook().centroids()[code as usize],
-        scale: tensor.scales()[group].to_f32(),
+        scale: tensor.scale(row, col),
         sign: tensor.signs()[col],
         lhs,
         rhs,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum Arithmetic {
     /// The reference's.
     Identical,
-    /// `x * f32(1/sqrt n)` in place of `x / sqrt(n)`.
+    /// `x * f32(1/sqrt n)` in place of `x / sqrt(n)`, or by another rounding of the factor.
     Multiply,
-    /// `x / f32(sqrt n)` in f32.
+    /// `x / f32(sqrt n)` in f32, or in f64 where the reference multiplies.
     Divide,
     /// One product of the first butterfly is fused with its addition: `fma(a, s, b * s)`.
     Contracted,
@@ -18,6 +18,8 @@ pub enum Arithmetic {
     Factored,
     /// All butterflies are done before the scale.
     ScaleAfter,
+    /// The scale comes before the transform where the reference has it at the end.
+    ScaleBefore,
     /// `1/sqrt(n)` is a part of the scale or of the codebook.
     ScaleFolded,
     /// Strides n/2, ..., 2, 1.
@@ -31,13 +33,14 @@ pub enum Arithmetic {
 
 impl Arithmetic {
     /// All, plainest first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Identical,
         Self::Multiply,
         Self::Divide,
         Self::Contracted,
         Self::Factored,
         Self::ScaleAfter,
+        Self::ScaleBefore,
         Self::ScaleFolded,
         Self::StridesDescending,
         Self::F64,
@@ -53,6 +56,7 @@ impl Arithmetic {
             Self::Contracted => "contracted",
             Self::Factored => "factored",
             Self::ScaleAfter => "scale_after",
+            Self::ScaleBefore => "scale_before",
             Self::ScaleFolded => "scale_folded",
             Self::StridesDescending => "strides_descending",
             Self::F64 => "f64",
@@ -68,7 +72,7 @@ impl Arithmetic {
                 "it multiplies by f32 1/sqrt(n) where the reference divides by sqrt(n); this is no fault"
             }
             Self::Divide => {
-                "it divides by sqrt(n) in f32 where the reference divides in f64; this is no fault"
+                "it divides by sqrt(n) in another precision than the reference, or where that multiplies; this is no fault"
             }
             Self::Contracted => {
                 "its compiler fuses a*b+c in the first butterfly (nvcc: -fmad=false, clang: \
@@ -79,6 +83,9 @@ impl Arithmetic {
                  fault"
             }
             Self::ScaleAfter => "it multiplies by the scale after the transform; this is no fault",
+            Self::ScaleBefore => {
+                "it multiplies by the scale before the transform; this is no fault"
+            }
             Self::ScaleFolded => {
                 "it has 1/sqrt(n) in the scale or in the codebook; this is no fault"
             }

@@ -64,7 +64,7 @@ fn steps<T: Pod, const STORED_BITS: usize, const N: usize, const BLOCKS: usize>(
     for (((out, packed), scale), flips) in out
         .chunks_exact_mut(N)
         .zip(packed.chunks_exact(N * STORED_BITS / 8))
-        .zip(&tensor.scales()[first_group..])
+        .zip(&tensor.scales().f16()[first_group..])
         .zip(signs.skip(first_group % tensor.groups_per_row()))
     {
         // 1. unpack, 2. centroid lookup, 3. scale (one f32 rounding)

@@ -146,6 +146,8 @@ impl Simd {
     ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),
+            // The paths are of the layouts of one kind; the text is for all.
+            _ if !tensor.layout().is_plain() => Self(Path::Scalar).decoder(tensor),
             #[cfg(target_arch = "x86_64")]
             // The division of the AVX-512 paths is not exact for every codebook, AVX2's is.
             Path::Avx512 | Path::Avx512Bf16 if !tensor.codebook().exact_division() => {

@@ -77,7 +77,7 @@ fn ties(rng: &mut Rng) -> Result<TqTensor> {
     let packed: Vec<u8> = (0..rows * cols / 2)
         .map(|_| (rng.next_u64() >> 56) as u8)
         .collect();
-    let scales: Vec<f16> = (0..rows * cols / 64).map(|_| f16::from_f32(3.0)).collect();
+    let scales = (0..rows * cols / 64).map(|_| f16::from_f32(3.0)).collect();
     let parts = Parts {
         packed,
         scales,

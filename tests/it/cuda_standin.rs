@@ -99,7 +99,7 @@ fn child() {
         let tensor = tensor.tensor().unwrap();
         let parts = Parts {
             packed: tensor.packed().to_vec(),
-            scales: tensor.scales().to_vec(),
+            scales: tensor.scales().clone(),
             signs: tensor.signs().to_vec(),
         };
         let book = Codebook::new(vec![-1.0, 0.0, 1e-20, 1.0], None).unwrap();

@@ -28,7 +28,7 @@ impl<'a> Kernel<'a> {
             centroid: Box::new(|row, col| {
                 t.codebook().centroids()[t.code(row, col) as usize].into()
             }),
-            scale: Box::new(|row, group| t.scales()[row * t.groups_per_row() + group].into()),
+            scale: Box::new(|row, group| t.scales().get(row * t.groups_per_row() + group).into()),
             sign: Box::new(|col| t.signs()[col].into()),
         }
     }
@@ -209,7 +209,7 @@ fn scales_and_codebooks_are_named() {
             kernel.scale = Box::new(at);
             kernel.bf16()
         };
-        let s = |at: usize| f64::from(t.scales()[at]);
+        let s = |at: usize| f64::from(t.scales().get(at));
         named(&t, scales(&|_, g| s(g)), &["scale_of_first_row"]);
         named(
             &t,
@@ -314,7 +314,7 @@ fn butterflies(t: &TqTensor, round: fn(f32) -> f32, twice: usize) -> Vec<bf16> {
     let mut out = Vec::new();
     for row in 0..t.rows() {
         for group in 0..t.groups_per_row() {
-            let scale = t.scales()[row * t.groups_per_row() + group].to_f32();
+            let scale = t.scales().get(row * t.groups_per_row() + group);
             let code = |j: usize| t.code(row, group * n + j) as usize;
             let mut x: Vec<f32> = (0..n)
                 .map(|j| round(t.codebook().centroids()[code(j)] * scale))
@@ -362,7 +362,7 @@ fn precision_and_stages_of_the_transform_are_named() {
         kernel.centroid = Box::new(|row, col| {
             let c = t.codebook().centroids()[t.code(row, col) as usize];
             let at = row * t.groups_per_row() + col / n;
-            let bits = (c * t.scales()[at].to_f32()).to_bits() + (1 << 12);
+            let bits = (c * t.scales().get(at)).to_bits() + (1 << 12);
             f32::from_bits(bits >> 13 << 13).into()
         });
         kernel.scale = Box::new(|_, _| 1.0);
@@ -371,7 +371,7 @@ fn precision_and_stages_of_the_transform_are_named() {
         for (i, v) in codes.iter_mut().enumerate() {
             let (row, col) = (i / t.cols(), i % t.cols());
             let c = t.codebook().centroids()[t.code(row, col) as usize];
-            let scale = t.scales()[i / n].to_f32();
+            let scale = t.scales().get(i / n);
             *v = f64::from(c * scale * f32::from(t.signs()[col]));
         }
         let codes = codes.into_iter().map(|v| bf16::from_f32(v as f32));
@@ -436,7 +436,7 @@ fn correct_arithmetic_of_another_order_is_not_a_fault() {
             // The norm is folded into the scale.
             let mut kernel = Kernel::new(&t);
             kernel.scale = Box::new(|row, group| {
-                let s = t.scales()[row * t.groups_per_row() + group].to_f32();
+                let s = t.scales().get(row * t.groups_per_row() + group);
                 f64::from(s * (1.0 / (n as f64).sqrt()) as f32) * (n as f64).sqrt()
             });
             if let Some(d) = diagnose("mine", &t, &Output::Bf16(kernel.bf16()), true) {

@@ -270,7 +270,7 @@ fn a_run_keeps_the_pictures_of_the_worst_tensors_only() {
         let t = synthetic::tensor(&mut rng, layout, 4, 256, Scales::Usual).unwrap();
         let parts = Parts {
             packed: t.packed().to_vec(),
-            scales: t.scales().to_vec(),
+            scales: t.scales().clone(),
             signs: t.signs().to_vec(),
         };
         let name = format!("t{i}");

@@ -1,6 +1,7 @@
 //! The reference agrees with the f64 oracle within its stated bound.
 
 use proptest::prelude::*;
+use tq4::format::every_codec;
 use tq4::oracle::{self, REFERENCE_BOUND};
 use tq4::reference;
 use tq4::synthetic::{self, Rng, Scales};
@@ -12,20 +13,22 @@ proptest! {
     #[test]
     fn reference_is_within_its_bound_of_the_oracle(
         seed: u64,
-        bits in 2u32..=4,
-        group in 0usize..4,
+        codec in prop::sample::select(every_codec()),
         rows in 1usize..4,
         groups_per_row in 1usize..4,
     ) {
-        let n = GROUP_SIZES[group];
-        let layout = Layout::new(bits, n).unwrap();
+        let (_, codec) = codec;
+        let n = codec.layout.group_size();
         let mut rng = Rng::new(seed);
-        let t = synthetic::tensor(&mut rng, layout, rows, n * groups_per_row, Scales::Any).unwrap();
+        let t = synthetic::of_codec(&mut rng, &codec, rows, n * groups_per_row, Scales::Any).unwrap();
         let reference = reference::dequantize(&t);
         let oracle = oracle::dequantize_rows(&t, 0..rows);
-        let largest = f64::from(t.codebook().centroids()[layout.levels() - 1]);
+        let largest = t.codebook().centroids().iter().fold(0f32, |m, c| m.max(c.abs()));
+        let per_group = t.layout().scales_per_group();
         for (i, (r, o)) in reference.iter().zip(&oracle).enumerate() {
-            let reach = f64::from(t.scales()[i / n]) * largest * (n as f64).sqrt();
+            let scales = (0..per_group).map(|k| t.scales().get(i / n * per_group + k).abs());
+            let scale = scales.fold(0f32, f32::max);
+            let reach = f64::from(scale) * f64::from(largest) * (n as f64).sqrt();
             prop_assert!(
                 (f64::from(*r) - o).abs() <= REFERENCE_BOUND * reach,
                 "element {i}: reference {r}, oracle {o}, reach {reach}"

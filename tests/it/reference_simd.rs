@@ -173,7 +173,7 @@ fn zeros_keep_their_sign() {
         let parts = Parts {
             // Code 0 throughout, whose centroid is negative, and scales of +0 and -0.
             packed: vec![0; rows * layout.packed_len(cols)],
-            scales: vec![f16::ZERO, f16::NEG_ZERO, f16::ZERO],
+            scales: vec![f16::ZERO, f16::NEG_ZERO, f16::ZERO].into(),
             signs: Rng::new(3).signs(cols),
         };
         let book = Arc::new(Codebook::lloyd_max(layout.bits(), cols));

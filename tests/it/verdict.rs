@@ -53,10 +53,7 @@ impl Kernel {
         let mut out = Vec::with_capacity(t.elements());
         for row in 0..t.rows() {
             for start in (0..t.cols()).step_by(n) {
-                let s = scale(
-                    row,
-                    t.scales()[row * t.groups_per_row() + start / n].to_f32(),
-                );
+                let s = scale(row, t.scales().get(row * t.groups_per_row() + start / n));
                 let c: Vec<f32> = (0..n)
                     .map(|k| centroids[t.code(row, start + k) as usize])
                     .collect();
@@ -179,7 +176,7 @@ fn correct_kernels_of_every_arithmetic_pass_and_are_named() {
         // As the encoder writes it, so that the loader's is another.
         let parts = Parts {
             packed: t.packed().to_vec(),
-            scales: t.scales().to_vec(),
+            scales: t.scales().clone(),
             signs: t.signs().to_vec(),
         };
         let book = Arc::new(Codebook::encoder(bits, n));
@@ -291,7 +288,7 @@ fn wrong_kernels_that_thresholds_let_through_fail() {
 fn a_sparse_tensor_hides_nothing() {
     let full = tensor(3, 4, 128, 2048, 128);
     let mut scales = vec![f16::ZERO; 2048];
-    scales[..3].copy_from_slice(&full.scales()[..3]);
+    scales[..3].copy_from_slice(&full.scales().f16()[..3]);
     let parts = Parts {
         packed: full.packed().to_vec(),
         scales,
@@ -317,7 +314,7 @@ fn ties_away_from_zero_are_a_fault_of_their_own() {
     let mut rng = Rng::new(4);
     let parts = Parts {
         packed: (0..64 * 32).map(|_| rng.next_u64() as u8).collect(),
-        scales: vec![f16::from_f32(3.0); 64],
+        scales: vec![f16::from_f32(3.0); 64].into(),
         signs: rng.signs(64),
     };
     let t = TqTensor::new("t", layout, [64, 64], parts, book).unwrap();
@@ -397,7 +394,7 @@ fn a_near_tie_in_every_group_is_allowed() {
     let packed = &t.packed()[row * 4096 + start / 2..][..64];
     let parts = Parts {
         packed: packed.repeat(64),
-        scales: vec![t.scales()[group]; 64],
+        scales: vec![t.scales().get(group); 64].into(),
         signs: t.signs()[start..start + 128].to_vec(),
     };
     let t = TqTensor::new("t", t.layout(), [64, 128], parts, Arc::clone(t.codebook())).unwrap();

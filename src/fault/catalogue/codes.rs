@@ -2,6 +2,7 @@
 
 use super::{Row, always, fitted, many_rows, one_if, row};
 use crate::codebook::Codebook;
+use crate::codec::Unit;
 use crate::tensor::{GROUP_SIZES, TqTensor};
 use half::{bf16, f16};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -12,14 +13,14 @@ const ORDER: &str = "each code is read at its index XOR {}: look at the order of
 #[rustfmt::skip]
 pub(super) static TABLE: &[Row] = &[
     // Two 4-bit codes or four 2-bit codes a byte: the halves change places.
-    row("nibbles_swapped", always, |p, _| p.code_order ^= p.codes_per_byte() / 2,
+    row("nibbles_swapped", whole_codes, |p, _| p.code_order ^= p.codes_per_byte() / 2,
         "the even element is the low nibble: look at the shift in the unpacking"),
     row("byte_high_code_first", two_bit_codes, |p, _| p.code_order ^= p.codes_per_byte() - 1,
         "four 2-bit codes share a byte, the first in the low bits: look at the shift in the unpacking"),
     row("codes_order_xor_{}", fitted, |p, mask| p.code_order ^= mask & (p.n - 1), ORDER),
     row("code_bits_swapped", two_bit_codes, |p, _| p.code_bits_swapped = true,
         "the two bits of a code are exchanged: look at the mask in the unpacking"),
-    row("split_halves_order", always, |p, _| p.split_halves = true,
+    row("split_halves_order", whole_codes, |p, _| p.split_halves = true,
         "neighbouring codes share a byte: it is not the first half of the group low and the second high"),
     row("index_off_by_one_up", always, |p, _| p.code_shift += 1,
         "codes are read one element off: look at the index"),
@@ -41,12 +42,23 @@ pub(super) static TABLE: &[Row] = &[
         "the centroids are rounded to F16: keep them in f32"),
     row("codebook_bf16", always, |p, _| each(&mut p.centroids, |c| bf16::from_f32(c).to_f32()),
         "the centroids are rounded to BF16: keep them in f32"),
+    row("codebook_symmetrised", asymmetric, |p, _| symmetrise(&mut p.centroids),
+        "the codebook was made symmetric: take the model's own centroids, of which the two halves differ"),
+    row("codebook_int8_of_the_gemv", unit_of_four_bits, |p, _| to_int8_of_the_gemv(&mut p.centroids),
+        "the centroids are round(c * 127 / 2.733), the int8 codebook of a fused GEMV, which is not this function: keep them in f32"),
+    row("codebook_int8_of_three_bits", unit_of_three_bits, |p, _| p.centroids = INT8_OF_THREE_BITS.map(|c| c * 2.1519 / 127.0).to_vec(),
+        "the centroids are 127, 79, 45 and 14 times 2.1519 / 127, symmetric and off by 6 %: take the model's own in f32"),
     row("codebook_int8", always, |p, _| to_int8(&mut p.centroids),
         "the centroids are rounded to int8 with one scale: keep them in f32"),
     row("codebook_of_dimension_{}", other_sizes,
         |p, n| p.centroids = lloyd_max(p.tensor.layout().bits(), n.clamp(3, 4096)).centroids().to_vec(),
         "the codebook is that of group size {}: take the model's own centroids"),
 ];
+
+/// Codes of which a byte holds whole ones.
+fn whole_codes(t: &TqTensor) -> Vec<usize> {
+    one_if(t.layout().stored_bits() != 3)
+}
 
 fn two_bit_codes(t: &TqTensor) -> Vec<usize> {
     one_if(t.layout().stored_bits() == 2)
@@ -67,6 +79,39 @@ fn gaussian(bits: u32, n: usize) -> Vec<f32> {
     let half = HALF[bits as usize - 2];
     let all = half.iter().rev().map(|c| -c).chain(half.iter().copied());
     all.map(|c| c / (n as f32).sqrt()).collect()
+}
+
+const INT8_OF_THREE_BITS: [f32; 8] = [-127.0, -79.0, -45.0, -14.0, 14.0, 45.0, 79.0, 127.0];
+
+fn asymmetric(t: &TqTensor) -> Vec<usize> {
+    let c = t.codebook().centroids();
+    one_if(c.iter().zip(c.iter().rev()).any(|(a, b)| *a != -b))
+}
+
+fn unit(t: &TqTensor, bits: u32) -> Vec<usize> {
+    one_if(t.layout().scales().unit == Unit::Deviation && t.layout().bits() == bits)
+}
+
+fn unit_of_four_bits(t: &TqTensor) -> Vec<usize> {
+    unit(t, 4)
+}
+
+fn unit_of_three_bits(t: &TqTensor) -> Vec<usize> {
+    unit(t, 3)
+}
+
+fn symmetrise(centroids: &mut [f32]) {
+    let all = centroids.to_vec();
+    for (c, mirrored) in centroids.iter_mut().zip(all.iter().rev()) {
+        *c = (*c - mirrored) / 2.0;
+    }
+}
+
+fn to_int8_of_the_gemv(centroids: &mut [f32]) {
+    const STEP: f32 = 2.733 / 127.0;
+    for c in centroids {
+        *c = (*c / STEP).round() * STEP;
+    }
 }
 
 fn unscale(centroids: &mut [f32], n: usize) {

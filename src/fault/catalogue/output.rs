@@ -14,7 +14,7 @@ pub(super) static FILLED: &[Row] = &[
         "every element is NaN, and not what the output was filled with: look for a NaN in what every element depends on"),
     row("zeros", always, |p, _| p.filling = Some(0.0),
         "every element is +0, which a kernel that computes zeros does not give: it did not run, or its output was not copied"),
-    row("scales_zero", always, |p, _| p.read_scale = |_| 0.0,
+    row("scales_zero", always, |p, _| p.read_scale = |_, _| 0.0,
         "every element is zero and some are -0: the kernel ran, and read its scales or its centroids as zero"),
 ];
 

@@ -140,6 +140,13 @@ impl Program {
                         "validate it without this lane",
                     ));
                 }
+                if !tensor.layout().is_plain() {
+                    return Err(broke(
+                        &LaneName::Cuda,
+                        "the kernel does not have this layout",
+                        "validate it without this lane",
+                    ));
+                }
                 let variant = own.variant(*capability, *multiprocessors, tensor, *output);
                 let variant = variant.ok_or_else(|| no_f16(&LaneName::Cuda))?;
                 let function = module.function(&own.entry(variant, tensor.layout(), *output))?;

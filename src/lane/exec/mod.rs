@@ -10,6 +10,7 @@ mod protocol;
 pub use program::Program;
 
 use super::{Lane, Timed, checksum};
+use crate::codec::ScaleType;
 use crate::error::{Error, Result};
 use crate::record::LaneInfo;
 use crate::strip::Strip;
@@ -253,9 +254,13 @@ fn write_input(path: &Path, tensor: &TqTensor) -> Result<()> {
         ),
         (
             "scales",
-            Dtype::F16,
-            vec![rows, tensor.groups_per_row()],
-            bytemuck::cast_slice(tensor.scales()),
+            match layout.scales().stored {
+                ScaleType::F16 => Dtype::F16,
+                ScaleType::F32 => Dtype::F32,
+                ScaleType::E3m5 => Dtype::U8,
+            },
+            vec![rows, tensor.scales_per_row()],
+            tensor.scales().bytes(),
         ),
         (
             "signs",

@@ -1,7 +1,6 @@
 //! What one launch of a kernel is given.
 
 use crate::tensor::TqTensor;
-use half::f16;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -113,10 +112,14 @@ pub fn centroids(tensor: &TqTensor) -> [f32; CENTROIDS] {
 /// # Panics
 /// For the output, which has none.
 pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_, [u8]> {
-    let group = tensor.layout().packed_group();
+    let layout = tensor.layout();
+    let group = layout.packed_group();
     match part {
         Part::Packed => tensor.packed()[groups.start * group..groups.end * group].into(),
-        Part::Scales => bytemuck::cast_slice::<f16, u8>(&tensor.scales()[groups]).into(),
+        Part::Scales => {
+            let bytes = layout.group_bytes() - group;
+            tensor.scales().bytes()[groups.start * bytes..groups.end * bytes].into()
+        }
         Part::Signs => bytemuck::cast_slice::<i8, u8>(tensor.signs()).into(),
         Part::SignPairs => {
             let half = |sign: i8| u32::from(sign.to_ne_bytes()[0] >> 7) << 15;

@@ -60,7 +60,7 @@ fn steps<T: Pod, const STORED_BITS: usize, const N: usize, const BLOCKS: usize>(
 ) -> usize {
     const { assert!(size_of::<T>() == 2 || size_of::<T>() == 4) };
     let packed = &tensor.packed()[first_group * N * STORED_BITS / 8..];
-    let scales = &tensor.scales()[first_group..];
+    let scales = &tensor.scales().f16()[first_group..];
     let table = Table::new(tensor.codebook().centroids());
     let divide = Divide::new(N);
     let mut column = first_group % tensor.groups_per_row() * N;

@@ -218,7 +218,7 @@ struct Codes<const STORED_BITS: usize, const N: usize> {
 impl<'a, const STORED_BITS: usize, const N: usize> Input<'a, STORED_BITS, N> {
     #[target_feature(enable = "avx512f")]
     fn new(tensor: &'a TqTensor, first_group: usize, elements: usize) -> Self {
-        let scales = &tensor.scales()[first_group..][..elements / N];
+        let scales = &tensor.scales().f16()[first_group..][..elements / N];
         let mut all = [0.0; LANES];
         let centroids = tensor.codebook().centroids();
         for (place, c) in all.iter_mut().zip(centroids.iter().cycle()) {

@@ -80,7 +80,7 @@ pub fn write_models(dir: &Path, tensors: &[Tensor]) {
     let codebook = Arc::new(Codebook::lloyd_max(4, GROUP));
     let piece = quantize("piece", &values, GROUP, layout, &of_group, &codebook).unwrap();
     let codes = piece.packed();
-    let scales: &[u8] = bytemuck::cast_slice(piece.scales());
+    let scales: &[u8] = piece.scales().bytes();
     let signs: Vec<u8> = of_group.iter().map(|s| *s as u8).collect();
     let weights: &[u8] = bytemuck::cast_slice(&weights);
     let (tq, source) = (dir.join("tq4"), dir.join("source"));

@@ -92,7 +92,7 @@ pub fn edge_scales(layout: Layout) -> Strip {
         .collect();
     let parts = Parts {
         packed,
-        scales: SCALES.map(f16::from_bits).to_vec(),
+        scales: SCALES.map(f16::from_bits).to_vec().into(),
         signs: rng.signs(n),
     };
     let book = Codebook::lloyd_max(layout.bits(), n);
@@ -108,7 +108,7 @@ pub fn ties() -> Strip {
     let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
     let parts = Parts {
         packed,
-        scales: vec![f16::from_f32(3.0); 64],
+        scales: vec![f16::from_f32(3.0); 64].into(),
         signs: rng.signs(64),
     };
     Strip::of(TqTensor::new("ties", layout, [64, 64], parts, book.into()).unwrap())

@@ -1,0 +1,571 @@
+//! The codec: one plain description of every format's arithmetic and storage.
+//!
+//! A format is a function from its files to a [`Codec`] and the bytes that it describes; reference, oracle,
+//! faults and kernels take the description and never ask which format it came from.
+
+use crate::codebook::Codebook;
+use crate::error::{Error, Result};
+use half::f16;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The group sizes that every lane implements.
+pub const GROUP_SIZES: [usize; 4] = [32, 64, 128, 256];
+
+/// The largest of them.
+pub(crate) const MAX_GROUP: usize = GROUP_SIZES[GROUP_SIZES.len() - 1];
+
+/// Fewest elements that share a scale.
+pub(crate) const MIN_SCALED: usize = 8;
+
+/// A layout with the codebook that its codes refer to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codec {
+    /// Storage and arithmetic.
+    pub layout: Layout,
+    /// `2^bits` centroids.
+    pub codebook: Arc<Codebook>,
+}
+
+/// How codes are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// Low bits first, whole codes to a byte: codes of 3 bits take a nibble each.
+    Bytes,
+    /// Low bits first, without gaps: eight codes of 3 bits are a little-endian integer of 24.
+    Dense,
+}
+
+/// How a scale is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScaleType {
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+    /// A byte without a sign: 0 is 0, others are `(1 + (b & 31) / 32) * 2^((b >> 5) - 9)`.
+    E3m5,
+}
+
+impl ScaleType {
+    /// Bytes of one.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+            Self::E3m5 => 1,
+        }
+    }
+
+    /// The name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+            Self::E3m5 => "e3m5",
+        }
+    }
+}
+
+/// Where the scale is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scaling {
+    /// To each centroid, before the transform.
+    Before,
+    /// To each element, after transform, normalisation and sign.
+    After,
+}
+
+/// How the transform is normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Normalisation {
+    /// `x / sqrt(n)`, as if by f64 and rounded once.
+    Divide,
+    /// `x * f32(1 / sqrt(n))`.
+    Multiply,
+}
+
+/// What a scale is, and what one unit of the codebook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// The norm of a group, never negative; the codebook is for coordinates of unit vectors, variance `1/n`.
+    Norm,
+    /// A fitted multiplier, which may be negative; the codebook is for unit variance.
+    Deviation,
+}
+
+/// Elements that share a scale, and how it is stored and used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ScaleGrid {
+    /// Elements that share one, in succession: a power of two, 8 to the group size.
+    pub elements: usize,
+    /// Type.
+    pub stored: ScaleType,
+    /// Where it is applied; after the transform only where a group has one scale.
+    pub scaling: Scaling,
+    /// What it is.
+    pub unit: Unit,
+}
+
+/// Signs that a group's centroids get before the transform, the same for every group: bit `i` is set where
+/// that of element `i` is -1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SignsBefore([u32; MAX_GROUP / 32]);
+
+impl SignsBefore {
+    /// From +1 and -1, at most 256 of them.
+    pub fn new(signs: &[i8]) -> Self {
+        let mut words = [0; MAX_GROUP / 32];
+        for (i, _) in signs.iter().enumerate().filter(|(_, s)| **s < 0) {
+            words[i / 32] |= 1 << (i % 32);
+        }
+        Self(words)
+    }
+
+    /// That of element `i` of a group, +1 or -1.
+    pub fn of(&self, i: usize) -> i8 {
+        1 - 2 * (self.0[i / 32] >> (i % 32) & 1) as i8
+    }
+
+    /// As words, low bits first.
+    pub fn words(&self) -> [u32; MAX_GROUP / 32] {
+        self.0
+    }
+}
+
+/// How codes and scales are stored, and the arithmetic that decodes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    bits: u32,
+    group_size: usize,
+    packing: Packing,
+    scales: ScaleGrid,
+    signs_before: Option<SignsBefore>,
+    normalisation: Normalisation,
+    interleaved: bool,
+}
+
+impl Layout {
+    /// Codes in whole bytes, an f16 norm a group applied before the transform, a division by `sqrt(n)`, signs
+    /// after it alone.
+    ///
+    /// # Errors
+    /// When `bits` is not 2, 3 or 4, or `group_size` not 32, 64, 128 or 256.
+    pub fn new(bits: u32, group_size: usize) -> Result<Self> {
+        if !(2..=4).contains(&bits) {
+            return Err(Error::input(
+                format!("bits = {bits} found, expected 2, 3 or 4"),
+                "bits",
+                "",
+            ));
+        }
+        if !GROUP_SIZES.contains(&group_size) {
+            return Err(Error::input(
+                format!("group_size = {group_size} found, expected 32, 64, 128 or 256"),
+                "group_size",
+                "",
+            ));
+        }
+        Ok(Self {
+            bits,
+            group_size,
+            packing: Packing::Bytes,
+            scales: ScaleGrid {
+                elements: group_size,
+                stored: ScaleType::F16,
+                scaling: Scaling::Before,
+                unit: Unit::Norm,
+            },
+            signs_before: None,
+            normalisation: Normalisation::Divide,
+            interleaved: false,
+        })
+    }
+
+    /// The same with codes of 3 bits without gaps.
+    #[must_use]
+    pub fn dense(self) -> Self {
+        Self {
+            packing: Packing::Dense,
+            ..self
+        }
+    }
+
+    /// The same with other scales.
+    ///
+    /// # Panics
+    /// When the elements that share one are not a power of two from 8 to the group size, or a scale after the
+    /// transform is not a group's only one.
+    #[must_use]
+    pub fn scaled(self, scales: ScaleGrid) -> Self {
+        let shared = scales.elements;
+        let fits = shared.is_power_of_two() && (MIN_SCALED..=self.group_size).contains(&shared);
+        let one = shared == self.group_size;
+        assert!(
+            fits && (one || scales.scaling == Scaling::Before),
+            "{scales:?}"
+        );
+        Self { scales, ..self }
+    }
+
+    /// The same with signs before the transform.
+    #[must_use]
+    pub fn signed_before(self, signs: SignsBefore) -> Self {
+        Self {
+            signs_before: Some(signs),
+            ..self
+        }
+    }
+
+    /// The same with another normalisation.
+    #[must_use]
+    pub fn normalised(self, normalisation: Normalisation) -> Self {
+        Self {
+            normalisation,
+            ..self
+        }
+    }
+
+    /// The same, of files in which each group's scales stand before its codes.
+    #[must_use]
+    pub fn interleaved(self) -> Self {
+        Self {
+            interleaved: true,
+            ..self
+        }
+    }
+
+    /// Bits of information per code: 2, 3 or 4.
+    pub fn bits(self) -> u32 {
+        self.bits
+    }
+
+    /// Elements per group, the unit of the transform, a power of two.
+    pub fn group_size(self) -> usize {
+        self.group_size
+    }
+
+    /// How codes are packed.
+    pub fn packing(self) -> Packing {
+        self.packing
+    }
+
+    /// The scales.
+    pub fn scales(self) -> ScaleGrid {
+        self.scales
+    }
+
+    /// Signs before the transform, where there are any.
+    pub fn signs_before(self) -> Option<SignsBefore> {
+        self.signs_before
+    }
+
+    /// How the transform is normalised.
+    pub fn normalisation(self) -> Normalisation {
+        self.normalisation
+    }
+
+    /// Whether files hold groups one by one, scales before codes.
+    pub fn is_interleaved(self) -> bool {
+        self.interleaved
+    }
+
+    /// Whether the arithmetic is that of [`Layout::new`], whatever the size of codes and groups.
+    pub fn is_plain(self) -> bool {
+        Self::new(self.bits, self.group_size).is_ok_and(|plain| {
+            Self {
+                interleaved: false,
+                ..self
+            } == plain
+        })
+    }
+
+    /// Bits per code as stored: of codes in bytes those of 3 bits take a nibble each.
+    pub fn stored_bits(self) -> u32 {
+        match (self.bits, self.packing) {
+            (3, Packing::Bytes) => 4,
+            (bits, _) => bits,
+        }
+    }
+
+    /// Number of centroids, `2^bits`.
+    pub fn levels(self) -> usize {
+        1 << self.bits
+    }
+
+    /// Bytes of packed codes per `cols` elements, whole groups.
+    pub fn packed_len(self, cols: usize) -> usize {
+        cols / 8 * self.stored_bits() as usize
+    }
+
+    /// Bytes of packed codes per group.
+    pub fn packed_group(self) -> usize {
+        self.packed_len(self.group_size)
+    }
+
+    /// Scales of a group.
+    pub fn scales_per_group(self) -> usize {
+        self.group_size / self.scales.elements
+    }
+
+    /// Bytes of a group: codes and scales.
+    pub fn group_bytes(self) -> usize {
+        self.packed_group() + self.scales_per_group() * self.scales.stored.size()
+    }
+
+    /// Element `at` of packed codes, whatever the groups.
+    pub(crate) fn code(self, packed: &[u8], at: usize) -> u8 {
+        let bits = self.stored_bits() as usize;
+        let first = at * bits;
+        let low = u16::from(packed[first / 8]);
+        // A code of 3 bits may end in the next byte.
+        let high = if first % 8 + bits > 8 {
+            u16::from(packed[first / 8 + 1])
+        } else {
+            0
+        };
+        ((low | high << 8) >> (first % 8)) as u8 & ((1 << bits) - 1)
+    }
+
+    /// Packs codes, whole groups of them: the inverse of [`Layout::code`].
+    pub fn pack(self, codes: &[u8]) -> Vec<u8> {
+        let bits = self.stored_bits() as usize;
+        let mut packed = vec![0; self.packed_len(codes.len())];
+        for (i, code) in codes.iter().enumerate() {
+            let wide = u16::from(*code) << (i * bits % 8);
+            packed[i * bits / 8] |= wide as u8;
+            if wide > 0xFF {
+                packed[i * bits / 8 + 1] |= (wide >> 8) as u8;
+            }
+        }
+        packed
+    }
+}
+
+/// The scales of a tensor as they are stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scales {
+    /// See [`ScaleType::F16`].
+    F16(Vec<f16>),
+    /// See [`ScaleType::F32`].
+    F32(Vec<f32>),
+    /// See [`ScaleType::E3m5`].
+    E3m5(Vec<u8>),
+}
+
+impl From<Vec<f16>> for Scales {
+    fn from(scales: Vec<f16>) -> Self {
+        Self::F16(scales)
+    }
+}
+
+impl FromIterator<f16> for Scales {
+    fn from_iter<I: IntoIterator<Item = f16>>(scales: I) -> Self {
+        Self::F16(scales.into_iter().collect())
+    }
+}
+
+impl Scales {
+    /// Scales from their bytes, little-endian.
+    ///
+    /// # Panics
+    /// When the bytes are not whole scales.
+    pub fn from_bytes(stored: ScaleType, bytes: &[u8]) -> Self {
+        match stored {
+            ScaleType::F16 => Self::F16(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f16::from_le_bytes(*b))
+                    .collect(),
+            ),
+            ScaleType::F32 => Self::F32(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
+                    .collect(),
+            ),
+            ScaleType::E3m5 => Self::E3m5(bytes.to_vec()),
+        }
+    }
+
+    /// Their type.
+    pub fn stored(&self) -> ScaleType {
+        match self {
+            Self::F16(_) => ScaleType::F16,
+            Self::F32(_) => ScaleType::F32,
+            Self::E3m5(_) => ScaleType::E3m5,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F16(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::E3m5(v) => v.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Scale `i`; exact.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Self::F16(v) => v[i].to_f32(),
+            Self::F32(v) => v[i],
+            Self::E3m5(v) => e3m5_to_f32(v[i]),
+        }
+    }
+
+    /// All of them, exact.
+    pub fn iter(&self) -> impl Iterator<Item = f32> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    /// Distance of scale `i` from the next larger one of its type.
+    pub(crate) fn step(&self, i: usize) -> f64 {
+        match self {
+            Self::F16(v) => {
+                let exponent = i32::from(v[i].to_bits() >> 10 & 0x1F);
+                2f64.powi(exponent.max(1) - 25)
+            }
+            Self::F32(v) => f64::from(v[i].abs().next_up()) - f64::from(v[i].abs()),
+            Self::E3m5(v) => 2f64.powi(i32::from(v[i] >> 5) - 14),
+        }
+    }
+
+    /// Those of f16; empty where they have another type.
+    pub fn f16(&self) -> &[f16] {
+        match self {
+            Self::F16(v) => v,
+            _ => &[],
+        }
+    }
+
+    /// A copy of some.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::F16(v) => Self::F16(v[range].to_vec()),
+            Self::F32(v) => Self::F32(v[range].to_vec()),
+            Self::E3m5(v) => Self::E3m5(v[range].to_vec()),
+        }
+    }
+
+    /// Their bytes, little-endian, as files have them.
+    pub fn le_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::F16(v) => v.iter().flat_map(|s| s.to_le_bytes()).collect(),
+            Self::F32(v) => v.iter().flat_map(|s| s.to_le_bytes()).collect(),
+            Self::E3m5(v) => v.clone(),
+        }
+    }
+
+    /// Their bytes, in this machine's order.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F16(v) => bytemuck::cast_slice(v),
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::E3m5(v) => v,
+        }
+    }
+}
+
+/// See [`ScaleType::E3m5`].
+pub(crate) fn e3m5_to_f32(byte: u8) -> f32 {
+    match byte {
+        0 => 0.0,
+        b => f32::from_bits((u32::from(b >> 5) + 118) << 23 | u32::from(b & 31) << 18),
+    }
+}
+
+/// The E3M5 scale nearest to a value: 0 below half the least, the largest above it.
+pub fn e3m5_from_f32(value: f32) -> u8 {
+    let above = (0..=u8::MAX).position(|b| e3m5_to_f32(b) >= value);
+    match above {
+        None => u8::MAX,
+        Some(0) => 0,
+        Some(b) => {
+            let (low, high) = (e3m5_to_f32(b as u8 - 1), e3m5_to_f32(b as u8));
+            if value - low < high - value {
+                b as u8 - 1
+            } else {
+                b as u8
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn three_bits_without_gaps_are_integers_of_24() {
+        let layout = Layout::new(3, 32).unwrap().dense();
+        let packed = layout.pack(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(packed, [0x88, 0xC6, 0xFA]);
+        assert_eq!(layout.packed_group(), 12);
+    }
+
+    #[test]
+    fn a_step_is_the_distance_to_the_next_scale() {
+        for bits in [0u16, 1, 0x3FF, 0x400, 0x401, 0x3C00, 0x7BFE] {
+            let scales = Scales::F16([bits, bits + 1].map(f16::from_bits).to_vec());
+            let distance = f64::from(scales.get(1)) - f64::from(scales.get(0));
+            assert_eq!(scales.step(0), distance, "{bits:#x}");
+        }
+        for byte in 1..u8::MAX {
+            let scales = Scales::E3m5(vec![byte, byte + 1]);
+            let distance = f64::from(scales.get(1)) - f64::from(scales.get(0));
+            assert_eq!(scales.step(0), distance, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn e3m5_is_ascending_and_goes_there_and_back() {
+        assert_eq!(e3m5_to_f32(1), (1.0 + 1.0 / 32.0) / 512.0);
+        assert_eq!(e3m5_to_f32(0x40), 1.0 / 128.0);
+        assert_eq!(e3m5_to_f32(0xFF), 0.4921875);
+        for b in 0..u8::MAX {
+            assert!(e3m5_to_f32(b) < e3m5_to_f32(b + 1));
+            assert_eq!(e3m5_from_f32(e3m5_to_f32(b)), b);
+        }
+        assert_eq!([e3m5_from_f32(9.0), e3m5_from_f32(-1.0)], [255, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn codes_go_there_and_back(
+            bits in 2u32..=4,
+            dense: bool,
+            seed in prop::collection::vec(any::<u8>(), 64),
+        ) {
+            let layout = Layout::new(bits, 64).unwrap();
+            let layout = if dense { layout.dense() } else { layout };
+            let codes: Vec<u8> = seed.iter().map(|c| c & ((1 << bits) - 1)).collect();
+            let packed = layout.pack(&codes);
+            prop_assert_eq!(packed.len(), layout.packed_group());
+            for (i, code) in codes.iter().enumerate() {
+                prop_assert_eq!(layout.code(&packed, i), *code);
+            }
+        }
+
+        #[test]
+        fn signs_before_go_there_and_back(negative in prop::collection::vec(any::<bool>(), 256)) {
+            let signs: Vec<i8> = negative.iter().map(|n| if *n { -1 } else { 1 }).collect();
+            let packed = SignsBefore::new(&signs);
+            for (i, sign) in signs.iter().enumerate() {
+                prop_assert_eq!(packed.of(i), *sign);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! GGUF files with TurboQuant's blocks.
+
+mod block;
+
+pub use block::Block;

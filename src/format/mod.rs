@@ -1,0 +1,33 @@
+//! The formats: what a model's files hold, as a codec and the bytes that it describes.
+//!
+//! Nothing outside this module knows a format's name.
+
+pub mod gguf;
+pub mod tq3_native;
+
+use crate::codebook::Codebook;
+use crate::codec::Codec;
+use crate::synthetic::Rng;
+use crate::tensor::{GROUP_SIZES, Layout};
+use std::sync::Arc;
+
+/// Every codec that a file may have, with its name: for tests of what takes any.
+pub fn every_codec() -> Vec<(String, Codec)> {
+    let mut all = Vec::new();
+    for bits in 2..=4 {
+        for n in GROUP_SIZES {
+            let codebook = Arc::new(Codebook::lloyd_max(bits, n));
+            let first = Layout::new(bits, n).expect("a size that there is");
+            let signs = Rng::new(42).signs(n);
+            let native = tq3_native::layout(bits, n, &signs).expect("a size that there is");
+            for (name, layout) in [("turboquant", first), ("tq3_native", native)] {
+                let name = format!("{name}, {bits} bits, group {n}");
+                let codebook = Arc::clone(&codebook);
+                all.push((name, Codec { layout, codebook }));
+            }
+        }
+    }
+    let blocks = gguf::Block::ALL.map(|block| (block.name().to_owned(), block.codec()));
+    all.extend(blocks);
+    all
+}
