@@ -291,7 +291,7 @@ fn a_sparse_tensor_hides_nothing() {
     scales[..3].copy_from_slice(&full.scales().f16()[..3]);
     let parts = Parts {
         packed: full.packed().to_vec(),
-        scales,
+        scales: scales.into(),
         signs: full.signs().to_vec(),
     };
     let book = Arc::clone(full.codebook());
@@ -394,7 +394,7 @@ fn a_near_tie_in_every_group_is_allowed() {
     let packed = &t.packed()[row * 4096 + start / 2..][..64];
     let parts = Parts {
         packed: packed.repeat(64),
-        scales: vec![t.scales().get(group); 64].into(),
+        scales: vec![t.scales().f16()[group]; 64].into(),
         signs: t.signs()[start..start + 128].to_vec(),
     };
     let t = TqTensor::new("t", t.layout(), [64, 128], parts, Arc::clone(t.codebook())).unwrap();
