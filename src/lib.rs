@@ -97,7 +97,7 @@ pub mod synthetic;
 pub mod tensor;
 
 #[doc(inline)]
-pub use checkpoint::{Checkpoint, TqModel};
+pub use checkpoint::Checkpoint;
 #[doc(inline)]
 pub use codebook::Codebook;
 #[doc(inline)]
@@ -106,6 +106,8 @@ pub use codec::{
 };
 #[doc(inline)]
 pub use error::{Error, Problem, Result};
+#[doc(inline)]
+pub use format::TqModel;
 #[doc(inline)]
 pub use judge::{judge_strip, judge_values};
 #[doc(inline)]

@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::reference;
 
 const FILES: [&str; 4] = [

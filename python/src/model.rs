@@ -51,22 +51,23 @@ impl Model {
         self.inner.bases().collect()
     }
 
-    /// Bits of a code: 2, 3 or 4.
+    /// Bits of a code: 2, 3 or 4; None where tensors differ, see ``Tensor.bits``.
     #[getter]
-    fn bits(&self) -> u32 {
-        self.inner.config().layout.bits()
+    fn bits(&self) -> Option<u32> {
+        self.inner.codec().map(|codec| codec.layout.bits())
     }
 
-    /// Elements of a group: 32, 64, 128 or 256.
+    /// Elements of a group: 32, 64, 128 or 256; None where tensors differ.
     #[getter]
-    fn group_size(&self) -> usize {
-        self.inner.config().layout.group_size()
+    fn group_size(&self) -> Option<usize> {
+        self.inner.codec().map(|codec| codec.layout.group_size())
     }
 
-    /// The codebook, float32 ``[2**bits]``, ascending.
+    /// The codebook, float32 ``[2**bits]``, ascending; None where tensors differ.
     #[getter]
-    fn centroids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, self.inner.config().codebook.centroids())
+    fn centroids<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {
+        let codec = self.inner.codec();
+        codec.map(|codec| PyArray1::from_slice(py, codec.codebook.centroids()))
     }
 
     /// The directory.
@@ -94,11 +95,14 @@ impl Model {
 
     fn __repr__(&self) -> String {
         format!(
-            "<tq4.Model {:?}: {} tensors, {} bits, group size {}>",
+            "<tq4.Model {:?}: {} tensors{}>",
             self.inner.checkpoint().dir(),
             self.__len__(),
-            self.bits(),
-            self.group_size()
+            self.inner.codec().map_or_else(String::new, |codec| format!(
+                ", {} bits, group size {}",
+                codec.layout.bits(),
+                codec.layout.group_size()
+            ))
         )
     }
 }

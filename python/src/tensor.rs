@@ -5,7 +5,7 @@ use crate::{rows, threads, values};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
-use tq4::checkpoint::TqInfo;
+use tq4::format::TqInfo;
 use tq4::{Output, ScaleType, TqModel, TqTensor, dequantize};
 
 /// A TQ4 tensor of a model, the weight ``[N, K]``: its stored parts, and the values that they stand for.
@@ -58,7 +58,25 @@ impl Tensor {
         self.info.shape.into()
     }
 
-    /// Codes as they are stored, uint8 ``[N, K * b / 8]`` with ``b`` = 2 for 2 bits, else 4; low bits first.
+    /// Bits of a code: 2, 3 or 4.
+    #[getter]
+    fn bits(&self) -> u32 {
+        self.info.codec.layout.bits()
+    }
+
+    /// Elements of a group: 32, 64, 128 or 256.
+    #[getter]
+    fn group_size(&self) -> usize {
+        self.info.codec.layout.group_size()
+    }
+
+    /// The codebook, float32 ``[2**bits]``, ascending.
+    #[getter]
+    fn centroids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, self.info.codec.codebook.centroids())
+    }
+
+    /// Codes as they are stored, uint8 ``[N, K * b / 8]`` with ``b`` the stored bits of a code; low bits first.
     #[getter]
     fn packed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let tensor = self.stored(py)?;
@@ -122,7 +140,7 @@ impl Tensor {
 
     fn __repr__(&self) -> String {
         let [rows, columns] = self.info.shape;
-        let layout = self.model.config().layout;
+        let layout = self.info.codec.layout;
         format!(
             "<tq4.Tensor {:?}: [{rows}, {columns}], {} bits, group size {}>",
             self.info.base,

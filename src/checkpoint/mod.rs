@@ -3,16 +3,13 @@
 //! Files are untrusted: every size and offset is checked before it is used, paths may not leave the
 //! directory, and nothing is read that a header did not declare.
 
-mod config;
 mod dtype;
 mod guard;
 mod identity;
 mod shard;
 mod stream;
-mod tq;
 mod write;
 
-pub use config::{CONFIG, Config};
 pub use dtype::Dtype;
 pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
@@ -20,8 +17,8 @@ pub use shard::{Shard, TensorInfo};
 pub(crate) use shard::{failed, read_exact_at};
 pub use stream::{Planned, StreamWriter, Sum};
 pub(crate) use stream::{remove_if_there, sync_directory, temporary};
-pub use tq::{TqInfo, TqModel};
-pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
+pub use write::{PlainTensor, write_atomically, write_plain_model};
+pub(crate) use write::{view, write_safetensors};
 
 use crate::error::{Error, Result};
 use serde::Deserialize;

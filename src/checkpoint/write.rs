@@ -1,9 +1,7 @@
 //! Writing checkpoints, whole or not at all.
 
-use super::config::CONFIG;
-use super::{Config, SINGLE};
+use super::SINGLE;
 use crate::error::{Error, Result};
-use crate::tensor::TqTensor;
 use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -81,7 +79,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Serialises tensors as safetensors and writes them atomically.
-fn write_safetensors(
+pub(crate) fn write_safetensors(
     path: &Path,
     tensors: &[(String, TensorView<'_>)],
     metadata: Option<HashMap<String, String>>,
@@ -92,7 +90,8 @@ fn write_safetensors(
     write_atomically(path, &bytes)
 }
 
-fn view<'a>(dtype: Dtype, shape: &[usize], data: &'a [u8]) -> TensorView<'a> {
+/// The bytes of a tensor with their type and shape.
+pub(crate) fn view<'a>(dtype: Dtype, shape: &[usize], data: &'a [u8]) -> TensorView<'a> {
     TensorView::new(dtype, shape.to_vec(), data).expect("the length follows from the shape")
 }
 
@@ -110,28 +109,4 @@ pub fn write_plain_model(dir: &Path, tensors: &[PlainTensor]) -> Result<()> {
         })
         .collect();
     write_safetensors(&dir.join(SINGLE), &views, None)
-}
-
-/// Writes TQ4 tensors as an unsharded TQ4 model: weights, then the configuration.
-///
-/// # Errors
-/// When `dir` cannot be made or written.
-pub fn write_tq_model(dir: &Path, config: &Config, tensors: &[TqTensor]) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
-    let mut views = Vec::new();
-    for t in tensors {
-        let [n, k] = [t.rows(), t.cols()];
-        let name = |part: &str| format!("{}.{part}", t.base());
-        let packed = [n, t.layout().packed_len(k)];
-        views.push((name("tq_packed"), view(Dtype::U8, &packed, t.packed())));
-        let scales = t.scales().bytes();
-        views.push((
-            name("tq_scales"),
-            view(Dtype::F16, &[n, t.groups_per_row()], scales),
-        ));
-        let signs = bytemuck::cast_slice(t.signs());
-        views.push((name("tq_signs"), view(Dtype::I8, &[k], signs)));
-    }
-    write_safetensors(&dir.join(SINGLE), &views, None)?;
-    write_atomically(&dir.join(CONFIG), config.to_json().as_bytes())
 }

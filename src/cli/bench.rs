@@ -6,8 +6,9 @@ use super::{Format, Outcome, check_outputs, print, seconds, tell};
 use crate::Error;
 use crate::bench::measure::{Job, Options, measure};
 use crate::bench::{baseline, plan};
-use crate::checkpoint::{TqModel, write_atomically};
+use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
+use crate::format::TqModel;
 use crate::lane::{self, Slot, cpu::Cpu};
 use crate::record::bench::{Bench, Change, Host, Measure, SCHEMA};
 use crate::record::{LaneConfig, LaneName, OutputType, Status, Tool, to_json, unmet};
@@ -237,9 +238,10 @@ fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
             .select(&args.tensor_base)?
             .into_iter()
             .map(|name| {
+                let info = model.info(&name)?;
                 Ok(Target {
-                    shape: model.info(&name)?.shape,
-                    layout: model.config().layout,
+                    shape: info.shape,
+                    layout: info.codec.layout,
                     name,
                 })
             })

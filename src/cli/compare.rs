@@ -5,8 +5,9 @@ use super::output::OutputArgs;
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, named, print, tell};
 use crate::Error;
-use crate::checkpoint::{TqModel, write_atomically};
+use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
+use crate::format::TqModel;
 use crate::journal::read_report;
 use crate::lane::recording::{Given, Identity, RecordingFile};
 use crate::lane::{Slot, cpu::Cpu, recorded::Recorded};
@@ -259,6 +260,7 @@ fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
     let targets = files[0].file.identity().tensors.iter().map(|e| Target {
         base: e.tensor_base.clone(),
         shape: [e.row_start + e.shape[0], e.shape[1]],
+        info: None,
         rows: e.rows(),
         bytes: 0,
     });

@@ -4,12 +4,12 @@ use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute};
 use super::{Format, Outcome, check_outputs, print};
 use crate::Error;
-use crate::checkpoint::{
-    Checkpoint, Config, PlainTensor, TqModel, write_plain_model, write_tq_model,
-};
+use crate::checkpoint::{Checkpoint, PlainTensor, write_plain_model};
 use crate::codebook::Codebook;
 use crate::encode::quantize;
 use crate::error::Result;
+use crate::format::TqModel;
+use crate::format::turboquant::{Config, write_tq_model};
 use crate::run::{Job, Options};
 use crate::synthetic::{self, Rng};
 use crate::tensor::Layout;

@@ -28,7 +28,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     // Before a device is opened: bad input must not wait for a driver.
-    crate::checkpoint::TqModel::open(&args.tq_model)?;
+    crate::format::TqModel::open(&args.tq_model)?;
     let Some((slot, _)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };

@@ -2,10 +2,10 @@
 
 use super::{Outcome, print};
 use crate::Error;
-use crate::checkpoint::{Config, write_tq_model};
 use crate::codebook::Codebook;
 use crate::error::Result;
 use crate::fixture;
+use crate::format::turboquant::{Config, write_tq_model};
 use crate::tensor::{GROUP_SIZES, Layout};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,8 +3,9 @@
 use super::lanes::{Own, tell_unmet, tell_warnings};
 use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
-use crate::checkpoint::{TqModel, write_atomically};
+use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
+use crate::format::TqModel;
 use crate::journal::Journal;
 use crate::lane::{self, Decoded, LaneOutput, Slot};
 use crate::metrics::Values;

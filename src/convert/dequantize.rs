@@ -2,14 +2,15 @@
 
 use super::job::Job as Output;
 use super::model;
-use crate::checkpoint::{Dtype, Planned, StreamWriter, TqModel};
+use crate::checkpoint::{Dtype, Planned, StreamWriter};
 use crate::error::{Error, Result};
+use crate::format::TqModel;
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord};
 use crate::run::{self, Event, Job, Sink, Target};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// One weight of the plain model.
@@ -85,12 +86,17 @@ pub fn dequantize(
             "name a TQ4 model directory",
         ));
     }
-    if let Some(base) = shapes
-        .keys()
-        .find(|b| checkpoint.shard_of(&format!("{b}.weight")).is_some())
-    {
+    if let Some(base) = shapes.keys().find(|b| {
+        let weight = from.weight_of(b);
+        let parts = from.parts_of(b);
+        checkpoint.shard_of(weight).is_some() && !parts.iter().any(|p| p == weight)
+    }) {
         return Err(Error::input(
-            format!("both {base}.tq_packed and {base}.weight found"),
+            format!(
+                "both {} and {} found",
+                from.parts_of(base)[0],
+                from.weight_of(base)
+            ),
             tq.display().to_string(),
             "a weight is plain or quantised, not both",
         ));
@@ -107,7 +113,7 @@ pub fn dequantize(
         "command": "dequantize",
         "tool": env!("CARGO_PKG_VERSION"),
         "source": model::identity(checkpoint)?,
-        "codebook": from.config().to_json(),
+        "codebook": from.identity(),
         "lane": device.name,
         "kernel_checksum": device.kernel_checksum,
     });
@@ -119,6 +125,14 @@ pub fn dequantize(
     if device.name != LaneName::Reference {
         slots.insert(0, Slot::Live(Box::new(Cpu::new(OutputType::F32))));
     }
+    let coded: BTreeMap<&str, &str> = from
+        .bases()
+        .map(|b| (from.parts_of(b)[0].as_str(), b))
+        .collect();
+    let parts: BTreeSet<&str> = from
+        .bases()
+        .flat_map(|b| from.parts_of(b).iter().map(String::as_str))
+        .collect();
     let size = |name: &str| {
         let shard = checkpoint.shard_of(name);
         let info = shard.and_then(|s| s.info(name));
@@ -130,18 +144,12 @@ pub fn dequantize(
     let (mut weight_map, mut bytes_out, mut copied) = (BTreeMap::new(), 0, 0);
     for (file, shard, names) in checkpoint.shards() {
         // A weight goes where its codes are; scales and signs may be in another shard.
-        let bases: Vec<&str> = names
-            .iter()
-            .filter_map(|n| n.strip_suffix(".tq_packed"))
-            .collect();
+        let codes = names.iter().filter_map(|n| coded.get(n));
+        let bases: Vec<&str> = codes.copied().collect();
         let plain: Vec<&str> = names
             .iter()
             .copied()
-            .filter(|n| {
-                let (base, part) = n.rsplit_once('.').unwrap_or((n, ""));
-                !(matches!(part, "tq_packed" | "tq_scales" | "tq_signs")
-                    && shapes.contains_key(base))
-            })
+            .filter(|n| !parts.contains(n))
             .collect();
         copied += plain.len();
         let mut planned = Vec::new();
@@ -149,7 +157,7 @@ pub fn dequantize(
             let shape = shapes[*base];
             bytes_out += 2 * (shape[0] * shape[1]) as u64;
             planned.push(Planned {
-                name: format!("{base}.weight"),
+                name: from.weight_of(base).to_owned(),
                 dtype: Dtype::BF16,
                 shape: shape.to_vec(),
             });
@@ -183,7 +191,7 @@ pub fn dequantize(
             done: Vec::new(),
             failed: None,
         };
-        let packed = |name: &str| size(&format!("{name}.tq_packed"));
+        let packed = |base: &str| size(&from.parts_of(base)[0]);
         let ran = run::run(&job, &mut slots, &mut [&mut sink], &mut |e| {
             // The whole conversion counts bytes of input.
             if matches!(e, Event::Tensor(_)) {
@@ -238,10 +246,10 @@ impl Sink for Weights<'_> {
             LaneOutput::Values(values, _) => {
                 // Memory is little-endian on every machine that a lane runs on, as the file is.
                 let offset = decoded.strip.rows.start * target.shape[1] * 2;
-                let name = format!("{}.weight", target.base);
+                let info = target.info.as_ref().expect("the model is at hand");
                 let values = values.rounded();
                 let bytes = bytemuck::cast_slice(&values);
-                self.writer.write_at(&name, offset as u64, bytes)
+                self.writer.write_at(&info.weight, offset as u64, bytes)
             }
             LaneOutput::Failed(e) => Err(e.clone()),
             LaneOutput::Idle => Ok(()),

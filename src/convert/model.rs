@@ -2,8 +2,9 @@
 
 use super::Event;
 use super::job::Job;
-use crate::checkpoint::{CONFIG, Checkpoint, INDEX, Shard, StreamWriter, read_json};
+use crate::checkpoint::{Checkpoint, INDEX, Shard, StreamWriter, read_json};
 use crate::error::{Error, Result};
+use crate::format::turboquant::CONFIG;
 use crate::hash::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -3,7 +3,11 @@
 //! Nothing outside this module knows a format's name.
 
 pub mod gguf;
+mod model;
 pub mod tq3_native;
+pub mod turboquant;
+
+pub use model::{TqInfo, TqModel};
 
 use crate::codebook::Codebook;
 use crate::codec::Codec;

@@ -2,6 +2,7 @@
 
 use super::{CheckpointRecord, Decision, LaneRecord};
 use crate::codebook::Codebook;
+use crate::codec::Codec;
 use crate::error::{Error, Problem};
 use crate::fault::Diagnosis;
 use crate::metrics::Metrics;
@@ -47,6 +48,14 @@ pub struct CodebookComparison {
 }
 
 impl CodebookComparison {
+    /// Compares a codec's codebook with Lloyd-Max for its groups; `None` of a codec that no loader recomputes
+    /// it for.
+    pub fn of(codec: &Codec) -> Option<Self> {
+        let layout = codec.layout;
+        let plain = layout.is_plain();
+        plain.then(|| Self::new(&codec.codebook, layout.bits(), layout.group_size()))
+    }
+
     /// Compares a model's codebook with Lloyd-Max in `group_size` dimensions.
     pub fn new(config: &Codebook, bits: u32, group_size: usize) -> Self {
         let double =

@@ -1,7 +1,8 @@
 //! What a run is about: tensors, rows, identity, partition.
 
-use crate::checkpoint::{Checkpoint, TqModel};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::format::{TqInfo, TqModel};
 use crate::judge::blank;
 use crate::lane::recording::Wanted;
 use crate::record::{
@@ -57,6 +58,8 @@ pub struct Target {
     pub base: String,
     /// `[rows, cols]` of the whole tensor.
     pub shape: [usize; 2],
+    /// How it is stored; `None` where its model is not at hand.
+    pub info: Option<TqInfo>,
     /// Rows to judge.
     pub rows: Range<usize>,
     /// Bytes of codes, scales and signs of these rows.
@@ -124,18 +127,13 @@ impl<'a> Job<'a> {
             Some(source) if bases.len() == model.bases().count() => plain_names(model, source),
             _ => Vec::new(),
         };
-        let config = model.config();
-        let (bits, group_size) = (config.layout.bits(), config.layout.group_size());
+        let codec = model.codec();
         let model_record = Model {
             tq: Some(model.checkpoint().identity()?),
             source: source.map(Checkpoint::identity).transpose()?,
-            bits: Some(bits),
-            group_size: Some(group_size),
-            centroids_config_vs_cuda: Some(CodebookComparison::new(
-                &config.codebook,
-                bits,
-                group_size,
-            )),
+            bits: codec.as_ref().map(|c| c.layout.bits()),
+            group_size: codec.as_ref().map(|c| c.layout.group_size()),
+            centroids_config_vs_cuda: codec.as_ref().and_then(CodebookComparison::of),
             lanes: options.lanes.clone(),
             recordings: options.recordings.clone(),
             programs: options.programs.clone(),
@@ -211,9 +209,9 @@ impl<'a> Job<'a> {
                 count: Some(rows.len()),
             };
             rows_of(base, t.shape[0], asked)?;
-            // Every row takes as many bytes; the signs are shared.
-            let per_row = (t.bytes - t.shape[1] as u64) / t.rows.len() as u64;
-            t.bytes = per_row * rows.len() as u64 + t.shape[1] as u64;
+            if let Some(info) = &t.info {
+                t.bytes = info.bytes(rows.len());
+            }
             t.rows = rows.clone();
         }
         self.whole = whole(&self.targets, self.header.model.strip);
@@ -254,15 +252,16 @@ impl<'a> Job<'a> {
     /// The record of a target before anything is known of it.
     pub(super) fn blank(&self, target: &Target) -> TensorRecord {
         let model = &self.header.model;
+        let codec = target.info.as_ref().map(|info| &info.codec);
         TensorRecord {
             source_model: model.source.as_ref().map(|m| m.name.clone()),
             tq_model: model
                 .tq
                 .as_ref()
                 .map_or_else(String::new, |m| m.name.clone()),
-            bits: model.bits,
-            group_size: model.group_size,
-            centroids_config_vs_cuda: model.centroids_config_vs_cuda.clone(),
+            bits: codec.map(|c| c.layout.bits()),
+            group_size: codec.map(|c| c.layout.group_size()),
+            centroids_config_vs_cuda: codec.and_then(CodebookComparison::of),
             bytes: target.bytes,
             ..blank(&target.base, &target.rows, target.shape[1])
         }
@@ -300,16 +299,15 @@ fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows)
     let Wanted { base, shape, rows } = wanted_rows(model, base, asked)?;
     if let Some(source) = source {
         // No row is read: this checks the name, shape and dtype.
-        source.rows_f32(&format!("{base}.weight"), shape, 0..0, |_| ())?;
+        source.rows_f32(model.weight_of(&base), shape, 0..0, |_| ())?;
     }
-    let layout = model.config().layout;
-    let groups = shape[1] / layout.group_size();
-    let bytes = rows.len() * (layout.packed_len(shape[1]) + 2 * groups) + shape[1];
+    let info = model.info(&base)?;
     Ok(Target {
+        bytes: info.bytes(rows.len()),
+        info: Some(info),
         base,
         shape,
         rows,
-        bytes: bytes as u64,
     })
 }
 
@@ -334,16 +332,15 @@ fn rows_of(base: &str, n: usize, asked: Rows) -> Result<Range<usize>> {
 
 /// Every tensor of either model that is neither part of a TQ4 tensor nor the weight of one.
 fn plain_names(model: &TqModel, source: &Checkpoint) -> Vec<String> {
-    let mut quantised = BTreeSet::new();
+    let mut quantised: BTreeSet<&str> = BTreeSet::new();
     for base in model.bases() {
-        for part in ["tq_packed", "tq_scales", "tq_signs", "weight"] {
-            quantised.insert(format!("{base}.{part}"));
-        }
+        quantised.insert(model.weight_of(base));
+        quantised.extend(model.parts_of(base).iter().map(String::as_str));
     }
     let names: BTreeSet<&str> = model.checkpoint().names().chain(source.names()).collect();
     names
         .into_iter()
-        .filter(|n| !quantised.contains(*n))
+        .filter(|n| !quantised.contains(n))
         .map(str::to_owned)
         .collect()
 }

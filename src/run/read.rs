@@ -2,6 +2,7 @@
 
 use super::job::{Job, Target};
 use crate::error::{Error, Result};
+use crate::format::TqInfo;
 use crate::metrics::BLOCK;
 use crate::record::{PlainRecord, StripSize, TensorRecord};
 use crate::strip::{Strip, TensorSum};
@@ -105,7 +106,11 @@ fn read(
         Error::input(&p.what, place, &p.help)
     })?;
     let source = job.source.map(|source| {
-        let name = format!("{}.weight", target.base);
+        let weight = |info: &TqInfo| info.weight.clone();
+        let name = target
+            .info
+            .as_ref()
+            .map_or_else(|| format!("{}.weight", target.base), weight);
         source.rows_f32(&name, target.shape, rows.clone(), |b| sum.add_source(b))
     });
     let source = source.transpose()?;

@@ -3,6 +3,7 @@
 use super::{Job, Sink, Target};
 use crate::checkpoint::{Dtype, Planned, StreamWriter};
 use crate::error::Result;
+use crate::format::TqModel;
 use crate::lane::recording::{Entry, Header, Identity, values_of};
 use crate::lane::{Decoded, LaneOutput};
 use crate::record::{LaneInfo, LaneName, OutputType, TensorRecord, Tool};
@@ -85,7 +86,8 @@ impl Recorder {
 
     fn new(place: Place, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Self {
         let model = job.header.model.tq.as_ref();
-        let codebook = job.model.map(|m| m.config().codebook.centroids().to_vec());
+        let codebook = job.model.and_then(TqModel::codec);
+        let codebook = codebook.map(|c| c.codebook.centroids().to_vec());
         Self {
             place,
             lanes,

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 
 const FILE: &str = "model.safetensors";
 const ROWS: usize = 4096;

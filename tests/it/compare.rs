@@ -8,8 +8,8 @@ use safetensors::Dtype;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use tq4::checkpoint::{Config, write_tq_model};
 use tq4::codebook::Codebook;
+use tq4::format::turboquant::{Config, write_tq_model};
 use tq4::synthetic::{self, Scales};
 use tq4::tensor::Layout;
 

@@ -2,7 +2,7 @@
 
 use crate::support::cli::{self, stderr, stdout, tq4};
 use crate::support::standin;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 
 #[test]
 fn demo_writes_a_model_and_validates_it_on_what_there_is() {

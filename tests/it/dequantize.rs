@@ -6,8 +6,9 @@ use crate::support::{not_run, source};
 use half::bf16;
 use serde_json::Value;
 use std::path::Path;
-use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::checkpoint::Checkpoint;
 use tq4::convert::{Outcome, dequantize};
+use tq4::format::TqModel;
 use tq4::lane::Slot;
 use tq4::reference;
 

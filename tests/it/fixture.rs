@@ -2,7 +2,7 @@
 
 use crate::support::cli::{stderr, stdout, tq4};
 use std::path::Path;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 
 #[test]
 fn every_layout_is_a_model_that_validates() {

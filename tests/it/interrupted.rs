@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use tq4::checkpoint::{JOURNAL, TqModel};
+use tq4::checkpoint::JOURNAL;
+use tq4::format::TqModel;
 use tq4::synthetic::Rng;
 
 const LAST: &str = "model-00004-of-00004.safetensors";

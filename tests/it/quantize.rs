@@ -9,8 +9,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
-use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::checkpoint::Checkpoint;
 use tq4::convert::SignSeed;
+use tq4::format::TqModel;
 use tq4::reference;
 
 fn quantize(source: &Path, output: &Path, more: &[&str]) -> std::process::Output {

@@ -5,7 +5,7 @@ use crate::support::cli::{Model, stderr, stdout, tq4};
 use crate::support::{not_run, root, tool};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::lane::wgpu;
 use tq4::reference;
 

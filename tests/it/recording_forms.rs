@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::reference;
 
 const BASE: &str = "a.gate_proj";

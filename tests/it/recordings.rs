@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use std::path::Path;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::lane::Output;
 use tq4::lane::recording::RecordingFile;
 use tq4::record::{LaneInfo, LaneName, OutputType, Rows, StripSize};

@@ -4,7 +4,7 @@ use crate::support::cli::{self, COLS, Model, ROWS};
 use crate::support::recording;
 use half::bf16;
 use std::path::Path;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::reference;
 
 /// A model, its source and a recording that truncates in place of rounding.

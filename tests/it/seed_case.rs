@@ -134,7 +134,7 @@ fn the_published_sign_bug_fails_with_its_published_ratio_and_is_named() {
 #[test]
 fn a_truncating_kernel_passes_the_published_gate_and_is_named() {
     let Some(seed) = seed_case() else { return };
-    let model = tq4::checkpoint::TqModel::open(&seed.join("tq-model")).unwrap();
+    let model = tq4::format::TqModel::open(&seed.join("tq-model")).unwrap();
     let base = model.bases().next().unwrap().to_owned();
     let reference = tq4::reference::dequantize(&model.rows(&base, 0..8).unwrap());
     let truncated = reference

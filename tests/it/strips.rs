@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use tq4::bench::measure::{Job, Options, measure};
-use tq4::checkpoint::TqModel;
 use tq4::convert::{Outcome, dequantize};
+use tq4::format::TqModel;
 use tq4::record::bench::Checked;
 use tq4::record::{Decision, LaneName, Run, StripSize, TensorRecord, Verdict};
 

@@ -6,7 +6,7 @@ use crate::support::fake::{Call, Fake, beside_reference};
 use crate::support::sweep::{read, run, tensors, timeless};
 use std::sync::mpsc;
 use std::time::Duration;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::record::{LaneName, Outcome, Run, Status, StripSize};
 use tq4::run::{Event, Job, Options, Records};
 

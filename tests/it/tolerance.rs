@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::judge::{Judge, Options, blank};
 use tq4::lane::{Decoded, State};
 use tq4::reference;

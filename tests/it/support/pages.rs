@@ -124,7 +124,7 @@ pub fn write_all(dir: &Path) -> [&'static str; 6] {
 
 /// A recording with the sign bug, and NaN in place of one element.
 pub fn write_bug(model: &Path, base: &str, to: &Path, nan: Option<usize>) {
-    let model = tq4::checkpoint::TqModel::open(model).unwrap();
+    let model = tq4::format::TqModel::open(model).unwrap();
     let rows = model.info(base).unwrap().shape[0];
     let tensor = model.rows(base, 0..rows).unwrap();
     let fault = tq4::fault::Fault::named("fwht_upper_lane_sign", &tensor).unwrap();

@@ -3,7 +3,7 @@
 use super::fake::{Fake, slots};
 use half::bf16;
 use std::path::Path;
-use tq4::checkpoint::TqModel;
+use tq4::format::TqModel;
 use tq4::lane::Lane;
 use tq4::reference;
 use tq4::run::Recorder;

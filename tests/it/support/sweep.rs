@@ -3,7 +3,8 @@
 use super::big;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use tq4::checkpoint::{Checkpoint, TqModel};
+use tq4::checkpoint::Checkpoint;
+use tq4::format::TqModel;
 use tq4::lane::Slot;
 use tq4::record::{Run, StripSize};
 use tq4::run::{Event, Job, Options, Records};

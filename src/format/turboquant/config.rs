@@ -1,6 +1,6 @@
 //! `turboquant_config.json`.
 
-use super::read_json;
+use crate::checkpoint::read_json;
 use crate::codebook::Codebook;
 use crate::error::{Error, Result};
 use crate::tensor::Layout;

@@ -1,0 +1,235 @@
+//! A quantised model, whatever its format.
+
+use super::turboquant::Turboquant;
+use crate::checkpoint::{Checkpoint, nearest};
+use crate::codec::{Codec, ScaleType, Scales};
+use crate::error::{Error, Result};
+use crate::tensor::{Parts, TqTensor, base_of};
+use globset::{GlobBuilder, GlobSetBuilder};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a format makes of a checkpoint's tensors.
+pub(super) trait Format: Debug + Send + Sync {
+    /// Every quantised weight, by the names alone.
+    fn stored(&self, checkpoint: &Checkpoint) -> Vec<Stored>;
+
+    /// The codec that all weights have; `None` where they have several.
+    fn codec(&self) -> Option<Codec>;
+
+    /// All that decoding depends on besides the tensors, for checksums.
+    fn identity(&self) -> String;
+
+    /// Shape and codec of a weight, by the headers alone.
+    fn info(&self, checkpoint: &Checkpoint, stored: &Stored) -> Result<TqInfo>;
+
+    /// The parts of some rows that are there.
+    fn parts(&self, checkpoint: &Checkpoint, info: &TqInfo, rows: Range<usize>) -> Result<Parts>;
+}
+
+/// The names of a quantised weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Without `.weight`.
+    pub(super) base: String,
+    /// What a plain model calls it.
+    pub(super) weight: String,
+    /// The tensors that it is made of.
+    pub(super) parts: Vec<String>,
+}
+
+/// A quantised model.
+#[derive(Debug)]
+pub struct TqModel {
+    checkpoint: Checkpoint,
+    format: Box<dyn Format>,
+    weights: BTreeMap<String, Stored>,
+}
+
+/// Shape and codec of one quantised weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TqInfo {
+    /// The name before `.weight`.
+    pub base: String,
+    /// The name of the weight in a plain model.
+    pub weight: String,
+    /// `[rows, cols]` of the weight.
+    pub shape: [usize; 2],
+    /// Columns as stored: those of the weight and what pads them to whole groups.
+    pub cols: usize,
+    /// How it is decoded.
+    pub codec: Codec,
+}
+
+impl TqInfo {
+    /// Bytes of codes and scales of so many rows, and of the signs.
+    pub fn bytes(&self, rows: usize) -> u64 {
+        let layout = self.codec.layout;
+        let groups = rows * (self.cols / layout.group_size());
+        (groups * layout.group_bytes() + self.cols) as u64
+    }
+}
+
+impl TqModel {
+    /// Opens a quantised model.
+    ///
+    /// # Errors
+    /// When its files are missing, damaged, or of a format that is not read.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let format: Box<dyn Format> = Box::new(Turboquant::open(dir)?);
+        let stored = format.stored(&checkpoint).into_iter();
+        let weights = stored.map(|stored| (stored.base.clone(), stored)).collect();
+        Ok(Self {
+            checkpoint,
+            format,
+            weights,
+        })
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The codec that all weights have; `None` where they have several.
+    pub fn codec(&self) -> Option<Codec> {
+        self.format.codec()
+    }
+
+    /// All that decoding depends on besides the tensors, for checksums.
+    pub(crate) fn identity(&self) -> String {
+        self.format.identity()
+    }
+
+    /// Base names of all quantised weights, sorted.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        self.weights.keys().map(String::as_str)
+    }
+
+    /// The tensors that a quantised weight is made of, its codes first.
+    ///
+    /// # Panics
+    /// When there is no such weight.
+    pub(crate) fn parts_of(&self, base: &str) -> &[String] {
+        &self.weights[base].parts
+    }
+
+    /// What a plain model calls a quantised weight.
+    ///
+    /// # Panics
+    /// When there is no such weight.
+    pub(crate) fn weight_of(&self, base: &str) -> &str {
+        &self.weights[base].weight
+    }
+
+    /// The base name of the quantised weight with this name, which may end in `.weight`.
+    ///
+    /// # Errors
+    /// When there is none; the nearest names are said.
+    pub fn base<'a>(&self, name: &'a str) -> Result<&'a str> {
+        let base = base_of(name);
+        if self.weights.contains_key(base) {
+            Ok(base)
+        } else {
+            Err(self.unknown(base, "give the name before .weight"))
+        }
+    }
+
+    fn unknown(&self, base: &str, help: &str) -> Error {
+        Error::input(
+            format!("no TQ4 tensor {base:?}{}", nearest(base, self.bases())),
+            self.checkpoint.dir().display().to_string(),
+            help,
+        )
+    }
+
+    /// Base names that match `patterns`: exact names, or globs in which `*` crosses dots.
+    ///
+    /// # Errors
+    /// When a pattern is malformed or matches nothing; the nearest names are said.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let (mut exact, mut chosen) = (Vec::new(), GlobSetBuilder::new());
+        for pattern in patterns {
+            let wanted = base_of(pattern);
+            if self.weights.contains_key(wanted) {
+                exact.push(wanted);
+                continue;
+            }
+            let glob = GlobBuilder::new(wanted)
+                .build()
+                .map_err(|e| Error::input(format!("malformed pattern: {e}"), pattern, ""))?;
+            let matcher = glob.compile_matcher();
+            if !self.bases().any(|b| matcher.is_match(b)) {
+                return Err(self.unknown(wanted, "give the name before .weight, or a glob"));
+            }
+            chosen.add(glob);
+        }
+        let chosen = chosen.build().map_err(|e| {
+            Error::input(format!("malformed pattern: {e}"), patterns.join(", "), "")
+        })?;
+        Ok(self
+            .bases()
+            .filter(|b| exact.contains(b) || chosen.is_match(b))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Shape and codec of a quantised weight, from the headers alone.
+    ///
+    /// # Errors
+    /// When it is not there, a part is missing or of another type, or the shapes contradict each other.
+    pub fn info(&self, base: &str) -> Result<TqInfo> {
+        let stored = self.weights.get(base);
+        let stored = stored.ok_or_else(|| self.unknown(base, "give the name before .weight"))?;
+        self.format.info(&self.checkpoint, stored)
+    }
+
+    /// Reads rows of a quantised weight, and no more than these.
+    ///
+    /// # Errors
+    /// As [`TqModel::info`] and [`TqTensor::new`], or when the rows lie outside the tensor.
+    pub fn rows(&self, base: &str, rows: Range<usize>) -> Result<TqTensor> {
+        let info = self.info(base)?;
+        let n = info.shape[0];
+        if rows.start >= rows.end || rows.end > n {
+            return Err(Error::input(
+                format!(
+                    "rows {}..{} asked for, the tensor has rows 0..{n}",
+                    rows.start, rows.end
+                ),
+                base,
+                "choose rows inside the tensor",
+            ));
+        }
+        let parts = self.format.parts(&self.checkpoint, &info, rows.clone())?;
+        TqTensor::new(
+            base,
+            info.codec.layout,
+            [rows.len(), info.cols],
+            parts,
+            Arc::clone(&info.codec.codebook),
+        )
+    }
+}
+
+/// The scales of some rows, from a tensor that holds nothing else.
+pub(super) fn read_scales(
+    checkpoint: &Checkpoint,
+    name: &str,
+    info: &TqInfo,
+    rows: Range<usize>,
+) -> Result<Scales> {
+    let shard = checkpoint.shard_of(name).expect("the part is there");
+    let scales = info.codec.layout.scales();
+    let per_row = info.cols / scales.elements;
+    let range = rows.start * per_row..rows.end * per_row;
+    Ok(match scales.stored {
+        ScaleType::F16 => Scales::F16(shard.read(name, range)?),
+        ScaleType::F32 => Scales::F32(shard.read(name, range)?),
+        ScaleType::E3m5 => Scales::E3m5(shard.read(name, range)?),
+    })
+}
