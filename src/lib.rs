@@ -57,6 +57,7 @@ pub mod error;
 pub mod fault;
 #[doc(hidden)]
 pub mod fixture;
+mod format;
 #[doc(hidden)]
 pub mod fwht;
 mod hash;
