@@ -9,6 +9,8 @@
 //! Source: varjoranta/turboquant-vllm 9311d91, `checkpoint.py`, `torch_ops.py`, `weight_quant.py`.
 
 pub(crate) mod codebook;
+pub(crate) mod config;
+pub(crate) mod names;
 pub(crate) mod signs;
 
 #[cfg(test)]
