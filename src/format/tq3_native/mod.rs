@@ -11,6 +11,7 @@
 pub(crate) mod codebook;
 pub(crate) mod config;
 pub(crate) mod names;
+pub(crate) mod shape;
 pub(crate) mod signs;
 
 #[cfg(test)]
