@@ -2,4 +2,7 @@
 
 // Wired with the codec.
 #[allow(dead_code)]
+pub(crate) mod foreign;
+// Wired with the codec.
+#[allow(dead_code)]
 pub(crate) mod tq3_native;
