@@ -91,6 +91,10 @@ pub(super) struct Pipeline<'a> {
     // Flips bits of a code's index.
     pub(super) code_order: usize,
     pub(super) code_bits_swapped: bool,
+    // Codes are read as if they had so many bits, and stood as close.
+    pub(super) read_bits: Option<u32>,
+    // Codes of 3 bits: the three bytes of eight are read from the last on.
+    pub(super) big_endian: bool,
     pub(super) split_halves: bool,
     // Signs before and after the transform.
     pub(super) signs: [Signs; 2],
@@ -141,6 +145,8 @@ impl<'a> Pipeline<'a> {
             scale_shift: 0,
             code_order: 0,
             code_bits_swapped: false,
+            read_bits: None,
+            big_endian: false,
             split_halves: false,
             signs: [Signs::Before, Signs::Columns],
             sign_modulo: usize::MAX,
@@ -377,6 +383,21 @@ impl<'a> Pipeline<'a> {
             let (base, k) = (at / self.n * self.n, at % self.n);
             let bytes = t.layout().packed_group();
             at = base + k % bytes * (self.n / bytes) + k / bytes;
+        }
+        if let Some(bits) = self.read_bits {
+            let bits = bits as usize;
+            // What lies beyond the codes is anything: here it is the first codes.
+            let bit = |k: usize| {
+                let place = (at * bits + k) % (8 * t.packed().len());
+                t.packed()[place / 8] >> (place % 8) & 1
+            };
+            return (0..bits).fold(0, |code, k| code | bit(k) << k);
+        }
+        if self.big_endian {
+            let (first, k) = (at / 8 * 3, at % 8);
+            let bytes = &t.packed()[first..first + 3];
+            let eight = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+            return (eight >> (3 * k) & 7) as u8;
         }
         // Rows follow one another: a flat index is a column of row 0.
         let code = t.code(0, at);

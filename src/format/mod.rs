@@ -2,6 +2,7 @@
 //!
 //! Nothing outside this module knows a format's name.
 
+mod foreign;
 pub mod gguf;
 mod model;
 pub mod tq3_native;
@@ -11,7 +12,6 @@ pub use model::{TqInfo, TqModel};
 
 use crate::codebook::Codebook;
 use crate::codec::Codec;
-use crate::synthetic::Rng;
 use crate::tensor::{GROUP_SIZES, Layout};
 use std::sync::Arc;
 
@@ -22,12 +22,13 @@ pub fn every_codec() -> Vec<(String, Codec)> {
         for n in GROUP_SIZES {
             let codebook = Arc::new(Codebook::lloyd_max(bits, n));
             let first = Layout::new(bits, n).expect("a size that there is");
-            let signs = Rng::new(42).signs(n);
-            let native = tq3_native::layout(bits, n, &signs).expect("a size that there is");
-            for (name, layout) in [("turboquant", first), ("tq3_native", native)] {
-                let name = format!("{name}, {bits} bits, group {n}");
-                let codebook = Arc::clone(&codebook);
-                all.push((name, Codec { layout, codebook }));
+            let first = Codec {
+                layout: first,
+                codebook,
+            };
+            let native = tq3_native::codec(bits, n, 42).expect("a size that there is");
+            for (name, codec) in [("turboquant", first), ("tq3_native", native)] {
+                all.push((format!("{name}, {bits} bits, group {n}"), codec));
             }
         }
     }

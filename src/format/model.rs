@@ -1,6 +1,6 @@
 //! A quantised model, whatever its format.
 
-use super::turboquant::Turboquant;
+use super::{foreign, tq3_native, turboquant};
 use crate::checkpoint::{Checkpoint, nearest};
 use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::{Error, Result};
@@ -14,9 +14,6 @@ use std::sync::Arc;
 
 /// What a format makes of a checkpoint's tensors.
 pub(super) trait Format: Debug + Send + Sync {
-    /// Every quantised weight, by the names alone.
-    fn stored(&self, checkpoint: &Checkpoint) -> Vec<Stored>;
-
     /// The codec that all weights have; `None` where they have several.
     fn codec(&self) -> Option<Codec>;
 
@@ -28,6 +25,15 @@ pub(super) trait Format: Debug + Send + Sync {
 
     /// The parts of some rows that are there.
     fn parts(&self, checkpoint: &Checkpoint, info: &TqInfo, rows: Range<usize>) -> Result<Parts>;
+}
+
+/// A model whose format is known.
+pub(super) struct Opened {
+    pub(super) format: Box<dyn Format>,
+    /// Every quantised weight.
+    pub(super) weights: Vec<Stored>,
+    /// What a user should know of it, a sentence each.
+    pub(super) notes: Vec<String>,
 }
 
 /// The names of a quantised weight.
@@ -47,6 +53,7 @@ pub struct TqModel {
     checkpoint: Checkpoint,
     format: Box<dyn Format>,
     weights: BTreeMap<String, Stored>,
+    notes: Vec<String>,
 }
 
 /// Shape and codec of one quantised weight.
@@ -80,19 +87,28 @@ impl TqModel {
     /// When its files are missing, damaged, or of a format that is not read.
     pub fn open(dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
-        let format: Box<dyn Format> = Box::new(Turboquant::open(dir)?);
-        let stored = format.stored(&checkpoint).into_iter();
-        let weights = stored.map(|stored| (stored.base.clone(), stored)).collect();
+        let Opened {
+            format,
+            weights,
+            notes,
+        } = open(dir, &checkpoint)?;
+        let named = weights.into_iter().map(|w| (w.base.clone(), w));
         Ok(Self {
             checkpoint,
             format,
-            weights,
+            weights: named.collect(),
+            notes,
         })
     }
 
     /// The checkpoint.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What a user should know of the model, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The codec that all weights have; `None` where they have several.
@@ -213,6 +229,18 @@ impl TqModel {
             parts,
             Arc::clone(&info.codec.codebook),
         )
+    }
+}
+
+/// Tells the format by its marker.
+fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
+    let first = dir.join(turboquant::CONFIG).exists();
+    if !first && dir.join(tq3_native::CONFIG).exists() {
+        return tq3_native::open(dir, checkpoint);
+    }
+    match foreign::recognise(dir) {
+        Some(refused) => Err(refused),
+        None => turboquant::open(dir, checkpoint),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Row, always, fitted, many_rows, one_if, row};
 use crate::codebook::Codebook;
-use crate::codec::Unit;
+use crate::codec::{Packing, Unit};
 use crate::tensor::{GROUP_SIZES, TqTensor};
 use half::{bf16, f16};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -36,6 +36,13 @@ pub(super) static TABLE: &[Row] = &[
         "the codebook is the normal distribution's: take the model's own centroids"),
     row("codebook_unscaled", always, |p, _| unscale(&mut p.centroids, p.n),
         "the codebook is of unit variance: it must be divided by sqrt(n)"),
+    row("codebook_converged", of_norms, |p, _| p.centroids = converged(p.tensor.layout().bits(), p.n),
+        "the codebook is what the updates converge to: take as many as the format has, or the model's own centroids"),
+    row("codes_read_with_{}_bits", other_bits,
+        |p, bits| (p.read_bits, p.centroids) = (Some(bits as u32), normal(bits as u32, p.n)),
+        "codes and codebook are read with {} bits, which other tensors of the model may have"),
+    row("codes_of_three_bytes_big_endian", dense_threes, |p, _| p.big_endian = true,
+        "eight codes of 3 bits are a little-endian integer of three bytes: its bytes are read in the other order"),
     row("codebook_linear", always, |p, _| space_evenly(&mut p.centroids),
         "the centroids are evenly spaced: take the model's own"),
     row("codebook_f16", always, |p, _| each(&mut p.centroids, |c| f16::from_f32(c).to_f32()),
@@ -79,6 +86,41 @@ fn gaussian(bits: u32, n: usize) -> Vec<f32> {
     let half = HALF[bits as usize - 2];
     let all = half.iter().rev().map(|c| -c).chain(half.iter().copied());
     all.map(|c| c / (n as f32).sqrt()).collect()
+}
+
+fn of_norms(t: &TqTensor) -> Vec<usize> {
+    one_if(t.layout().scales().unit == Unit::Norm)
+}
+
+fn dense_threes(t: &TqTensor) -> Vec<usize> {
+    one_if(t.layout().stored_bits() == 3)
+}
+
+/// Of codes without gaps, whose codebooks are known for every number of bits.
+fn other_bits(t: &TqTensor) -> Vec<usize> {
+    let layout = t.layout();
+    let known = layout.packing() == Packing::Dense && layout.scales().unit == Unit::Norm;
+    let bits = (2..=4).filter(|b| known && *b != layout.bits() as usize);
+    bits.collect()
+}
+
+fn normal(bits: u32, n: usize) -> Vec<f32> {
+    let book = Codebook::normal(bits.clamp(2, 4), n).expect("a size that there is");
+    book.centroids().to_vec()
+}
+
+/// Making one takes milliseconds, and a search tries it with every other fault.
+fn converged(bits: u32, n: usize) -> Vec<f32> {
+    static UNIT: LazyLock<[Vec<f32>; 3]> = LazyLock::new(|| {
+        [2, 3, 4].map(|bits| {
+            let book = Codebook::normal_converged(bits, 64).expect("a size that there is");
+            // Eight deviations a unit: exact.
+            book.centroids().iter().map(|c| c * 8.0).collect()
+        })
+    });
+    let root = (n as f64).sqrt();
+    let unit = UNIT[bits as usize - 2].iter();
+    unit.map(|c| (f64::from(*c) / root) as f32).collect()
 }
 
 const INT8_OF_THREE_BITS: [f32; 8] = [-127.0, -79.0, -45.0, -14.0, 14.0, 45.0, 79.0, 127.0];

@@ -9,7 +9,7 @@ mod write;
 pub use config::{CONFIG, Config};
 pub use write::write_tq_model;
 
-use super::model::{Format, Stored, TqInfo, read_scales};
+use super::model::{Format, Opened, Stored, TqInfo, read_scales};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo, nearest};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -25,16 +25,30 @@ pub const PARTS: [&str; 3] = ["tq_packed", "tq_scales", "tq_signs"];
 
 /// A model of this format.
 #[derive(Debug)]
-pub(super) struct Turboquant {
+struct Turboquant {
     config: Config,
 }
 
-impl Turboquant {
-    /// Reads the configuration in `dir`.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
-        Config::read(dir).map(|config| Self { config })
-    }
+/// Reads the configuration in `dir` and finds the weights.
+///
+/// # Errors
+/// As [`Config::read`].
+pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
+    let config = Config::read(dir)?;
+    let bases = checkpoint.names().filter_map(|n| n.strip_suffix(PACKED));
+    let weights = bases.map(|base| Stored {
+        base: base.to_owned(),
+        weight: format!("{base}.weight"),
+        parts: PARTS.iter().map(|part| format!("{base}.{part}")).collect(),
+    });
+    Ok(Opened {
+        format: Box::new(Turboquant { config }),
+        weights: weights.collect(),
+        notes: Vec::new(),
+    })
+}
 
+impl Turboquant {
     /// What the header says of a part, and its place in words.
     fn part<'c>(
         checkpoint: &'c Checkpoint,
@@ -78,17 +92,6 @@ impl Turboquant {
 }
 
 impl Format for Turboquant {
-    fn stored(&self, checkpoint: &Checkpoint) -> Vec<Stored> {
-        let bases = checkpoint.names().filter_map(|n| n.strip_suffix(PACKED));
-        bases
-            .map(|base| Stored {
-                base: base.to_owned(),
-                weight: format!("{base}.weight"),
-                parts: PARTS.iter().map(|part| format!("{base}.{part}")).collect(),
-            })
-            .collect()
-    }
-
     fn codec(&self) -> Option<Codec> {
         Some(Codec {
             layout: self.config.layout,

@@ -3,6 +3,8 @@
 //! A coordinate of a vector drawn uniformly from the unit sphere in `d` dimensions has the density
 //! `(1 - x^2)^((d - 3) / 2)` on [-1, 1], up to a constant (TurboQuant, arXiv:2504.19874).
 
+mod normal;
+
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
