@@ -57,6 +57,7 @@ pub mod error;
 pub mod fault;
 #[doc(hidden)]
 pub mod fixture;
+mod format;
 #[doc(hidden)]
 pub mod fwht;
 mod hash;
@@ -91,6 +92,15 @@ pub mod strip;
 pub mod synthetic;
 #[doc(hidden)]
 pub mod tensor;
+
+/// Reads a GGUF file and looks at every tensor in it, for the fuzz target.
+///
+/// # Errors
+/// When it is damaged.
+#[doc(hidden)]
+pub fn fuzz_gguf(path: &std::path::Path) -> Result<()> {
+    format::gguf::look_at_all(path)
+}
 
 #[doc(inline)]
 pub use checkpoint::{Checkpoint, TqModel};

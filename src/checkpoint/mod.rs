@@ -18,12 +18,12 @@ pub use config::{CONFIG, Config};
 pub use dtype::Dtype;
 pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
-pub(crate) use opened::{failed, read_exact_at};
+pub(crate) use opened::{Opened, failed, read_exact_at};
 pub use shard::{Shard, TensorInfo};
 pub use stream::{Planned, StreamWriter};
 pub use tq::{TqInfo, TqModel};
 pub use unfinished::Sum;
-pub(crate) use unfinished::{remove_if_there, sync_directory, temporary};
+pub(crate) use unfinished::{Unfinished, remove_if_there, sync_directory, temporary};
 pub use write::{PlainTensor, write_atomically, write_plain_model, write_tq_model};
 
 use crate::error::{Error, Result};
