@@ -96,6 +96,15 @@ pub mod synthetic;
 #[doc(hidden)]
 pub mod tensor;
 
+/// Reads a GGUF file and looks at every tensor in it, for the fuzz target.
+///
+/// # Errors
+/// When it is damaged.
+#[doc(hidden)]
+pub fn fuzz_gguf(path: &std::path::Path) -> Result<()> {
+    format::gguf::look_at_all(path)
+}
+
 #[doc(inline)]
 pub use checkpoint::Checkpoint;
 #[doc(inline)]

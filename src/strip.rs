@@ -13,7 +13,7 @@ pub struct Strip {
     pub base: String,
     /// Which of its rows.
     pub rows: Range<usize>,
-    /// Elements a row.
+    /// Elements of a row of the weight; lanes decode whole groups, which may be more.
     pub cols: usize,
     /// Codes, scales and signs of these rows; `None` where recordings are compared without their model.
     pub tensor: Option<TqTensor>,
@@ -36,6 +36,11 @@ impl Strip {
     /// Rows times columns.
     pub fn elements(&self) -> usize {
         self.rows.len() * self.cols
+    }
+
+    /// Elements of a row as lanes decode it: whole groups.
+    pub fn stored_cols(&self) -> usize {
+        self.tensor.as_ref().map_or(self.cols, TqTensor::cols)
     }
 
     /// Codes, scales and signs, which every lane but a recording needs.

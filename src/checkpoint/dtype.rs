@@ -10,31 +10,64 @@ const PER_TASK: usize = 1 << 16;
 /// Bytes read at a time.
 const PIECE: usize = 4 << 20;
 
-/// Type of a tensor's elements: any that safetensors knows, though only these few are computed with.
+/// Type of a tensor's elements: any that safetensors or ggml knows, though only these few are computed with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dtype(pub(super) safetensors::Dtype);
+pub struct Dtype(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Plain(safetensors::Dtype),
+    /// A type of blocks: its number and name.
+    Ggml(u32, &'static str),
+}
 
 impl Dtype {
     /// Unsigned bytes.
-    pub const U8: Self = Self(safetensors::Dtype::U8);
+    pub const U8: Self = Self::of(safetensors::Dtype::U8);
     /// Signed bytes.
-    pub const I8: Self = Self(safetensors::Dtype::I8);
+    pub const I8: Self = Self::of(safetensors::Dtype::I8);
     /// IEEE half precision.
-    pub const F16: Self = Self(safetensors::Dtype::F16);
+    pub const F16: Self = Self::of(safetensors::Dtype::F16);
     /// bfloat16.
-    pub const BF16: Self = Self(safetensors::Dtype::BF16);
+    pub const BF16: Self = Self::of(safetensors::Dtype::BF16);
     /// IEEE single precision.
-    pub const F32: Self = Self(safetensors::Dtype::F32);
+    pub const F32: Self = Self::of(safetensors::Dtype::F32);
     /// Unsigned 16-bit integers.
-    pub const U16: Self = Self(safetensors::Dtype::U16);
+    pub const U16: Self = Self::of(safetensors::Dtype::U16);
     /// Signed 16-bit integers.
-    pub const I16: Self = Self(safetensors::Dtype::I16);
+    pub const I16: Self = Self::of(safetensors::Dtype::I16);
     /// Unsigned 64-bit integers.
-    pub const U64: Self = Self(safetensors::Dtype::U64);
+    pub const U64: Self = Self::of(safetensors::Dtype::U64);
+
+    /// One that safetensors has.
+    pub(crate) const fn of(dtype: safetensors::Dtype) -> Self {
+        Self(Kind::Plain(dtype))
+    }
+
+    /// One that ggml has under this number and name.
+    pub(crate) fn of_ggml(id: u32, name: &'static str) -> Self {
+        match name {
+            "F32" => Self::F32,
+            "F16" => Self::F16,
+            "BF16" => Self::BF16,
+            _ => Self(Kind::Ggml(id, name)),
+        }
+    }
+
+    /// As safetensors has it; `None` for a type of blocks.
+    pub(crate) fn safetensors(self) -> Option<safetensors::Dtype> {
+        match self.0 {
+            Kind::Plain(dtype) => Some(dtype),
+            Kind::Ggml(..) => None,
+        }
+    }
 
     /// Bits per element.
+    ///
+    /// # Panics
+    /// For a type of blocks.
     pub fn bits(self) -> usize {
-        self.0.bitsize()
+        self.safetensors().expect("no type of blocks").bitsize()
     }
 
     /// Whether it is a plain weight's, which can be read as f32.
@@ -43,10 +76,13 @@ impl Dtype {
     }
 }
 
-/// As safetensors names it.
+/// As safetensors or ggml names it.
 impl std::fmt::Debug for Dtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        match self.0 {
+            Kind::Plain(dtype) => dtype.fmt(f),
+            Kind::Ggml(_, name) => f.write_str(name),
+        }
     }
 }
 

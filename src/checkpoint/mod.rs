@@ -6,17 +6,20 @@
 mod dtype;
 mod guard;
 mod identity;
+mod opened;
 mod shard;
 mod stream;
+mod unfinished;
 mod write;
 
 pub use dtype::Dtype;
 pub use guard::{keep_apart, same_place};
 pub use identity::dir_name;
+pub(crate) use opened::{Opened, failed, read_exact_at};
 pub use shard::{Shard, TensorInfo};
-pub(crate) use shard::{failed, read_exact_at};
-pub use stream::{Planned, StreamWriter, Sum};
-pub(crate) use stream::{remove_if_there, sync_directory, temporary};
+pub use stream::{Planned, StreamWriter};
+pub use unfinished::Sum;
+pub(crate) use unfinished::{Unfinished, remove_if_there, sync_directory, temporary};
 pub use write::{PlainTensor, write_atomically, write_plain_model};
 pub(crate) use write::{view, write_safetensors};
 
@@ -114,6 +117,18 @@ impl Checkpoint {
         })
     }
 
+    /// The files of another container, as one checkpoint; `path` is what errors call it.
+    pub(crate) fn of_shards(path: &Path, shards: Vec<Shard>) -> Self {
+        let names = |(i, shard): (usize, &Shard)| -> Vec<(String, usize)> {
+            shard.names().map(|n| (n.to_owned(), i)).collect()
+        };
+        Self {
+            dir: path.to_owned(),
+            tensors: shards.iter().enumerate().flat_map(names).collect(),
+            shards,
+        }
+    }
+
     fn from_index(dir: &Path, path: &Path) -> Result<Self> {
         let index: Index = read_json(path)?;
         let mut shards = Vec::new();
@@ -144,7 +159,7 @@ impl Checkpoint {
         })
     }
 
-    /// The directory.
+    /// The directory, or the file that holds the whole model or a part of it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -186,7 +201,7 @@ impl Checkpoint {
             ));
         };
         let info = shard.info(name).expect("the map names this shard");
-        if info.shape != shape {
+        if info.matrix() != shape {
             return Err(Error::input(
                 format!(
                     "shape {:?} found, expected {shape:?} as in the TQ4 model",
@@ -205,7 +220,11 @@ impl Checkpoint {
     /// in name order.
     pub fn shards(&self) -> impl Iterator<Item = (String, &Shard, Vec<&str>)> {
         self.shards.iter().enumerate().map(|(i, shard)| {
-            let file = shard.path().strip_prefix(&self.dir).unwrap_or(shard.path());
+            let below = shard.path().strip_prefix(&self.dir).ok();
+            let name = shard.path().file_name().map(Path::new);
+            // A checkpoint that is a file has no path below it.
+            let file = below.filter(|p| !p.as_os_str().is_empty()).or(name);
+            let file = file.unwrap_or(shard.path());
             let names = self
                 .tensors
                 .iter()

@@ -1,13 +1,13 @@
 //! One safetensors file, read by position.
 
-use super::Dtype;
+use super::{Dtype, opened::Opened};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use safetensors::tensor::Metadata as Header;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Longest header that is read, in bytes: the safetensors library's own limit.
@@ -29,31 +29,53 @@ pub struct TensorInfo {
 /// An open safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Shard {
-    path: PathBuf,
-    file: Arc<File>,
-    as_opened: Metadata,
+    opened: Opened,
     data_start: u64,
     tensors: BTreeMap<String, TensorInfo>,
     metadata: HashMap<String, String>,
 }
 
+impl TensorInfo {
+    /// A tensor that starts so far in the data.
+    pub(crate) fn new(dtype: Dtype, shape: Vec<usize>, start: u64, bytes: u64) -> Self {
+        Self {
+            dtype,
+            shape,
+            start,
+            bytes,
+        }
+    }
+
+    /// The tensor as a matrix: all dimensions but the last are rows.
+    pub(crate) fn matrix(&self) -> [usize; 2] {
+        match self.shape.split_last() {
+            None => [1, 1],
+            Some((cols, rows)) => [rows.iter().product(), *cols],
+        }
+    }
+}
+
 impl Shard {
+    /// A file of another container, whose header was checked against its length.
+    pub(crate) fn of_container(
+        opened: Opened,
+        data_start: u64,
+        tensors: BTreeMap<String, TensorInfo>,
+    ) -> Self {
+        Self {
+            opened,
+            data_start,
+            tensors,
+            metadata: HashMap::new(),
+        }
+    }
+
     /// Opens `path` and checks its header: sizes, offsets, overlaps and dtypes.
     ///
     /// # Errors
     /// When it is not a regular file, is empty or truncated, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
-        // Asked before opening: opening a FIFO would wait for a writer.
-        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        if !meta.is_file() {
-            return Err(bad("not a regular file", "name a safetensors file"));
-        }
-        if meta.len() == 0 {
-            return Err(bad("the file is empty", "copy it again"));
-        }
-        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-        Self::of(path, file)
+        Self::read_header(Opened::open(path, "name a safetensors file")?)
     }
 
     /// An open file; `path` is what errors call it.
@@ -61,13 +83,15 @@ impl Shard {
     /// # Errors
     /// As those of [`Shard::open`].
     pub(crate) fn of(path: &Path, file: File) -> Result<Self> {
-        let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
-        // The file that was opened, which may be another than the one asked about above.
-        let as_opened = file.metadata().map_err(|e| Error::io("open", path, e))?;
-        let len = as_opened.len();
+        Self::read_header(Opened::of(path, file)?)
+    }
+
+    fn read_header(opened: Opened) -> Result<Self> {
+        let len = opened.len();
         let damaged = |e: &str| {
-            bad(
-                &format!("not a whole safetensors file of {len} bytes: {e}"),
+            Error::input(
+                format!("not a whole safetensors file of {len} bytes: {e}"),
+                opened.path().display().to_string(),
                 "copy the file again; it is truncated, damaged or of another format",
             )
         };
@@ -75,7 +99,7 @@ impl Shard {
             return Err(damaged("header too small"));
         }
         let mut size = [0; 8];
-        read_exact_at(&file, &mut size, 0).map_err(|e| failed(path, e))?;
+        opened.read_exact_at(&mut size, 0)?;
         let size = u64::from_le_bytes(size);
         if size > MAX_HEADER {
             return Err(damaged("header too large"));
@@ -85,7 +109,7 @@ impl Shard {
             return Err(damaged("invalid header length"));
         }
         let mut text = vec![0; size as usize];
-        read_exact_at(&file, &mut text, 8).map_err(|e| failed(path, e))?;
+        opened.read_exact_at(&mut text, 8)?;
         // An error without a place in the text is about what the header says.
         let header: Header = serde_json::from_slice(&text).map_err(|e| match e.line() {
             0 => damaged(&e.to_string()),
@@ -97,7 +121,7 @@ impl Shard {
         let tensors = header.tensors().into_iter().map(|(name, info)| {
             let (start, end) = info.data_offsets;
             let info = TensorInfo {
-                dtype: Dtype(info.dtype),
+                dtype: Dtype::of(info.dtype),
                 shape: info.shape.clone(),
                 start: start as u64,
                 bytes: (end - start) as u64,
@@ -105,12 +129,10 @@ impl Shard {
             (name, info)
         });
         Ok(Self {
-            path: path.to_owned(),
-            file: Arc::new(file),
-            as_opened,
             data_start,
             tensors: tensors.collect(),
             metadata: header.metadata().clone().unwrap_or_default(),
+            opened,
         })
     }
 
@@ -120,22 +142,12 @@ impl Shard {
     /// # Errors
     /// When it was written to.
     pub fn unchanged(&self) -> Result<()> {
-        let now = self.file.metadata();
-        let now = now.map_err(|e| Error::io("look at", &self.path, e))?;
-        let then = &self.as_opened;
-        if now.len() == then.len() && now.modified().ok() == then.modified().ok() {
-            return Ok(());
-        }
-        Err(Error::input(
-            "the file was changed while it was read",
-            self.path.display().to_string(),
-            "leave a model alone while it is read, and run again",
-        ))
+        self.opened.unchanged()
     }
 
     /// Path of the file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.opened.path()
     }
 
     /// Names of the tensors in it, sorted.
@@ -159,14 +171,14 @@ impl Shard {
     /// The file, and where in it a tensor's bytes start.
     pub(crate) fn place(&self, name: &str) -> Option<(Arc<File>, u64)> {
         let info = self.info(name)?;
-        Some((Arc::clone(&self.file), self.data_start + info.start))
+        Some((Arc::clone(self.opened.file()), self.data_start + info.start))
     }
 
     pub(super) fn known(&self, name: &str) -> Result<&TensorInfo> {
         self.info(name).ok_or_else(|| {
             Error::input(
                 format!("no tensor {name:?}"),
-                self.path.display().to_string(),
+                self.path().display().to_string(),
                 "",
             )
         })
@@ -192,48 +204,11 @@ impl Shard {
             "the bytes lie in the tensor"
         );
         let at = self.data_start + info.start + offset as u64;
-        read_exact_at(&self.file, out, at).map_err(|e| failed(&self.path, e))
+        self.opened.read_exact_at(out, at)
     }
 
     /// The file's free-form metadata.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
     }
-}
-
-/// What a failed read means: the length was checked when the file was opened.
-pub(crate) fn failed(path: &Path, e: std::io::Error) -> Error {
-    if e.kind() != std::io::ErrorKind::UnexpectedEof {
-        return Error::io("read", path, e);
-    }
-    Error::input(
-        "the file became shorter while it was read",
-        path.display().to_string(),
-        "leave a model alone while it is read, and run again",
-    )
-}
-
-/// Fills `out` from byte `offset` of the file on.
-#[cfg(unix)]
-pub(crate) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
-}
-
-/// Fills `out` from byte `offset` of the file on.
-#[cfg(windows)]
-pub(crate) fn read_exact_at(
-    file: &File,
-    mut out: &mut [u8],
-    mut offset: u64,
-) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !out.is_empty() {
-        let n = file.seek_read(out, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        out = &mut out[n..];
-        offset += n as u64;
-    }
-    Ok(())
 }

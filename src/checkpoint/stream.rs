@@ -1,15 +1,12 @@
 //! Writing a safetensors file piece by piece: the header first, then each tensor's bytes where they
 //! belong, so that no tensor need be in memory whole.
 
-use super::Dtype;
-use super::write::regular;
+use super::unfinished::Unfinished;
+use super::{Dtype, Sum};
 use crate::error::{Error, Result};
-use crate::hash::Hashing;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A tensor that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,47 +19,18 @@ pub struct Planned {
     pub shape: Vec<usize>,
 }
 
-/// Length and SHA-256 of a file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Sum {
-    /// Bytes.
-    pub bytes: u64,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
-}
-
-impl Sum {
-    /// Reads the file at `path`.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn of(path: &Path) -> Result<Self> {
-        let read = |e: std::io::Error| Error::io("read", path, e);
-        let mut file = Hashing::new(File::open(path).map_err(read)?);
-        let mut pieces = BufReader::with_capacity(1 << 20, &mut file);
-        let bytes = io::copy(&mut pieces, &mut io::sink()).map_err(read)?;
-        Ok(Self {
-            bytes,
-            sha256: file.finish(),
-        })
-    }
-}
-
 /// A safetensors file under construction, in a temporary file beside its final path.
 ///
 /// Dropped before [`StreamWriter::commit`], it leaves nothing. A killed process leaves the temporary
 /// file, whose name follows from the path: the next writer of the same path removes it.
 #[derive(Debug)]
 pub struct StreamWriter {
-    file: File,
-    path: PathBuf,
-    temporary: PathBuf,
+    file: Unfinished,
     /// The tensors, with their places in the data.
     tensors: Vec<(Planned, (usize, usize))>,
     /// Start and end of each tensor in the file.
     places: HashMap<String, (u64, u64)>,
     data_start: u64,
-    committed: bool,
 }
 
 impl StreamWriter {
@@ -76,8 +44,6 @@ impl StreamWriter {
         mut tensors: Vec<Planned>,
         metadata: Option<HashMap<String, String>>,
     ) -> Result<Self> {
-        let target = regular(path)?;
-        let path = target.as_path();
         let bad = |what: String| Error::input(what, path.display().to_string(), "");
         tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
         let mut end = 0usize;
@@ -93,16 +59,9 @@ impl StreamWriter {
         }
         let tensors: Vec<_> = tensors.into_iter().zip(spans).collect();
         let header = header(&tensors, metadata).map_err(bad)?;
-        let temporary = temporary(path);
-        let io = |e: std::io::Error| Error::io("write", path, e);
-        remove_if_there(&temporary)?;
-        // Never an existing file, nor through a link: what is opened here is new.
-        let file = File::create_new(&temporary).map_err(io)?;
         let data_start = 8 + header.len() as u64;
         let writer = Self {
-            file,
-            path: path.to_owned(),
-            temporary,
+            file: Unfinished::create(path, data_start + end as u64)?,
             places: tensors
                 .iter()
                 .map(|(t, (s, e))| {
@@ -112,11 +71,10 @@ impl StreamWriter {
                 .collect(),
             tensors,
             data_start,
-            committed: false,
         };
-        writer.file.set_len(data_start + end as u64).map_err(io)?;
-        write_all_at(&writer.file, &(header.len() as u64).to_le_bytes(), 0).map_err(io)?;
-        write_all_at(&writer.file, &header, 8).map_err(io)?;
+        let length = (header.len() as u64).to_le_bytes();
+        writer.file.write_at(&length, 0)?;
+        writer.file.write_at(&header, 8)?;
         Ok(writer)
     }
 
@@ -132,7 +90,7 @@ impl StreamWriter {
         let header =
             header(&self.tensors, Some(metadata)).expect("the tensors were written before");
         assert_eq!(8 + header.len() as u64, self.data_start, "the same length");
-        write_all_at(&self.file, &header, 8).map_err(|e| Error::io("write", &self.path, e))
+        self.file.write_at(&header, 8)
     }
 
     /// Writes a piece of a tensor, `offset` bytes from its start.
@@ -148,8 +106,7 @@ impl StreamWriter {
             start + offset + bytes.len() as u64 <= end,
             "the piece lies in the tensor"
         );
-        write_all_at(&self.file, bytes, start + offset)
-            .map_err(|e| Error::io("write", &self.path, e))
+        self.file.write_at(bytes, start + offset)
     }
 
     /// Makes sure that all is on the disk, and sums it up. The file has its temporary name still.
@@ -157,22 +114,15 @@ impl StreamWriter {
     /// # Errors
     /// When the disk is full or fails.
     pub fn sync(&self) -> Result<Sum> {
-        self.file
-            .sync_all()
-            .map_err(|e| Error::io("write", &self.path, e))?;
-        Sum::of(&self.temporary)
+        self.file.sync()
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn commit(mut self) -> Result<()> {
-        std::fs::rename(&self.temporary, &self.path)
-            .map_err(|e| Error::io("write", &self.path, e))?;
-        self.committed = true;
-        sync_directory(&self.path);
-        Ok(())
+    pub fn commit(self) -> Result<()> {
+        self.file.commit()
     }
 }
 
@@ -184,71 +134,19 @@ fn header(
     let infos = tensors
         .iter()
         .map(|(t, span)| {
+            let dtype = t.dtype.safetensors();
             let info = TensorInfo {
-                dtype: t.dtype.0,
+                dtype: dtype.ok_or_else(|| format!("{} is of type {:?}", t.name, t.dtype))?,
                 shape: t.shape.clone(),
                 data_offsets: *span,
             };
-            (t.name.clone(), info)
+            Ok((t.name.clone(), info))
         })
-        .collect();
+        .collect::<Result<_, String>>()?;
     let metadata = Metadata::new(metadata, infos).map_err(|e| e.to_string())?;
     let mut header = serde_json::to_vec(&metadata).map_err(|e| e.to_string())?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
-}
-
-impl Drop for StreamWriter {
-    fn drop(&mut self) {
-        if !self.committed {
-            // The error that led here is the one to report.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Name of the temporary file for `path`, in the same directory.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tq4-part"))
-}
-
-/// Removes a file, or the link of that name.
-pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Puts the names in the directory of `path` on the disk, where the system can.
-pub(crate) fn sync_directory(path: &Path) {
-    #[cfg(unix)]
-    if let Some(dir) = path.parent() {
-        // Some file systems cannot; the files themselves are synced.
-        let _ = File::open(dir).and_then(|d| d.sync_all());
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        let n = file.seek_write(bytes, offset)?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[n..];
-        offset += n as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -274,7 +172,7 @@ mod tests {
             .iter()
             .map(|(name, v)| Planned {
                 name: (*name).to_owned(),
-                dtype: Own(v.dtype()),
+                dtype: Own::of(v.dtype()),
                 shape: v.shape().to_vec(),
             })
             .collect();

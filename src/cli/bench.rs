@@ -1,6 +1,7 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
 use super::lanes::{LaneArgs, tell_unmet, tell_warnings};
+use super::model::ModelArgs;
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, print, seconds, tell};
 use crate::Error;
@@ -43,8 +44,10 @@ pub struct Args {
     #[arg(long, default_value_t = 128, conflicts_with = "tq_model")]
     group_size: usize,
     /// Time tensors of this TQ4 model
-    #[arg(long, value_name = "DIR", requires = "tensor_base")]
+    #[arg(long, value_name = "PATH", requires = "tensor_base")]
     tq_model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Tensor name without `.weight`, or a glob; may be repeated
     #[arg(
         long,
@@ -147,7 +150,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let own = args.lanes.own()?;
     let kernels: Vec<LaneName> = own.kernels.iter().map(|k| k.name().clone()).collect();
     let old = args.baseline.as_deref().map(Bench::read).transpose()?;
-    let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
+    let model = args.tq_model.as_deref();
+    let model = model.map(|path| args.model.open(path)).transpose()?;
     let targets = targets(args, model.as_ref())?;
     let mut slots = lane::open(&config)?;
     // Timed as a lane, the reference rounds as every other does.

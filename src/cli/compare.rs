@@ -1,6 +1,7 @@
 //! `tq4 compare`: reports or recordings of the same input from machines that never meet.
 
 use super::lanes::DeviceArgs;
+use super::model::ModelArgs;
 use super::output::OutputArgs;
 use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, named, print, tell};
@@ -27,9 +28,11 @@ pub struct Args {
     lane: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Directory of the TQ4 model that was recorded: adds the reference, and a diagnosis on a failure
-    #[arg(long, value_name = "DIR")]
+    /// Quantised model: a directory, or a GGUF file that was recorded: adds the reference, and a diagnosis on a failure
+    #[arg(long, value_name = "PATH")]
     tq_model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// How far the recordings may be off, as in `tq4 validate`
     #[arg(long, value_name = "rmse=R|atol=A,rtol=R")]
     tolerance: Option<String>,
@@ -79,7 +82,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         }
     }
     let mut files = open(args, &given)?;
-    let model = args.tq_model.as_deref().map(TqModel::open).transpose()?;
+    let model = args.tq_model.as_deref();
+    let model = model.map(|path| args.model.open(path)).transpose()?;
     fit(&mut files, model.as_ref())?;
     if let [a, b] = &mut files[..]
         && let left @ 1.. = a.file.keep_common(&mut b.file)

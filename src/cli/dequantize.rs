@@ -1,6 +1,7 @@
 //! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
 
 use super::lanes::DeviceArgs;
+use super::model::ModelArgs;
 use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print, tell};
 use crate::convert::{self, Dequantized};
@@ -10,9 +11,11 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the TQ4 model
-    #[arg(long, value_name = "DIR")]
+    /// Quantised model: a directory, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     tq_model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// New directory for the plain model; a stopped run is resumed, a finished one is left as it is
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -28,12 +31,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Outcome> {
     // Before a device is opened: bad input must not wait for a driver.
-    crate::format::TqModel::open(&args.tq_model)?;
+    let model = args.model.open(&args.tq_model)?;
     let Some((slot, _)) = args.device.open_one(&args.lane)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
     let bar = Progress::new();
-    let outcome = convert::dequantize(&args.tq_model, &args.output, slot, &mut |e| bar.on(e));
+    let outcome = convert::dequantize(&model, &args.output, slot, &mut |e| bar.on(e));
     drop(bar);
     match outcome? {
         convert::Outcome::Done(done) => {

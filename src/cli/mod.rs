@@ -9,6 +9,7 @@ mod devices;
 mod fixture;
 mod lanes;
 mod merge;
+mod model;
 mod output;
 mod progress;
 mod quantize;

@@ -1,6 +1,7 @@
 //! `tq4 record`: a lane's output into a file.
 
 use super::lanes::DeviceArgs;
+use super::model::ModelArgs;
 use super::output::select;
 use super::progress::{Progress, size};
 use super::{Outcome, print};
@@ -15,9 +16,11 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the TQ4 model
-    #[arg(long, value_name = "DIR")]
+    /// Quantised model: a directory, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     tq_model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Tensor name without `.weight`, or a glob; may be repeated
     #[arg(long, value_name = "NAME")]
     tensor_base: Vec<String>,
@@ -41,7 +44,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let model = TqModel::open(&args.tq_model)?;
+    let model = args.model.open(&args.tq_model)?;
     keep_apart(&args.output, &[&args.tq_model])?;
     let bases = select(&model, &args.tensor_base, args.all)?;
     let options = Options {

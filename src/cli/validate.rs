@@ -1,12 +1,14 @@
 //! `tq4 validate`: the main job.
 
 use super::lanes::{LaneArgs, Own};
+use super::model::ModelArgs;
 use super::output::{Extras, OutputArgs, execute, select};
 use super::{Outcome, check_outputs, named};
 use crate::Error;
 use crate::checkpoint::{Checkpoint, same_place};
 use crate::error::Result;
 use crate::format::TqModel;
+use crate::format::open_plain;
 use crate::lane::recording::Given;
 use crate::lane::{Slot, recorded::Recorded};
 use crate::record::{LaneName, Partition, Rows, StripSize};
@@ -15,11 +17,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the TQ4 model
-    #[arg(long, value_name = "DIR")]
+    /// Quantised model: a directory, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     tq_model: PathBuf,
-    /// Directory of the model that it was made from, to compare with the original weights
-    #[arg(long, value_name = "DIR")]
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Model that it was made from, to compare with the original weights: a directory, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     source_model: Option<PathBuf>,
     /// Tensor name without `.weight`, or a glob; may be repeated
     #[arg(long, value_name = "NAME")]
@@ -185,12 +189,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let given = args.recordings(&own)?;
     options.programs.clone_from(&own.programs);
     options.kernels = own.hashes();
-    let model = TqModel::open(&args.tq_model)?;
-    let source = args
-        .source_model
-        .as_deref()
-        .map(Checkpoint::open)
-        .transpose()?;
+    let model = args.model.open(&args.tq_model)?;
+    let source = args.source_model.as_deref().map(open_plain).transpose()?;
     let bases = select(&model, &args.tensor_base, args.all)?;
     let wanted = wanted(&model, &bases, options.rows)?;
     let mut recordings = Vec::new();

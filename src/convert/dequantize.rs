@@ -61,19 +61,18 @@ pub enum Outcome {
     },
 }
 
-/// Decodes the TQ4 model in `tq` with `lane` into the new directory `out`; every weight is held to the
+/// Decodes a quantised model with `lane` into the new directory `out`; every weight is held to the
 /// reference before it is written. Other tensors and files are copied as they are.
 ///
 /// # Errors
 /// When the model is damaged; when `out` is the model, holds other files or cannot be written; when
 /// the lane breaks.
 pub fn dequantize(
-    tq: &Path,
+    from: &TqModel,
     out: &Path,
     slot: Slot,
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
-    let from = TqModel::open(tq)?;
     let checkpoint = from.checkpoint();
     let shapes: BTreeMap<String, [usize; 2]> = from
         .bases()
@@ -82,8 +81,8 @@ pub fn dequantize(
     if shapes.is_empty() {
         return Err(Error::input(
             "no TQ4 tensor found",
-            tq.display().to_string(),
-            "name a TQ4 model directory",
+            checkpoint.dir().display().to_string(),
+            "name a quantised model",
         ));
     }
     if let Some(base) = shapes.keys().find(|b| {
@@ -97,7 +96,7 @@ pub fn dequantize(
                 from.parts_of(base)[0],
                 from.weight_of(base)
             ),
-            tq.display().to_string(),
+            checkpoint.dir().display().to_string(),
             "a weight is plain or quantised, not both",
         ));
     }
@@ -117,9 +116,9 @@ pub fn dequantize(
         "lane": device.name,
         "kernel_checksum": device.kernel_checksum,
     });
-    let mut output: Output<Vec<Restored>> = Output::open(out, &[tq], identity, on)?;
+    let mut output: Output<Vec<Restored>> = Output::open(out, &[checkpoint.dir()], identity, on)?;
     let bases: Vec<String> = shapes.keys().cloned().collect();
-    let all = Job::new(&from, None, &bases, &run::Options::default())?;
+    let all = Job::new(from, None, &bases, &run::Options::default())?;
     // The reference decodes beside the lane, unless it is the lane.
     let mut slots = vec![slot];
     if device.name != LaneName::Reference {

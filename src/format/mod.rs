@@ -8,7 +8,7 @@ mod model;
 pub mod tq3_native;
 pub mod turboquant;
 
-pub use model::{TqInfo, TqModel};
+pub use model::{TqInfo, TqModel, open_plain};
 
 use crate::codebook::Codebook;
 use crate::codec::Codec;

@@ -1,6 +1,6 @@
 //! A quantised model, whatever its format.
 
-use super::{foreign, tq3_native, turboquant};
+use super::{foreign, gguf, tq3_native, turboquant};
 use crate::checkpoint::{Checkpoint, nearest};
 use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::{Error, Result};
@@ -85,13 +85,27 @@ impl TqModel {
     ///
     /// # Errors
     /// When its files are missing, damaged, or of a format that is not read.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir)?;
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_in(path, None)
+    }
+
+    /// Opens a quantised model, of which the user says which program wrote it; that counts for GGUF files alone.
+    ///
+    /// # Errors
+    /// As [`TqModel::open`].
+    pub fn open_in(path: &Path, dialect: Option<gguf::Dialect>) -> Result<Self> {
+        let (checkpoint, opened) = if gguf::is_gguf(path) {
+            gguf::open(path, dialect)?
+        } else {
+            let checkpoint = Checkpoint::open(path)?;
+            let opened = open(path, &checkpoint)?;
+            (checkpoint, opened)
+        };
         let Opened {
             format,
             weights,
             notes,
-        } = open(dir, &checkpoint)?;
+        } = opened;
         let named = weights.into_iter().map(|w| (w.base.clone(), w));
         Ok(Self {
             checkpoint,
@@ -229,6 +243,18 @@ impl TqModel {
             parts,
             Arc::clone(&info.codec.codebook),
         )
+    }
+}
+
+/// Opens a plain model: a directory of safetensors, or a GGUF file.
+///
+/// # Errors
+/// As [`Checkpoint::open`]; of a GGUF file, when it is damaged or a part of it is missing.
+pub fn open_plain(path: &Path) -> Result<Checkpoint> {
+    if gguf::is_gguf(path) {
+        gguf::checkpoint(path)
+    } else {
+        Checkpoint::open(path)
     }
 }
 

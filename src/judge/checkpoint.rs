@@ -79,14 +79,18 @@ impl Format {
 /// `sum((a - b)^2)` of a group in eight columns, which vector instructions add side by side.
 fn squared_error(a: &[f32], b: &[f32]) -> f64 {
     let mut columns = [0.0; 8];
-    let pairs = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
-    for (a, b) in pairs {
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let rest = rest_a.iter().zip(rest_b);
+    let rest: f64 = rest
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+        .sum();
+    for (a, b) in a.iter().zip(b) {
         for ((sum, a), b) in columns.iter_mut().zip(a).zip(b) {
             let d = f64::from(*a) - f64::from(*b);
             *sum += d * d;
         }
     }
-    columns.iter().sum()
+    columns.iter().sum::<f64>() + rest
 }
 
 /// Sums over the groups seen so far, in row-major order: the same for any strips.
@@ -132,10 +136,13 @@ impl Checkpoint {
     pub(super) fn push(&mut self, tensor: &TqTensor, source: &[f32], reference: &[f32]) {
         let format = *self.format.get_or_insert_with(|| Format::of(tensor));
         let n = format.group_size;
+        // The weight's columns: what pads its rows was zero, and is not compared.
+        let cols = source.len() / tensor.rows();
         let squares: Vec<f64> = source
-            .par_chunks_exact(n)
-            .zip(reference.par_chunks_exact(n))
-            .with_min_len(256)
+            .par_chunks_exact(cols)
+            .zip(reference.par_chunks_exact(cols))
+            .with_min_len(4)
+            .flat_map_iter(|(a, b)| a.chunks(n).zip(b.chunks(n)))
             .map(|(a, b)| squared_error(a, b))
             .collect();
         for (group, squared) in squares.into_iter().enumerate() {

@@ -14,14 +14,20 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Adds the next groups. The emulated bug computes upper minus lower: every element with an odd
+    /// Adds the next rows of so many columns. The emulated bug computes upper minus lower: every element with an odd
     /// number of one bits in its index within the group has the other sign, exactly.
-    pub(crate) fn push(&mut self, lane: Values<'_>, reference: &[f32], group_size: usize) {
+    pub(crate) fn push(
+        &mut self,
+        lane: Values<'_>,
+        reference: &[f32],
+        cols: usize,
+        group_size: usize,
+    ) {
         let bug: Vec<f32> = reference
             .iter()
             .enumerate()
             .map(|(i, v)| {
-                if (i % group_size).count_ones() % 2 == 1 {
+                if (i % cols % group_size).count_ones() % 2 == 1 {
                     -v
                 } else {
                     *v

@@ -170,9 +170,12 @@ impl Exact {
             self.ties = vec![0; self.renderings.len()];
         }
         let n = tensor.layout().group_size();
+        // The weight's columns: the last group of a row may have more.
+        let cols = reference.len() / tensor.rows();
         let alive = self.alive.map(AtomicU64::new);
         let ties: Vec<AtomicU64> = self.ties.iter().copied().map(AtomicU64::new).collect();
-        let task = TASK / n;
+        let rows = (TASK / cols).max(1);
+        let per_row = tensor.groups_per_row();
         let pass = Pass {
             tensor,
             bound: Bound::for_layout(tensor.layout()),
@@ -182,14 +185,18 @@ impl Exact {
             ties: &ties,
         };
         let counts: Vec<Counts> = reference
-            .par_chunks(task * n)
-            .zip(got.par_chunks(task * n))
+            .par_chunks(rows * cols)
+            .zip(got.par_chunks(rows * cols))
             .enumerate()
             .map(|(i, (reference, got))| {
-                let groups = reference.chunks_exact(n).zip(got.chunks_exact(n));
                 let mut counts = Counts::default();
-                for (k, (reference, got)) in groups.enumerate() {
-                    pass.group(i * task + k, reference, got, &mut counts);
+                let all = reference.chunks_exact(cols).zip(got.chunks_exact(cols));
+                for (row, (reference, got)) in all.enumerate() {
+                    let first = (i * rows + row) * per_row;
+                    let groups = reference.chunks(n).zip(got.chunks(n));
+                    for (k, (reference, got)) in groups.enumerate() {
+                        pass.group(first + k, reference, got, &mut counts);
+                    }
                 }
                 counts
             })
@@ -260,14 +267,14 @@ impl Pass<'_> {
     /// Takes off the renderings that do not give this group.
     fn refute<T: Value>(&self, group: &Group<'_>, reference: &[f32], got: &[T], alive: [u64; 2]) {
         let mut x = [0.0; MAX_GROUP];
-        let x = &mut x[..got.len()];
+        let x = &mut x[..self.tensor.layout().group_size()];
         for (i, rendering) in self.renderings.iter().enumerate() {
             let bit = 1u64 << i;
             if (alive[0] | alive[1]) & bit == 0 {
                 continue;
             }
             if i == 0 {
-                x.copy_from_slice(reference);
+                x[..reference.len()].copy_from_slice(reference);
             } else {
                 rendering.group(group, T::OF, x);
             }
@@ -303,7 +310,7 @@ impl Pass<'_> {
         let bound = self.bound.of(magnitudes);
         let of_reference = self.bound.of_reference(magnitudes);
         let set = |at: f64, bound: f64| Allowed::new(T::OF, at, bound);
-        let products = self.multiply(group, got.len());
+        let products = self.multiply(group, self.tensor.layout().group_size());
         for (i, (r, g)) in reference.iter().zip(got).enumerate() {
             if g.same(T::rounded(*r)) {
                 continue;
@@ -330,10 +337,13 @@ impl Pass<'_> {
             let away = if away.is_nan() { f64::INFINITY } else { away };
             if counts.worst.as_ref().is_none_or(|w| away > w.bounds_away) {
                 let set = set(group.exact(centroids, i), bound);
-                let at = index * got.len() + i;
+                let (n, per_row) = (
+                    self.tensor.layout().group_size(),
+                    self.tensor.groups_per_row(),
+                );
                 counts.worst = Some(Outside {
-                    row: at / self.tensor.cols(),
-                    col: at % self.tensor.cols(),
+                    row: index / per_row,
+                    col: index % per_row * n + i,
                     got: Some(wide).filter(|v| v.is_finite()),
                     allowed: [set.low, set.high],
                     bounds_away: away,

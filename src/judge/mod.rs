@@ -21,13 +21,16 @@ use crate::record::{
     LaneKind, LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance,
     Verdict,
 };
+use crate::reference;
 use crate::rounding::bf16_bits;
+use crate::tensor::TqTensor;
 use checkpoint::Checkpoint;
 use control::Control;
 use decide::decide;
 use exact::Exact;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(crate) use values::decision;
@@ -199,7 +202,8 @@ impl Judge {
                 &decoded.strip.tensor,
             )
         {
-            control.push(values.values(), reference, tensor.layout().group_size());
+            let n = tensor.layout().group_size();
+            control.push(values.values(), reference, decoded.strip.cols, n);
         }
         if let Some(checkpoint) = &mut self.checkpoint
             && let (Some(tensor), Some(source), Some(Output::F32(reference))) = (
@@ -321,7 +325,8 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     let got = decoded.output(lane)?;
     // What a recording holds was not poisoned here.
     let launched = of.status == Status::Ran;
-    let mut diagnosis = fault::diagnose(&of.name.to_string(), tensor, got, launched)?;
+    let whole = widened(decoded, tensor, got);
+    let mut diagnosis = fault::diagnose(&of.name.to_string(), tensor, &whole, launched)?;
     diagnosis.evidence += &device::of_diagnosis(of, &diagnosis);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,
@@ -330,13 +335,30 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     })
 }
 
+/// Values with what pads the rows: the reference's, with which nothing is wrong.
+fn widened<'o>(decoded: &Decoded, tensor: &TqTensor, values: &'o Output) -> Cow<'o, Output> {
+    let (cols, stored) = (decoded.strip.cols, tensor.cols());
+    if cols == stored {
+        return Cow::Borrowed(values);
+    }
+    let padding = reference::dequantize(tensor);
+    Cow::Owned(values.widened(cols, stored, &padding))
+}
+
 /// Draws a strip.
 fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
-    let source = decoded.strip.source.as_deref().map(Values::F32);
-    let mut lanes: Vec<(LaneName, Values<'_>)> = Vec::new();
-    lanes.extend(source.map(|values| (LaneName::Source, values)));
+    let tensor = decoded.strip.tensor.as_ref()?;
+    let source = decoded.strip.source.clone().map(Output::F32);
+    let source = source.as_ref().map(|s| widened(decoded, tensor, s));
     let there = record.lanes.iter().enumerate();
-    lanes.extend(there.filter_map(|(i, l)| Some((l.name.clone(), decoded.output(i)?.values()))));
+    let there = there.filter_map(|(i, l)| {
+        let output = widened(decoded, tensor, decoded.output(i)?);
+        Some((l.name.clone(), output))
+    });
+    let of_lanes: Vec<_> = there.collect();
+    let mut lanes: Vec<(LaneName, Values<'_>)> = Vec::new();
+    lanes.extend(source.as_ref().map(|s| (LaneName::Source, s.values())));
+    lanes.extend(of_lanes.iter().map(|(name, o)| (name.clone(), o.values())));
     let columns = Columns {
         row_start: decoded.strip.rows.start,
         lanes,
@@ -346,9 +368,5 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
         .iter()
         .filter(|d| d.strip_start == decoded.strip.rows.start);
     let diagnosis: Vec<_> = in_this_strip.map(|d| &d.diagnosis).collect();
-    Some(Picture::new(
-        decoded.strip.tensor.as_ref()?,
-        &columns,
-        &diagnosis,
-    ))
+    Some(Picture::new(tensor, &columns, &diagnosis))
 }

@@ -198,6 +198,31 @@ impl Output {
         }
     }
 
+    /// The first `cols` of each row of `stored` values.
+    #[must_use]
+    pub(crate) fn narrowed(self, stored: usize, cols: usize) -> Self {
+        if stored == cols {
+            return self;
+        }
+        match self {
+            Self::Bf16(v) => Self::Bf16(narrowed(&v, stored, cols)),
+            Self::F16(v) => Self::F16(narrowed(&v, stored, cols)),
+            Self::F32(v) => Self::F32(narrowed(&v, stored, cols)),
+        }
+    }
+
+    /// Rows of `cols` values as the first of rows of `padding`, whose others stay, rounded.
+    #[must_use]
+    pub(crate) fn widened(&self, cols: usize, stored: usize, padding: &[f32]) -> Self {
+        let pad = |of: OutputType| Self::rounding(padding.to_vec(), of);
+        match (self, pad(self.of())) {
+            (Self::Bf16(v), Self::Bf16(all)) => Self::Bf16(widened(v, cols, stored, all)),
+            (Self::F16(v), Self::F16(all)) => Self::F16(widened(v, cols, stored, all)),
+            (Self::F32(v), Self::F32(all)) => Self::F32(widened(v, cols, stored, all)),
+            _ => unreachable!("the padding has the type of the values"),
+        }
+    }
+
     /// The values as BF16, rounded to the nearest, ties to even, where they are of another type.
     pub fn rounded(&self) -> Cow<'_, [bf16]> {
         match self {
@@ -229,16 +254,30 @@ impl Output {
     }
 }
 
-/// Loads, runs and reads: a strip's values, the kernel's time and the wall time of all three.
+fn narrowed<T: Copy>(values: &[T], stored: usize, cols: usize) -> Vec<T> {
+    let rows = values.chunks_exact(stored);
+    rows.flat_map(|row| &row[..cols]).copied().collect()
+}
+
+fn widened<T: Copy>(values: &[T], cols: usize, stored: usize, mut all: Vec<T>) -> Vec<T> {
+    for (row, values) in all.chunks_exact_mut(stored).zip(values.chunks_exact(cols)) {
+        row[..cols].copy_from_slice(values);
+    }
+    all
+}
+
+/// Loads, runs and reads: a strip's values, without what pads its rows, the kernel's time and the wall time of all three.
 ///
 /// # Errors
 /// As those of the three.
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
     let start = Instant::now();
     lane.load(strip)?;
-    let mut out = Output::zeroed(lane.info().output, strip.elements());
+    let stored = strip.stored_cols();
+    let mut out = Output::zeroed(lane.info().output, strip.rows.len() * stored);
     let kernel = lane.run()?;
     lane.read(out.bytes_mut())?;
+    let out = out.narrowed(stored, strip.cols);
     let timed = Timed {
         device: kernel.device,
         wall: start.elapsed(),

@@ -1,5 +1,6 @@
 //! How a tensor uses its codebook.
 
+use crate::codec::Unit;
 use crate::fwht;
 use crate::metrics::Values;
 use crate::tensor::TqTensor;
@@ -69,37 +70,35 @@ fn shares(edges: &[f64], dim: usize, tails: bool) -> Vec<f64> {
 impl Codes {
     pub(super) fn new(tensor: &TqTensor) -> Self {
         let layout = tensor.layout();
-        let per_byte = 8 / layout.stored_bits() as usize;
-        let mask = (1u8 << layout.stored_bits()) - 1;
-        let counts = tensor
+        let (n, bytes) = (layout.group_size(), layout.packed_group());
+        let codes = tensor
             .packed()
-            .par_chunks(1 << 16)
+            .par_chunks_exact(bytes)
+            .with_min_len(512)
             .fold(
-                || [0u64; 256],
-                |mut bytes, chunk| {
-                    chunk.iter().for_each(|b| bytes[*b as usize] += 1);
-                    bytes
+                || vec![0u64; layout.levels()],
+                |mut counts, group| {
+                    (0..n).for_each(|k| counts[layout.code(group, k) as usize] += 1);
+                    counts
                 },
             )
             .reduce(
-                || [0; 256],
+                || vec![0; layout.levels()],
                 |mut a, b| {
                     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
                     a
                 },
             );
-        let mut codes = vec![0; layout.levels()];
-        for (byte, count) in counts.iter().enumerate().filter(|(_, c)| **c > 0) {
-            for k in 0..per_byte {
-                let code = byte as u8 >> (k as u32 * layout.stored_bits()) & mask;
-                codes[code as usize] += count;
-            }
-        }
+        // Boundaries in coordinates of unit vectors.
+        let unit = match layout.scales().unit {
+            Unit::Norm => 1.0,
+            Unit::Deviation => (n as f64).sqrt(),
+        };
         let edges: Vec<f64> = tensor
             .codebook()
             .boundaries()
             .iter()
-            .map(|b| f64::from(*b))
+            .map(|b| f64::from(*b) / unit)
             .collect();
         Self {
             counts: codes,
@@ -112,6 +111,7 @@ impl Codes {
 impl Normalised {
     pub(super) fn new(tensor: &TqTensor, source: Values<'_>) -> Self {
         let n = tensor.layout().group_size();
+        let before = tensor.layout().signs_before();
         let limit = (5.0 / (n as f64).sqrt()).min(1.0);
         // Per task: the bins, then the values outside, then the groups left out.
         let counts = (0..tensor.groups())
@@ -126,6 +126,9 @@ impl Normalised {
                         *x = source.get(first + k) * f32::from(*sign);
                     }
                     fwht::forward(&mut x);
+                    for (k, x) in x.iter_mut().enumerate() {
+                        *x *= before.map_or(1.0, |signs| f32::from(signs.of(k)));
+                    }
                     let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
                     if !(norm > 0.0 && norm.is_finite()) {
                         counts[BINS + 1] += 1;

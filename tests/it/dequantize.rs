@@ -173,7 +173,7 @@ fn a_wrong_lane_is_named_and_leaves_nothing() {
             }
         });
         let lane = Slot::Live(Box::new(lane));
-        let outcome = dequantize(&tq, &out, lane, &mut |_| ()).unwrap();
+        let outcome = dequantize(&TqModel::open(&tq).unwrap(), &out, lane, &mut |_| ()).unwrap();
         let Outcome::GatesFailed {
             tensor_base,
             decision,

@@ -184,7 +184,7 @@ fn a_tensor_is_gated_as_a_whole_whatever_the_strips() {
         // Strips of 4 Mi elements.
         let out = dir.path().join(format!("plain-{count}"));
         let slot = slots([one_step(count)]).remove(0);
-        match dequantize(&tq, &out, slot, &mut |_| ()).unwrap() {
+        match dequantize(&TqModel::open(&tq).unwrap(), &out, slot, &mut |_| ()).unwrap() {
             Outcome::Done(done) => {
                 assert_eq!(verdict, Verdict::Identical);
                 assert_eq!(done.weights[0].bit_equal, (ROWS * COLS - count) as u64);

@@ -6,6 +6,7 @@
 
 use crate::codebook::Codebook;
 use crate::codec::{Codec, Layout, Normalisation, ScaleGrid, ScaleType, Scaling, Unit};
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 /// Weights of a block, the unit of the transform.
@@ -46,8 +47,11 @@ impl Block {
     }
 
     /// Bytes of one.
-    pub fn bytes(self) -> usize {
-        self.codec().layout.group_bytes()
+    pub(super) fn block_bytes(self) -> u64 {
+        match self {
+            Self::Tq4_1s => 20,
+            Self::Tq3_1s | Self::Tq3_4s => 16,
+        }
     }
 
     /// Its codec.
@@ -91,6 +95,12 @@ impl Block {
             _ => 1,
         };
         (0..cols).map(sign).collect()
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -150,7 +160,7 @@ mod tests {
                     "{name} {i}: {got} {want}"
                 );
             }
-            assert_eq!(block.bytes(), if layout.bits() == 4 { 20 } else { 16 });
+            assert_eq!(block.block_bytes(), layout.group_bytes() as u64);
         }
     }
 }

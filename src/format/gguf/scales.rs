@@ -1,0 +1,90 @@
+//! What the scales of a tensor would be if it were of a type: the way to see that it is not.
+
+use super::dialect::BLOCK;
+use super::{Block, GgufFile};
+use crate::error::Result;
+use half::f16;
+use std::fmt;
+
+/// Most blocks that are read, spread over the tensor.
+const BLOCKS: u64 = 256;
+
+/// The range of some scales.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scales {
+    least: f32,
+    largest: f32,
+    /// Those that are neither infinite nor NaN.
+    finite: usize,
+    /// All that were read.
+    count: usize,
+}
+
+/// `has scales from 0.01 to 0.02`, in the words of an error.
+impl fmt::Display for Scales {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, largest, .. } = self;
+        if self.finite == 0 {
+            return write!(f, "it has no finite scale");
+        }
+        write!(f, "it has scales from {least:.3e} to {largest:.3e}")?;
+        match self.count - self.finite {
+            0 => Ok(()),
+            others => write!(f, ", and {others} of {} infinite or NaN", self.count),
+        }
+    }
+}
+
+/// Reads scales of some blocks as `kind` has them.
+///
+/// # Errors
+/// When the file cannot be read.
+///
+/// # Panics
+/// When a tensor of this type does not fit where this one lies.
+pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales> {
+    let blocks = file.known(name)?.elements() / BLOCK;
+    let read = blocks.min(BLOCKS);
+    let mut scales = Scales {
+        least: f32::INFINITY,
+        largest: f32::NEG_INFINITY,
+        finite: 0,
+        count: 0,
+    };
+    for i in 0..read {
+        // Blocks are few enough for the product: a tensor has less than 2^63 elements.
+        let block = blocks / read * i;
+        let mut bytes = [0; 4];
+        file.read_at(name, block * kind.block_bytes(), &mut bytes)?;
+        let [a, b, c, d] = bytes;
+        match kind {
+            Block::Tq4_1s | Block::Tq3_1s => {
+                scales.add(f16::from_le_bytes([a, b]).to_f32());
+                scales.add(f16::from_le_bytes([c, d]).to_f32());
+            }
+            Block::Tq3_4s => bytes.map(e3m5).into_iter().for_each(|s| scales.add(s)),
+        }
+    }
+    Ok(scales)
+}
+
+impl Scales {
+    fn add(&mut self, scale: f32) {
+        self.count += 1;
+        if scale.is_finite() {
+            self.finite += 1;
+            self.least = self.least.min(scale);
+            self.largest = self.largest.max(scale);
+        }
+    }
+}
+
+/// A scale of one byte, without a sign: 3 bits of exponent, 5 of mantissa.
+fn e3m5(byte: u8) -> f32 {
+    if byte == 0 {
+        return 0.0;
+    }
+    let mantissa = f32::from(32 + (byte & 31));
+    // 1/32 of it, times 2^(exponent - 9): both are powers of two, and exact.
+    mantissa * f32::from(1u8 << (byte >> 5)) / 16384.0
+}
