@@ -6,6 +6,7 @@
 use crate::codebook::Codebook;
 use crate::error::{Error, Result};
 use half::f16;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -339,6 +340,27 @@ impl Layout {
             }
         }
         packed
+    }
+}
+
+/// `4 bits, group 128`, and how it differs from [`Layout::new`].
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bits, group {}", self.bits, self.group_size)?;
+        if self.is_plain() {
+            return Ok(());
+        }
+        let ScaleGrid {
+            elements,
+            stored,
+            scaling,
+            ..
+        } = self.scales;
+        let place = match scaling {
+            Scaling::Before => "before",
+            Scaling::After => "after",
+        };
+        write!(f, ", {} scale of {elements} {place}", stored.name())
     }
 }
 

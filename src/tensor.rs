@@ -280,6 +280,19 @@ impl TqTensor {
         self.layout.code(&self.parts.packed, row * self.cols + col)
     }
 
+    /// Some groups as files that interleave them have them: each group's scales, then its codes.
+    pub fn blocks(&self, groups: Range<usize>) -> Vec<u8> {
+        let layout = self.layout;
+        let codes = layout.packed_group();
+        let scales = layout.group_bytes() - codes;
+        let mut blocks = Vec::with_capacity(groups.len() * layout.group_bytes());
+        for group in groups {
+            blocks.extend_from_slice(&self.parts.scales.bytes()[group * scales..][..scales]);
+            blocks.extend_from_slice(&self.parts.packed[group * codes..][..codes]);
+        }
+        blocks
+    }
+
     /// The same codes, scales and signs with another codebook.
     ///
     /// # Errors

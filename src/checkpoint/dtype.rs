@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::error::{Error, Result};
-use half::f16;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Elements handed to a thread at a time.
@@ -68,6 +68,24 @@ impl Dtype {
     /// For a type of blocks.
     pub fn bits(self) -> usize {
         self.safetensors().expect("no type of blocks").bitsize()
+    }
+
+    /// Values rounded to this type, nearest even, as bytes.
+    ///
+    /// # Panics
+    /// When it is none of a plain weight.
+    pub(crate) fn bytes_of(self, values: &[f32]) -> Vec<u8> {
+        let values = values.iter();
+        match self {
+            Self::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => values
+                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            Self::BF16 => values
+                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+                .collect(),
+            _ => panic!("{self:?} is no type of a plain weight"),
+        }
     }
 
     /// Whether it is a plain weight's, which can be read as f32.

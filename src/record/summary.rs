@@ -58,6 +58,12 @@ impl LaneTotals {
 pub struct PlainTotals {
     /// Tensors with the source's bytes.
     pub equal: u64,
+    /// Tensors that are the source's, rounded to another dtype.
+    #[serde(default)]
+    pub cast: u64,
+    /// Tensors that are quantised by another method.
+    #[serde(default)]
+    pub not_decoded: u64,
     /// Tensors that differ.
     pub differs: u64,
     /// Tensors that the source does not hold.
@@ -194,6 +200,8 @@ fn plain_totals(plain: &[PlainRecord]) -> PlainTotals {
     for p in plain {
         *match p.status {
             PlainStatus::Equal => &mut totals.equal,
+            PlainStatus::Cast => &mut totals.cast,
+            PlainStatus::NotDecoded => &mut totals.not_decoded,
             PlainStatus::Differs => &mut totals.differs,
             PlainStatus::OnlyInTq4 => &mut totals.only_in_tq4,
             PlainStatus::OnlyInSource => &mut totals.only_in_source,

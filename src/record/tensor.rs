@@ -216,6 +216,10 @@ impl TensorRecord {
 pub enum PlainStatus {
     /// Same dtype, shape and bytes.
     Equal,
+    /// Same shape and, once the source's values are rounded to this dtype, the same bytes.
+    Cast,
+    /// Quantised by another method, which is not decoded here.
+    NotDecoded,
     /// Another dtype, shape or content.
     Differs,
     /// The source model does not hold it.
@@ -245,6 +249,6 @@ pub struct PlainRecord {
     /// they were not read.
     #[serde(default)]
     pub checksum: Option<String>,
-    /// Why it is not equal, in words.
+    /// Why it is not equal, or how it was compared, in words.
     pub reason: Option<String>,
 }

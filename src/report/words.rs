@@ -34,7 +34,13 @@ pub fn notes(t: &TensorRecord) -> Vec<String> {
 
 /// Tensors that are not quantised and are not the source's, each with the reason.
 pub fn plain_problems(run: &Run) -> Vec<(String, String)> {
-    let wrong = run.plain.iter().filter(|p| p.status != PlainStatus::Equal);
+    let wrong = run.plain.iter();
+    let fine = [
+        PlainStatus::Equal,
+        PlainStatus::Cast,
+        PlainStatus::NotDecoded,
+    ];
+    let wrong = wrong.filter(|p| !fine.contains(&p.status));
     wrong
         .map(|p| {
             let reason = p.reason.as_deref().unwrap_or_default();
@@ -93,10 +99,21 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
         lines.clear();
     }
     match &s.plain {
-        Some(p) => lines.push(format!(
-            "not quantised: {} as in the source, {} differ, {} only here, {} only in the source",
-            p.equal, p.differs, p.only_in_tq4, p.only_in_source
-        )),
+        Some(p) => {
+            let some = |n: u64, what: &str| match n {
+                0 => String::new(),
+                n => format!(", {n} {what}"),
+            };
+            lines.push(format!(
+                "not quantised: {} as in the source{}{}, {} differ, {} only here, {} only in the source",
+                p.equal,
+                some(p.cast, "as in the source but for its dtype"),
+                some(p.not_decoded, "quantised by another method"),
+                p.differs,
+                p.only_in_tq4,
+                p.only_in_source
+            ));
+        }
         None if !few && run.model.source.is_none() => {
             lines.push("not quantised: not compared (no source model)".into());
         }

@@ -63,7 +63,16 @@ fn contents(
     a: (&Shard, &TensorInfo),
     b: (&Shard, &TensorInfo),
 ) -> Result<()> {
-    if (a.1.dtype, &a.1.shape) != (b.1.dtype, &b.1.shape) {
+    let (to, from) = (a.1.dtype, b.1.dtype);
+    let cast = to != from && to.is_plain() && from.is_plain();
+    if to != from && !to.is_plain() && a.1.shape == b.1.shape {
+        record.status = PlainStatus::NotDecoded;
+        record.reason = Some(format!(
+            "{to:?} is not decoded here, the source is {from:?}"
+        ));
+        return Ok(());
+    }
+    if a.1.shape != b.1.shape || (to != from && !cast) {
         record.status = PlainStatus::Differs;
         record.reason = Some(format!(
             "{:?} {:?} found, {:?} {:?} in the source",
@@ -71,13 +80,26 @@ fn contents(
         ));
         return Ok(());
     }
+    if cast {
+        record.status = PlainStatus::Cast;
+        record.reason = Some(format!(
+            "the source is {from:?}: its values, rounded to {to:?}"
+        ));
+    }
     let len = record.bytes as usize;
     let pieces: Vec<(u64, Option<usize>, Sha256)> = (0..len.div_ceil(PIECE))
         .into_par_iter()
         .map(|i| {
             let piece = i * PIECE..len.min((i + 1) * PIECE);
             let a: Vec<u8> = a.0.read(&record.name, piece.clone())?;
-            let b: Vec<u8> = b.0.read(&record.name, piece.clone())?;
+            let b: Vec<u8> = if cast {
+                let (size, first) = (to.bits() / 8, piece.start * 8 / to.bits());
+                let mut values = vec![0.0; piece.len() / size];
+                b.0.read_f32(&record.name, first, &mut values, |_| ())?;
+                to.bytes_of(&values)
+            } else {
+                b.0.read(&record.name, piece.clone())?
+            };
             let hash = Sha256::new_with_prefix(&a).chain_update(&b);
             if a == b {
                 return Ok((0, None, hash));

@@ -2,7 +2,9 @@
 
 use crate::arithmetic::{self, renderings};
 use crate::codebook::Codebook;
+use crate::codec::Codec;
 use crate::error::Result;
+use crate::format::every_codec;
 use crate::judge;
 use crate::record::{Arithmetic, LaneName, OutputType};
 use crate::synthetic::{self, Rng, Scales};
@@ -37,14 +39,17 @@ impl Correct {
 /// Computes one output and judges it: its arithmetic, whether it passed, whether it was told.
 fn judged(
     i: usize,
-    codebooks: &[(Layout, [Arc<Codebook>; 2])],
+    codebooks: &[(Layout, Vec<Arc<Codebook>>)],
 ) -> Result<(Arithmetic, bool, bool)> {
     let mut rng = Rng::new(0xC0 + i as u64);
     let (layout, books) = &codebooks[i % codebooks.len()];
     let (rows, groups) = (1 + rng.below(9), 1 + rng.below(5));
     let cols = groups * layout.group_size();
-    let tensor = synthetic::tensor(&mut rng, *layout, rows, cols, Scales::Any)?;
-    let tensor = tensor.with_codebook(Arc::clone(&books[rng.below(2)]))?;
+    let codec = Codec {
+        layout: *layout,
+        codebook: Arc::clone(&books[i / codebooks.len() % books.len()]),
+    };
+    let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Any)?;
     // Every name as often as the others, however many renderings it has.
     let all = renderings(&tensor);
     let name = Arithmetic::ALL[i / codebooks.len() % Arithmetic::ALL.len()];
@@ -67,9 +72,12 @@ pub(super) fn run() -> Result<Vec<Correct>> {
     for bits in 2..=4 {
         for n in GROUP_SIZES {
             let books = [Codebook::encoder(bits, n), Codebook::lloyd_max(bits, n)];
-            codebooks.push((Layout::new(bits, n)?, books.map(Arc::new)));
+            codebooks.push((Layout::new(bits, n)?, books.map(Arc::new).into()));
         }
     }
+    let others = every_codec().into_iter().map(|(_, codec)| codec);
+    let others = others.filter(|codec| !codec.layout.is_plain());
+    codebooks.extend(others.map(|codec| (codec.layout, vec![codec.codebook])));
     let all: Vec<_> = (0..CORRECT)
         .into_par_iter()
         .map(|i| judged(i, &codebooks))

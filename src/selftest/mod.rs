@@ -8,6 +8,7 @@ pub use correct::{CORRECT, Correct};
 use crate::codebook::Codebook;
 use crate::error::Result;
 use crate::fault::{Fault, diagnose, emulate_as};
+use crate::format::every_codec;
 use crate::judge;
 use crate::record::{LaneName, OutputType, Verdict};
 use crate::synthetic::{self, Rng, Scales};
@@ -99,6 +100,18 @@ fn tensors() -> Result<Vec<TqTensor>> {
         }
     }
     all.push(ties(&mut rng)?);
+    for (_, codec) in every_codec() {
+        let layout = codec.layout;
+        // Every kind of layout, and of those that differ in sizes alone a few.
+        let usual = [32, 128, 64][layout.bits() as usize - 2];
+        if layout.is_plain() || (!layout.is_interleaved() && layout.group_size() != usual) {
+            continue;
+        }
+        let rows = 7 + rng.below(10);
+        let cols = layout.group_size() * (4 + 2 * rng.below(3));
+        let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Usual)?;
+        all.push(tensor);
+    }
     Ok(all)
 }
 
@@ -117,13 +130,7 @@ fn inject(tensor: &TqTensor, fault: Fault) -> Option<Row> {
     let layout = tensor.layout();
     Some(Row {
         fault: fault.name(),
-        tensor: format!(
-            "{} bits, group {}, {} x {}",
-            layout.bits(),
-            layout.group_size(),
-            tensor.rows(),
-            tensor.cols(),
-        ),
+        tensor: format!("{layout}, {} x {}", tensor.rows(), tensor.cols()),
         caught_by: failed.map(|g| g.name.name().to_owned()),
         named_as: diagnosis.names(),
     })

@@ -19,6 +19,7 @@ use process::Process;
 use protocol::{Request, answer};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -127,6 +128,7 @@ impl Exec {
             bits: loaded.layout.bits(),
             group_size: loaded.layout.group_size(),
             dtype: self.info.output,
+            codec: loaded.layout.into(),
         };
         let (path, arguments) = (self.program.path(), self.program.arguments());
         let started = |e: std::io::Error| format!("it does not start: {e}");
@@ -211,7 +213,7 @@ impl Lane for Exec {
             output: folder.join(format!("output-{number}")),
             base: strip.base.clone(),
             rows: [strip.rows.start, strip.rows.len()],
-            cols: strip.cols,
+            cols: strip.stored_cols(),
             layout: tensor.layout(),
         });
         Ok(())
@@ -245,12 +247,12 @@ impl Lane for Exec {
 fn write_input(path: &Path, tensor: &TqTensor) -> Result<()> {
     let (rows, cols, layout) = (tensor.rows(), tensor.cols(), tensor.layout());
     let centroids = tensor.codebook().centroids();
-    let parts: [(&str, Dtype, Vec<usize>, &[u8]); 4] = [
+    let mut parts: Vec<(&str, Dtype, Vec<usize>, Cow<'_, [u8]>)> = vec![
         (
             "packed",
             Dtype::U8,
             vec![rows, layout.packed_len(cols)],
-            tensor.packed(),
+            tensor.packed().into(),
         ),
         (
             "scales",
@@ -260,23 +262,33 @@ fn write_input(path: &Path, tensor: &TqTensor) -> Result<()> {
                 ScaleType::E3m5 => Dtype::U8,
             },
             vec![rows, tensor.scales_per_row()],
-            tensor.scales().bytes(),
+            tensor.scales().bytes().into(),
         ),
         (
             "signs",
             Dtype::I8,
             vec![cols],
-            bytemuck::cast_slice(tensor.signs()),
+            bytemuck::cast_slice(tensor.signs()).into(),
         ),
         (
             "centroids",
             Dtype::F32,
             vec![centroids.len()],
-            bytemuck::cast_slice(centroids),
+            bytemuck::cast_slice(centroids).into(),
         ),
     ];
-    let views = parts.into_iter().map(|(name, dtype, shape, data)| {
-        let view = TensorView::new(dtype, shape, data);
+    if let Some(signs) = layout.signs_before() {
+        let n = layout.group_size();
+        let signs: Vec<u8> = (0..n).map(|i| signs.of(i) as u8).collect();
+        parts.push(("signs_before", Dtype::I8, vec![n], signs.into()));
+    }
+    if layout.is_interleaved() {
+        let per_row = tensor.groups_per_row() * layout.group_bytes();
+        let blocks = tensor.blocks(0..tensor.groups());
+        parts.push(("blocks", Dtype::U8, vec![rows, per_row], blocks.into()));
+    }
+    let views = parts.iter().map(|(name, dtype, shape, data)| {
+        let view = TensorView::new(*dtype, shape.clone(), data);
         (name, view.expect("the parts fit their shapes"))
     });
     safetensors::serialize_to_file(views, None, path).map_err(|e| {

@@ -1,13 +1,45 @@
 //! What is asked of a program and what it answers: a line of JSON each.
 
+use crate::codec::{Layout, Normalisation, Scaling};
 use crate::record::OutputType;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// How a strip is stored and decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Codec {
+    /// Bits of a code as stored.
+    pub stored_bits: u32,
+    /// Elements that share a scale.
+    pub scale_elements: usize,
+    /// Type of a scale: `f16`, `f32` or `e3m5`.
+    pub scale_type: &'static str,
+    /// Whether the scale comes last; it comes before the transform otherwise.
+    pub scale_last: bool,
+    /// Whether centroids get signs of their own before the transform: `signs_before` of the input.
+    pub signs_before: bool,
+    /// Whether the transform is multiplied by f32 `1/sqrt(n)`; it is divided by `sqrt(n)` otherwise.
+    pub multiply: bool,
+}
+
+impl From<Layout> for Codec {
+    fn from(layout: Layout) -> Self {
+        let scales = layout.scales();
+        Self {
+            stored_bits: layout.stored_bits(),
+            scale_elements: scales.elements,
+            scale_type: scales.stored.name(),
+            scale_last: scales.scaling == Scaling::After,
+            signs_before: layout.signs_before().is_some(),
+            multiply: layout.normalisation() == Normalisation::Multiply,
+        }
+    }
+}
+
 /// A strip to decode.
 #[derive(Debug, Serialize)]
 pub struct Request<'a> {
-    /// Safetensors file with `packed`, `scales`, `signs` and `centroids`. The same name again is the same
+    /// Safetensors file with `packed`, `scales`, `signs` and `centroids`, and with some codecs more. The same name again is the same
     /// file.
     pub input: &'a str,
     /// File to write: row-major values, little-endian, nothing else.
@@ -20,12 +52,14 @@ pub struct Request<'a> {
     pub cols: usize,
     /// First row of the strip in the tensor.
     pub row_start: usize,
-    /// 2, 3 or 4; 3-bit codes are stored in 4.
+    /// 2, 3 or 4.
     pub bits: u32,
     /// Elements a group.
     pub group_size: usize,
     /// Type of the values.
     pub dtype: OutputType,
+    /// How the strip is stored and decoded.
+    pub codec: Codec,
 }
 
 impl Request<'_> {
@@ -122,6 +156,7 @@ mod tests {
             bits: 4,
             group_size: 128,
             dtype: OutputType::F16,
+            codec: Layout::new(4, 128).unwrap().into(),
         };
         for (given, filled) in [
             ("--from={input}:{output}", "--from=/tmp/{rows}:/tmp/out"),
