@@ -287,11 +287,11 @@ impl<'a> Pipeline<'a> {
                 self.scale(row, first)
             };
             for (x, col) in x.iter_mut().zip(first..) {
-                *x = self.centroids[self.code(row, col) as usize] * scale;
+                *x = self.centroid(row, col) * scale;
             }
         }
         if self.norm_corrected {
-            let centroid = |col| self.centroids[self.code(row, col) as usize];
+            let centroid = |col| self.centroid(row, col);
             let columns = start..start + span;
             let norm: f32 = columns.map(|col| centroid(col).powi(2)).sum::<f32>().sqrt();
             x.iter_mut().for_each(|x| *x /= norm);
@@ -370,6 +370,11 @@ impl<'a> Pipeline<'a> {
         }
         let col = moved(col, self.sign_shift, self.tensor.cols());
         (self.read_sign)(self.tensor.signs()[col % self.sign_modulo])
+    }
+
+    fn centroid(&self, row: usize, col: usize) -> f32 {
+        // Of two faults one may read more bits than the other has centroids for.
+        self.centroids[self.code(row, col) as usize % self.centroids.len()]
     }
 
     fn code(&self, row: usize, col: usize) -> u8 {

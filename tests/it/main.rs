@@ -57,6 +57,8 @@ mod fault_families;
 mod fault_kernels;
 // `tq4 fixture`.
 mod fixture;
+// GGUF models.
+mod gguf;
 // Converters that are killed or meet a full disk.
 #[cfg(unix)]
 mod interrupted;
@@ -117,6 +119,8 @@ mod tint;
 mod together;
 // Kernels that are lossy by intent, F16, drivers that change the arithmetic.
 mod tolerance;
+// Models of turboquant-vllm.
+mod tq3_native;
 // `tq4 validate`.
 mod validate;
 // What the wgpu lane asks of Vulkan, under the validation layer.

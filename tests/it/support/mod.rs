@@ -7,6 +7,7 @@ pub mod chromium;
 pub mod cli;
 pub mod cuda;
 pub mod fake;
+pub mod gguf;
 pub mod lane;
 pub mod page;
 pub mod pages;
