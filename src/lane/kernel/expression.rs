@@ -12,7 +12,7 @@ use std::str::FromStr;
 const MAX_LENGTH: usize = 200;
 
 /// The sizes that expressions are over, by name.
-pub const SIZES: [&str; 8] = [
+pub const SIZES: [&str; 10] = [
     "rows",
     "cols",
     "groups",
@@ -20,6 +20,8 @@ pub const SIZES: [&str; 8] = [
     "group_size",
     "bits",
     "stored_bits",
+    "scale_elements",
+    "group_bytes",
     "elements",
 ];
 
@@ -60,6 +62,8 @@ impl Shape {
             "group_size" => self.layout.group_size(),
             "bits" => self.layout.bits() as usize,
             "stored_bits" => self.layout.stored_bits() as usize,
+            "scale_elements" => self.layout.scales().elements,
+            "group_bytes" => self.layout.group_bytes(),
             "elements" => self.elements(),
             _ => return None,
         };
