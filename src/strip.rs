@@ -96,6 +96,9 @@ impl TensorSum {
             self.rows,
             last.cols()
         ));
+        if !layout.is_plain() {
+            all.update(format!("{layout:?} "));
+        }
         all.update(self.packed.clone().finalize());
         all.update(self.scales.clone().finalize());
         all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));

@@ -1,7 +1,7 @@
 //! Model directories: config, shards and index, as untrusted bytes.
 //!
-//! An input is up to four files with `\n%%\n` between them: turboquant_config.json, the first shard,
-//! the index, the second shard.
+//! An input is up to six files with `\n%%\n` between them: turboquant_config.json, the first shard,
+//! the index, the second shard, tq_config.json, config.json; an empty one is not there.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,11 +10,13 @@ use tempfile::TempDir;
 use tq4::format::TqModel;
 use tq4::reference;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
     "turboquant_config.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "b.safetensors",
+    "tq_config.json",
+    "config.json",
 ];
 const SEPARATOR: &[u8] = b"\n%%\n";
 /// Larger tensors are looked at, not decoded.
@@ -37,8 +39,8 @@ fuzz_target!(|data: &[u8]| {
     let parts = split(data);
     for (i, name) in FILES.iter().enumerate() {
         match parts.get(i) {
-            Some(bytes) => std::fs::write(dir.join(name), bytes).unwrap(),
-            None => drop(std::fs::remove_file(dir.join(name))),
+            Some(bytes) if !bytes.is_empty() => std::fs::write(dir.join(name), bytes).unwrap(),
+            _ => drop(std::fs::remove_file(dir.join(name))),
         }
     }
     let model = match TqModel::open(dir) {
@@ -48,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
     for base in bases {
         let Ok(info) = model.info(&base) else { continue };
-        let rows = info.shape[0].min((MAX_ELEMENTS / info.shape[1].max(1)).max(1));
+        let rows = info.shape[0].min((MAX_ELEMENTS / info.cols.max(1)).max(1));
         if let Ok(tensor) = model.rows(&base, 0..rows)
             && tensor.elements() <= MAX_ELEMENTS
         {

@@ -4,7 +4,7 @@ use super::Fault;
 use super::rounding::Rounding;
 use crate::allowed::Bound;
 use crate::codec::{Scales, Scaling};
-use crate::tensor::TqTensor;
+use crate::tensor::{MAX_GROUP, TqTensor};
 use rayon::prelude::*;
 
 /// Of what the last elements are.
@@ -276,8 +276,13 @@ impl<'a> Pipeline<'a> {
     /// The values of one span.
     fn group(&self, row: usize, start: usize, out: &mut [Element]) {
         let span = self.span();
-        let mut x = [0f32; 512];
-        let x = &mut x[..span];
+        let (mut usual, mut large) = ([0f32; 2 * MAX_GROUP], Vec::new());
+        let x = if span <= usual.len() {
+            &mut usual[..span]
+        } else {
+            large.resize(span, 0f32);
+            &mut large[..]
+        };
         let scale_last = self.tensor.layout().scales().scaling == Scaling::After;
         for (i, x) in x.chunks_exact_mut(self.shared).enumerate() {
             let first = start + i * self.shared;

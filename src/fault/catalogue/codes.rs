@@ -3,6 +3,7 @@
 use super::{Row, always, fitted, many_rows, one_if, row};
 use crate::codebook::Codebook;
 use crate::codec::{Packing, Unit};
+use crate::fault::pipeline::Pipeline;
 use crate::tensor::{GROUP_SIZES, TqTensor};
 use half::{bf16, f16};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -41,6 +42,8 @@ pub(super) static TABLE: &[Row] = &[
     row("codes_read_with_{}_bits", other_bits,
         |p, bits| (p.read_bits, p.centroids) = (Some(bits as u32), normal(bits as u32, p.n)),
         "codes and codebook are read with {} bits, which other tensors of the model may have"),
+    row("codebook_of_{}_bits", other_bits, |p, bits| p.centroids = stale(bits as u32, p),
+        "the codebook is that of {} bits, which other tensors of the model may have: upload it for each tensor"),
     row("codes_of_three_bytes_big_endian", dense_threes, |p, _| p.big_endian = true,
         "eight codes of 3 bits are a little-endian integer of three bytes: its bytes are read in the other order"),
     row("codebook_linear", always, |p, _| space_evenly(&mut p.centroids),
@@ -107,6 +110,13 @@ fn other_bits(t: &TqTensor) -> Vec<usize> {
 fn normal(bits: u32, n: usize) -> Vec<f32> {
     let book = Codebook::normal(bits.clamp(2, 4), n).expect("a size that there is");
     book.centroids().to_vec()
+}
+
+/// Another codebook in the place of the tensor's: its first entries, and zeros where it has none.
+fn stale(bits: u32, p: &Pipeline<'_>) -> Vec<f32> {
+    let mut centroids = normal(bits, p.n);
+    centroids.resize(p.tensor.layout().levels(), 0.0);
+    centroids
 }
 
 /// Making one takes milliseconds, and a search tries it with every other fault.

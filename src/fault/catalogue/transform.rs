@@ -32,6 +32,8 @@ pub(super) static TABLE: &[Row] = &[
         "the transform runs over half the model's group size: look at group_size"),
     row("group_doubled", pairs_of_groups, |p, _| p.size = 2 * p.n,
         "the transform runs over twice the model's group size: look at group_size"),
+    row("fwht_over_whole_row", rows_of_a_power, |p, _| p.size = p.tensor.cols(),
+        "the transform runs over the whole row, it must go group by group: look at group_size"),
     row("fwht_inputs_f16", always, |p, _| p.inputs = Some(to_f16),
         "what goes into the transform is rounded to F16: keep it in f32"),
     row("fwht_inputs_bf16", always, |p, _| p.inputs = Some(to_bf16),
@@ -54,6 +56,14 @@ pub(super) static TABLE: &[Row] = &[
 
 fn beyond_shuffles(t: &TqTensor) -> Vec<usize> {
     one_if(t.layout().group_size() - 1 > SHUFFLE_STRIDES)
+}
+
+/// Longest row that is transformed as a whole.
+const MOST_TRANSFORMED: usize = 8192;
+
+fn rows_of_a_power(t: &TqTensor) -> Vec<usize> {
+    let (cols, n) = (t.cols(), t.layout().group_size());
+    one_if(cols.is_power_of_two() && (2 * n + 1..=MOST_TRANSFORMED).contains(&cols))
 }
 
 fn pairs_of_groups(t: &TqTensor) -> Vec<usize> {
