@@ -92,8 +92,7 @@ impl Model {
         let weight: Vec<f32> = weight(base).iter().map(|v| v.to_f32()).collect();
         let layout = Layout::new(4, 128).unwrap();
         let tensor = quantize(base, &weight, COLS, layout, &signs, &codebook).unwrap();
-        let scales = tensor.scales().iter().flat_map(|s| s.to_le_bytes());
-        let (packed, scales) = (tensor.packed().to_vec(), scales.collect());
+        let (packed, scales) = (tensor.packed().to_vec(), tensor.scales().le_bytes());
         let signs = signs.iter().map(|s| *s as u8).collect();
         self.set(base, "tq_packed", Dtype::U8, &[ROWS, COLS / 2], packed);
         self.set(base, "tq_scales", Dtype::F16, &[ROWS, COLS / 128], scales);
