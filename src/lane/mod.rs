@@ -354,7 +354,7 @@ pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -
     Error::backend(what.to_string(), format!("lane {lane}"), help)
 }
 
-/// The kernels of this project return BF16 or f32.
+/// The CUDA kernels of this project return BF16 or f32.
 #[cfg(feature = "gpu")]
 fn no_f16(lane: &LaneName) -> Error {
     broke(lane, "the kernel has no F16 output", "ask for BF16 or F32")

@@ -1,9 +1,11 @@
 //! What every lane does, written once and made for each of them.
 
-use crate::support::lane::{check, check_all, edge_scales, layouts, random_strips, strip};
+use crate::support::lane::{
+    check, check_all, edge_scales, f16_ties, layouts, random_codecs, random_strips, strip, ties,
+};
 use crate::support::tint::{self, Tint};
 use crate::support::{self, REQUIRE, again, not_run, not_run_under, root, standin, tool};
-use crate::wgpu::FORMS;
+use crate::wgpu::{EVERY_OUTPUT, FORMS};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,8 +33,17 @@ enum Home {
 /// Set in a process of [`Home::Process`].
 const INNER: &str = "TQ4_INNER_LANES";
 
-/// Runs one test on each of the lanes, for both types of output.
-fn run(name: &str, home: fn() -> Home, open: fn(OutputType) -> Lanes, test: fn(&mut dyn Lane)) {
+/// The types of output that every lane has.
+const BOTH: &[OutputType] = &[OutputType::Bf16, OutputType::F32];
+
+/// Runs one test on each of the lanes, for each of the types of output.
+fn run(
+    name: &str,
+    home: fn() -> Home,
+    open: fn(OutputType) -> Lanes,
+    outputs: &[OutputType],
+    test: fn(&mut dyn Lane),
+) {
     if std::env::var_os(INNER).is_none() {
         match home() {
             Home::Here => {}
@@ -53,7 +64,7 @@ fn run(name: &str, home: fn() -> Home, open: fn(OutputType) -> Lanes, test: fn(&
             }
         }
     }
-    for output in [OutputType::Bf16, OutputType::F32] {
+    for output in outputs.iter().copied() {
         for mut lane in open(output) {
             eprintln!("on {:?}", lane.info());
             assert_eq!(lane.info().output, output);
@@ -62,10 +73,10 @@ fn run(name: &str, home: fn() -> Home, open: fn(OutputType) -> Lanes, test: fn(&
     }
 }
 
-/// `lane_tests!(NAME, HOME, OPEN)`: the tests of this file for one lane.
+/// `lane_tests!(NAME, HOME, OPEN)`: the tests of this file for one lane; `, OUTPUTS; TESTS`: some of them.
 macro_rules! lane_tests {
     ($name:ident, $home:expr, $open:expr) => {
-        lane_tests! { $name, $home, $open;
+        lane_tests! { $name, $home, $open, super::BOTH;
             every_layout_keeps_the_rule_of_its_lane,
             the_smallest_and_largest_scales_are_right,
             what_a_kernel_leaves_unwritten_is_poison,
@@ -75,13 +86,13 @@ macro_rules! lane_tests {
             a_lane_works_on_any_thread,
         }
     };
-    ($name:ident, $home:expr, $open:expr; $($test:ident,)*) => {
+    ($name:ident, $home:expr, $open:expr, $outputs:expr; $($test:ident,)*) => {
         mod $name {
             $(
                 #[test]
                 fn $test() {
                     let name = concat!("lanes::", stringify!($name), "::", stringify!($test));
-                    super::run(name, $home, $open, super::$test);
+                    super::run(name, $home, $open, $outputs, super::$test);
                 }
             )*
         }
@@ -98,6 +109,15 @@ lane_tests!(
 lane_tests!(tint_swiftshader, || super::Home::Here, super::open_tint);
 lane_tests!(cuda_here, || super::Home::Here, super::open_cuda);
 lane_tests!(cuda_emulated, super::emulation, super::open_emulated);
+lane_tests! { codecs_wgpu_here, || super::Home::Here, super::open_wgpu, &super::EVERY_OUTPUT;
+    every_codec_keeps_the_rule_of_its_lane, halves_are_rounded_to_even,
+}
+lane_tests! { codecs_wgpu_swiftshader, super::swiftshader, super::open_swiftshader, &super::EVERY_OUTPUT;
+    every_codec_keeps_the_rule_of_its_lane, halves_are_rounded_to_even,
+}
+lane_tests! { codecs_tint_swiftshader, || super::Home::Here, super::open_tint, &super::EVERY_OUTPUT;
+    every_codec_keeps_the_rule_of_its_lane, halves_are_rounded_to_even,
+}
 // The plain twins: where one of them and the lane above it fail alike, the driver is wrong.
 lane_tests!(
     plain_wgpu_here,
@@ -314,6 +334,18 @@ fn lanes_open_as_they_are_asked_for() {
 
 fn every_layout_keeps_the_rule_of_its_lane(lane: &mut dyn Lane) {
     check_all(lane, &random_strips(11, 100)).unwrap();
+}
+
+/// Plain ones as well, for the type of output that not every lane has.
+fn every_codec_keeps_the_rule_of_its_lane(lane: &mut dyn Lane) {
+    check_all(lane, &random_codecs(14, 100)).unwrap();
+    if lane.info().output == OutputType::F16 {
+        check_all(lane, &random_strips(15, 24)).unwrap();
+    }
+}
+
+fn halves_are_rounded_to_even(lane: &mut dyn Lane) {
+    check_all(lane, &[ties(), f16_ties()]).unwrap();
 }
 
 fn the_smallest_and_largest_scales_are_right(lane: &mut dyn Lane) {

@@ -2,40 +2,65 @@
 //! through workgroup memory than it says.
 
 use crate::support::not_run;
-use crate::wgpu::FORMS;
+use crate::wgpu::{EVERY_OUTPUT, FORMS};
 use naga::back::hlsl::{self, ShaderModel};
 use naga::back::{msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Block, Expression, Function, Module, ShaderStage, Statement};
+use tq4::codec::Scaling;
+use tq4::format::{every_codec, gguf, tq3_native};
 use tq4::lane::wgpu::{SHADER, arithmetic, constants, entry};
+use tq4::record::OutputType;
+use tq4::synthetic::Rng;
 use tq4::tensor::Layout;
 
 /// A text with constants put in.
-fn processed(text: &str, layout: Layout, hand_over: bool) -> (Module, ModuleInfo) {
+fn processed(
+    text: &str,
+    layout: Layout,
+    output: OutputType,
+    hand_over: bool,
+) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap();
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
         .unwrap();
-    let constants = constants(layout, false, hand_over).into_iter().collect();
-    let entry = Some((ShaderStage::Compute, entry(layout, false)));
+    let constants = constants(layout, output, hand_over).into_iter().collect();
+    let entry = Some((ShaderStage::Compute, entry(layout, output)));
     let (module, info) =
         pipeline_constants::process_overrides(&module, &info, entry, &constants).unwrap();
     (module.into_owned(), info.into_owned())
 }
 
-/// The shader for 4 bits and groups of 128.
-fn module() -> (Module, ModuleInfo) {
-    processed(SHADER, Layout::new(4, 128).unwrap(), false)
+/// The shader for 4 bits and groups of 128, and two that have between them what is not in it: true 3 bits, four
+/// scales a group as E3M5, F16; signs before the transform, and an f32 scale after it.
+fn translated() -> [(Module, ModuleInfo); 3] {
+    let plain = Layout::new(4, 128).unwrap();
+    let block = gguf::Block::Tq3_4s.codec().layout;
+    let native = tq3_native::layout(3, 128, &Rng::new(42).signs(128)).unwrap();
+    [
+        (plain, OutputType::Bf16),
+        (block, OutputType::F16),
+        (native, OutputType::F32),
+    ]
+    .map(|(layout, output)| processed(SHADER, layout, output, false))
 }
 
-/// Every layout with either form of the shader.
-fn all() -> impl Iterator<Item = (Layout, bool)> {
-    let layouts = [32, 64, 128, 256].into_iter();
-    let layouts = layouts.flat_map(|n| [2, 4].map(|bits| Layout::new(bits, n).unwrap()));
-    layouts.flat_map(|layout| FORMS.map(|form| (layout, form)))
+/// Every codec and type of output with either form of the shader, each pipeline once.
+fn all() -> impl Iterator<Item = (Layout, OutputType, bool)> {
+    let layouts = every_codec().into_iter().map(|(_, codec)| codec.layout);
+    let outputs = layouts.flat_map(|layout| EVERY_OUTPUT.map(|output| (layout, output)));
+    let all = outputs.flat_map(|(layout, output)| FORMS.map(|form| (layout, output, form)));
+    let mut seen = Vec::new();
+    all.filter(move |(layout, output, form)| {
+        let constants = constants(*layout, *output, *form);
+        let new = !seen.contains(&constants);
+        seen.push(constants);
+        new
+    })
 }
 
-fn to_metal((module, info): &(Module, ModuleInfo)) -> String {
+fn to_metal(module: &Module, info: &ModuleInfo) -> String {
     let options = msl::Options {
         fake_missing_bindings: true,
         lang_version: (2, 4),
@@ -47,13 +72,26 @@ fn to_metal((module, info): &(Module, ModuleInfo)) -> String {
         .0
 }
 
-#[test]
-fn translation_to_metal() {
-    insta::assert_snapshot!("translation_to_metal", to_metal(&module()));
+/// Of a translation with other constants, the lines that are others; none is more or less.
+fn others(plain: &str, other: &str) -> String {
+    assert_eq!(plain.lines().count(), other.lines().count());
+    let lines = plain.lines().zip(other.lines());
+    let lines = lines.filter(|(plain, other)| plain != other);
+    lines.map(|(_, other)| format!("{other}\n")).collect()
 }
 
-fn to_hlsl(shader_model: ShaderModel) -> String {
-    let (module, info) = module();
+#[test]
+fn translation_to_metal() {
+    let [plain, block, native] = translated().map(|(module, info)| to_metal(&module, &info));
+    insta::assert_snapshot!("translation_to_metal", plain);
+    insta::assert_snapshot!("translation_to_metal_of_a_block", others(&plain, &block));
+    insta::assert_snapshot!(
+        "translation_to_metal_of_tq3_native",
+        others(&plain, &native)
+    );
+}
+
+fn to_hlsl(module: &Module, info: &ModuleInfo, shader_model: ShaderModel) -> String {
     let options = hlsl::Options {
         fake_missing_bindings: true,
         shader_model,
@@ -63,7 +101,7 @@ fn to_hlsl(shader_model: ShaderModel) -> String {
     let mut text = String::new();
     let pipeline = hlsl::PipelineOptions::default();
     hlsl::Writer::new(&mut text, &options, &pipeline)
-        .write(&module, &info, None)
+        .write(module, info, None)
         .unwrap();
     text
 }
@@ -71,15 +109,20 @@ fn to_hlsl(shader_model: ShaderModel) -> String {
 #[test]
 fn translation_to_hlsl() {
     // Shader model 5.1 is what FXC compiles.
-    let old = to_hlsl(ShaderModel::V5_1);
-    assert_eq!(old, to_hlsl(ShaderModel::V6_0));
-    insta::assert_snapshot!("translation_to_hlsl", old);
+    let [plain, block, native] = translated().map(|(module, info)| {
+        let old = to_hlsl(&module, &info, ShaderModel::V5_1);
+        assert_eq!(old, to_hlsl(&module, &info, ShaderModel::V6_0));
+        old
+    });
+    insta::assert_snapshot!("translation_to_hlsl", plain);
+    insta::assert_snapshot!("translation_to_hlsl_of_a_block", others(&plain, &block));
+    insta::assert_snapshot!("translation_to_hlsl_of_tq3_native", others(&plain, &native));
 }
 
 #[test]
 fn spirv_is_valid_and_asks_for_one_fused_multiply_add() {
-    for (layout, form) in all() {
-        let (module, info) = processed(SHADER, layout, form);
+    for (layout, output, form) in all() {
+        let (module, info) = processed(SHADER, layout, output, form);
         let options = spv::Options {
             lang_version: (1, 3),
             ..Default::default()
@@ -176,8 +219,11 @@ fn cost(text: &str, name: &str) -> Cost {
 /// Two barriers, and an element takes three words: a centroid is read, a value written and read.
 #[test]
 fn an_invocation_meets_two_barriers_and_moves_three_words_an_element() {
-    for (layout, form) in all() {
-        let text = to_metal(&processed(SHADER, layout, form));
+    for (layout, output, form) in all() {
+        let (module, info) = processed(SHADER, layout, output, form);
+        let text = to_metal(&module, &info);
+        // A scale that comes last is multiplied with by nobody else.
+        let form = form && layout.scales().scaling == Scaling::Before;
         let exchanges = usize::from(layout.group_size() > 32);
         let expected = Cost {
             // The table, the exchange, and what is handed over.
@@ -186,8 +232,12 @@ fn an_invocation_meets_two_barriers_and_moves_three_words_an_element() {
             words: 32 * (1 + 2 * exchanges + 2 * usize::from(form)) + 1,
         };
         // naga puts one behind a number.
-        let name = entry(layout, false).replace("256", "256_");
-        assert_eq!(cost(&text, &name), expected, "{layout:?}, {form}");
+        let name = entry(layout, output).replace("256", "256_");
+        assert_eq!(
+            cost(&text, &name),
+            expected,
+            "{layout:?}, {output:?}, {form}"
+        );
         if !form {
             assert!(expected.barriers <= 2 && (expected.words - 1) / 32 <= 3);
         }
@@ -227,9 +277,9 @@ fn under_condition(module: &Module, function: &Function, block: &Block, conditio
 
 #[test]
 fn no_barrier_stands_in_non_uniform_control_flow() {
-    for (layout, form) in all() {
+    for (layout, output, form) in all() {
         let found = |text: &str| {
-            let (module, _) = processed(text, layout, form);
+            let (module, _) = processed(text, layout, output, form);
             assert_eq!(module.entry_points.len(), 1);
             let entry = &module.entry_points[0].function;
             under_condition(&module, entry, &entry.body, false)
@@ -269,7 +319,7 @@ fn the_arithmetic_probe_is_valid_behind_the_shader_and_translates() {
     let entry = Some((ShaderStage::Compute, arithmetic::ENTRY));
     let (module, info) =
         pipeline_constants::process_overrides(&module, &info, entry, &Default::default()).unwrap();
-    to_metal(&(module.clone().into_owned(), info.clone().into_owned()));
+    to_metal(&module, &info);
     for shader_model in [ShaderModel::V5_1, ShaderModel::V6_0] {
         let options = hlsl::Options {
             fake_missing_bindings: true,

@@ -1,7 +1,7 @@
 //! The wgpu lane's own tests, on the adapters of this machine: how a strip is cut, and which adapter
 //! and form of the shader are taken. What every lane does, on SwiftShader as well, is in [`crate::lanes`].
 
-use crate::support::lane::{check, check_all, layouts, random_strips, strip};
+use crate::support::lane::{check, check_all, layouts, random_codecs, random_strips, strip};
 use crate::support::not_run;
 use tq4::Error;
 use tq4::lane::Lane;
@@ -11,6 +11,8 @@ use tq4::synthetic::Scales;
 use tq4::tensor::Layout;
 
 pub const OUTPUTS: [OutputType; 2] = [OutputType::F32, OutputType::Bf16];
+
+pub const EVERY_OUTPUT: [OutputType; 3] = [OutputType::F32, OutputType::Bf16, OutputType::F16];
 
 /// Adapters of this machine; says so when there is none.
 pub fn adapters() -> Vec<AdapterInfo> {
@@ -59,7 +61,8 @@ fn the_form_that_is_safe_on_a_device_runs_there() {
 #[test]
 fn small_limits_cut_a_strip_into_chunks_that_match() {
     // 8192 bytes hold 32 groups of 128 BF16, 16 of f32; 1 x 1 workgroups hold 2048 elements.
-    let strips = random_strips(12, 24);
+    let mut strips = random_strips(12, 24);
+    strips.extend(random_codecs(16, 15));
     for (bytes, workgroups) in [(8192, u32::MAX), (u64::MAX, 1), (u64::MAX, 2), (7000, 3)] {
         for a in adapters() {
             for (form, output) in FORMS.into_iter().flat_map(|f| OUTPUTS.map(|o| (f, o))) {

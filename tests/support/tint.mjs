@@ -35,6 +35,22 @@ function upload(bytes, usage) {
   return buffer;
 }
 
+// Pipelines by what they are made of: SwiftShader takes most of a job's time to compile one.
+const pipelines = new Map();
+
+function compile(key, job, layout) {
+  const made = device.createComputePipeline({
+    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: {
+      module: device.createShaderModule({ code: job.shader }),
+      entryPoint: job.entry,
+      constants: job.constants,
+    },
+  });
+  pipelines.set(key, made);
+  return made;
+}
+
 async function run(folder) {
   const file = (name) => join(folder, name);
   const job = JSON.parse(readFileSync(file('job.json'), 'utf8'));
@@ -46,14 +62,9 @@ async function run(folder) {
     entries: job.bindings.map(({ type }, i) =>
       ({ binding: i, visibility: GPUShaderStage.COMPUTE, buffer: { type } })),
   });
-  const pipeline = device.createComputePipeline({
-    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: {
-      module: device.createShaderModule({ code: job.shader }),
-      entryPoint: job.entry,
-      constants: job.constants,
-    },
-  });
+  const kinds = job.bindings.map(({ type }) => type);
+  const key = JSON.stringify([job.shader, job.entry, job.constants, kinds]);
+  const pipeline = pipelines.get(key) ?? compile(key, job, layout);
   const result = buffers[job.bindings.findIndex(({ name }) => name === 'result')];
   const read = device.createBuffer({ size: result.size, usage: COPY_DST | MAP_READ });
   const encoder = device.createCommandEncoder();
@@ -68,7 +79,10 @@ async function run(folder) {
   encoder.copyBufferToBuffer(result, 0, read, 0, result.size);
   device.queue.submit([encoder.finish()]);
   const error = await device.popErrorScope();
-  if (error) throw new Error(error.message);
+  if (error) {
+    pipelines.delete(key);
+    throw new Error(error.message);
+  }
   await read.mapAsync(GPUMapMode.READ);
   writeFileSync(file('result'), new Uint8Array(read.getMappedRange()));
   for (const buffer of [...buffers, read]) buffer.destroy();

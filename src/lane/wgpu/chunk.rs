@@ -28,10 +28,6 @@ pub(super) fn plan(
     out_group_bytes: usize,
     lane: &LaneName,
 ) -> Result<Vec<Range<usize>>> {
-    if !tensor.layout().is_plain() {
-        let what = "the shader does not have this layout";
-        return Err(broke(lane, what, "validate it without this lane"));
-    }
     let per_workgroup = ELEMENTS_PER_WORKGROUP / tensor.layout().group_size();
     let by_bytes = limits.buffer.min(ENOUGH) / out_group_bytes as u64;
     let by_grid = u64::from(limits.workgroups).pow(2) * per_workgroup as u64;

@@ -1,6 +1,7 @@
 //! What one dispatch of this project's shader takes.
 
 use super::chunk;
+use crate::codec::Scaling;
 use crate::lane::kernel::{Argument, Launch, Part, centroids, part_bytes};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
@@ -17,9 +18,11 @@ struct Params {
     first_group: u32,
     workgroups_x: u32,
     minus_zero: f32,
+    zero: u32,
     /// `vec4` stands at multiples of 16 bytes.
-    padding: [u32; 2],
+    padding: u32,
     centroids: [f32; 16],
+    signs_before: [u32; 8],
 }
 
 /// The shader's uniform as far as its guard needs it.
@@ -37,23 +40,35 @@ fn reciprocal(groups_per_row: u32) -> u32 {
 
 /// The shader's entry point.
 #[doc(hidden)]
-pub fn entry(layout: Layout, is_f32: bool) -> &'static str {
-    match layout.group_size() {
-        256 if !is_f32 => "tq4_dequant_256",
+pub fn entry(layout: Layout, output: OutputType) -> &'static str {
+    match (layout.group_size(), output.size()) {
+        (256, 2) => "tq4_dequant_256",
         _ => "tq4_dequant",
     }
 }
 
-/// The shader's constants. `hand_over`: whether another invocation multiplies.
+/// The shader's constants. `hand_over`: whether another invocation multiplies, where the scale comes first.
 #[doc(hidden)]
-pub fn constants(layout: Layout, is_f32: bool, hand_over: bool) -> Vec<(String, f64)> {
+pub fn constants(layout: Layout, output: OutputType, hand_over: bool) -> Vec<(String, f64)> {
     let n = layout.group_size() as f64;
+    let scales = layout.scales();
+    let after = scales.scaling == Scaling::After;
+    let out: u32 = match output {
+        OutputType::Bf16 => 0,
+        OutputType::F32 => 1,
+        OutputType::F16 => 2,
+    };
+    let flag = |set: bool| f64::from(u8::from(set));
     let constants = [
         ("N", n),
         ("STORED_BITS", layout.stored_bits().into()),
+        ("SCALE_BITS", 8.0 * scales.stored.size() as f64),
+        ("SHARED", scales.elements as f64),
+        ("SIGNS_BEFORE", flag(layout.signs_before().is_some())),
+        ("SCALE_AFTER", flag(after)),
         ("INV_SQRT_N", f64::from((1.0 / n.sqrt()) as f32)),
-        ("OUT_F32", f64::from(u8::from(is_f32))),
-        ("HAND_OVER", f64::from(u8::from(hand_over))),
+        ("OUT", out.into()),
+        ("HAND_OVER", flag(hand_over && !after)),
     ];
     let owned = constants.into_iter().map(|(name, v)| (name.to_owned(), v));
     owned.collect()
@@ -92,6 +107,7 @@ impl<'a> Dispatch<'a> {
         let elements = groups.len() * tensor.layout().group_size();
         let workgroups = elements.div_ceil(chunk::ELEMENTS_PER_WORKGROUP) as u32;
         let [x, y] = chunk::grid(workgroups, max_workgroups);
+        let before = tensor.layout().signs_before();
         let params = Params {
             groups: groups.len() as u32,
             groups_per_row: tensor.groups_per_row() as u32,
@@ -99,8 +115,10 @@ impl<'a> Dispatch<'a> {
             first_group: (groups.start % tensor.groups_per_row()) as u32,
             workgroups_x: x,
             minus_zero: -0.0,
-            padding: [0; 2],
+            zero: 0,
+            padding: 0,
             centroids: centroids(tensor),
+            signs_before: before.unwrap_or_default().words(),
         };
         let parts = [Part::Packed, Part::Scales, Part::SignPairs, Part::Out].map(Argument::Part);
         let params = Argument::Uniform(bytemuck::bytes_of(&params).to_vec());
@@ -158,6 +176,12 @@ mod tests {
             "return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);",
             "let rest = group - high_product(group, params.reciprocal) * params.groups_per_row;",
             "return min(rest, rest - params.groups_per_row);",
+            "let exponent = (bits >> vec4<u32>(23u)) & vec4<u32>(255u);",
+            "let significand = (bits & vec4<u32>(0x7fffffu)) | vec4<u32>(0x800000u);",
+            "let shift = 126u - clamp(exponent, vec4<u32>(95u), vec4<u32>(113u));",
+            "(vec4<u32>(1u) << (shift - 1u)) - 1u + ((significand >> shift) & vec4<u32>(1u));",
+            "let half = ((significand + below) >> shift) + ((max(exponent, vec4<u32>(113u)) - 113u) << vec4<u32>(10u));",
+            "return min(half, vec4<u32>(0x7c00u)) | ((bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u));",
         ] {
             assert!(crate::lane::wgpu::SHADER.contains(line), "{line}");
         }
@@ -175,6 +199,37 @@ mod tests {
     fn column_group(group: u32, groups_per_row: u32) -> u32 {
         let rest = group - high_product(group, reciprocal(groups_per_row)) * groups_per_row;
         rest.min(rest.wrapping_sub(groups_per_row))
+    }
+
+    /// As the shader's `round_f16`.
+    fn round_f16(value: f32) -> u32 {
+        let bits = value.to_bits();
+        let exponent = (bits >> 23) & 255;
+        let significand = (bits & 0x7fffff) | 0x800000;
+        let shift = 126 - exponent.clamp(95, 113);
+        let below = (1 << (shift - 1)) - 1 + ((significand >> shift) & 1);
+        let half = ((significand + below) >> shift) + ((exponent.max(113) - 113) << 10);
+        half.min(0x7c00) | ((bits >> 16) & 0x8000)
+    }
+
+    #[test]
+    fn f16_is_rounded_as_by_the_library() {
+        // Every exponent; the significands next to a tie at each of its bits, and some others.
+        let ends = (0..24).flat_map(|bit| {
+            let tie = 1u32 << bit;
+            [tie.wrapping_sub(1), tie, tie + 1, tie * 3, tie * 3 + 1]
+        });
+        let others = (0..2000u32).map(|i| i.wrapping_mul(0x9E37_79B9) >> 9);
+        let all: Vec<u32> = ends.chain(others).map(|m| m & 0x7fffff).collect();
+        for sign_and_exponent in 0..512 {
+            // No NaN: values are finite, or infinite where a product is too large.
+            let is_last = sign_and_exponent & 255 == 255;
+            for m in all.iter().filter(|m| !is_last || **m == 0) {
+                let value = f32::from_bits(sign_and_exponent << 23 | m);
+                let half = half::f16::from_f32(value).to_bits();
+                assert_eq!(round_f16(value), u32::from(half), "{value:e}");
+            }
+        }
     }
 
     /// Small, large, and about powers of two and multiples of each other.

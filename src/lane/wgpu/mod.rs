@@ -26,7 +26,7 @@ pub use program::{Binding, Program};
 pub use shader::SHADER;
 
 use super::kernel::Manifest;
-use super::{Lane, Round, Timed, broke, checksum, no_f16};
+use super::{Lane, Round, Timed, broke, checksum};
 use crate::error::{Error, Result};
 use crate::record::{DeviceArithmetic, LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
@@ -111,9 +111,6 @@ impl Wgpu {
     /// [`crate::Error::Unavailable`] when there is no adapter, [`crate::Error::Input`] when the adapter that
     /// was named is not there, [`crate::Error::Backend`] when it breaks.
     pub fn open(options: &Options, name: LaneName) -> Result<Self> {
-        if options.kernel.is_none() && options.output == OutputType::F16 {
-            return Err(no_f16(&name));
-        }
         let counts = Counts::default();
         let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
         let (mut gpu, arithmetic) = kept(gpu, arithmetic::probe)?;

@@ -121,9 +121,8 @@ impl Program {
             Self::Own {
                 hand_over, output, ..
             } => {
-                let is_f32 = *output == OutputType::F32;
-                let constants = constants(tensor.layout(), is_f32, *hand_over);
-                Ok((entry(tensor.layout(), is_f32).into(), constants))
+                let constants = constants(tensor.layout(), *output, *hand_over);
+                Ok((entry(tensor.layout(), *output).into(), constants))
             }
             Self::User(kernel) => {
                 let shape = shape(tensor, groups);

@@ -2,6 +2,8 @@
 
 use half::f16;
 use tq4::codebook::Codebook;
+use tq4::codec::Codec;
+use tq4::format::every_codec;
 use tq4::judge_values;
 use tq4::lane::{Lane, Output, decode};
 use tq4::record::LaneName;
@@ -81,6 +83,26 @@ pub fn random_strips(seed: u64, count: usize) -> Vec<Strip> {
         .collect()
 }
 
+/// A synthetic strip of any codec.
+pub fn strip_of(seed: u64, codec: &Codec, rows: usize, groups: usize, scales: Scales) -> Strip {
+    let cols = groups * codec.layout.group_size();
+    Strip::of(synthetic::of_codec(&mut Rng::new(seed), codec, rows, cols, scales).unwrap())
+}
+
+/// `count` random strips over every codec but the plain ones, as [`random_strips`] has those.
+pub fn random_codecs(seed: u64, count: usize) -> Vec<Strip> {
+    let mut rng = Rng::new(seed);
+    let all = every_codec().into_iter().map(|(_, codec)| codec);
+    let codecs: Vec<Codec> = all.filter(|codec| !codec.layout.is_plain()).collect();
+    (0..count)
+        .map(|i| {
+            let (rows, groups) = (1 + rng.below(37), 1 + rng.below(13));
+            let codec = &codecs[i % codecs.len()];
+            strip_of(rng.next_u64(), codec, rows, groups, Scales::Any)
+        })
+        .collect()
+}
+
 /// A row for each scale: zero of both signs, the ends of the subnormals, the ends of the others.
 pub fn edge_scales(layout: Layout) -> Strip {
     const SCALES: [u16; 7] = [0, 0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7BFF];
@@ -102,13 +124,22 @@ pub fn edge_scales(layout: Layout) -> Strip {
 /// Outputs that lie halfway between two BF16 values: one group a row, every centroid a small integer
 /// and 1/sqrt(n) a power of two, so that sums have few bits more than BF16.
 pub fn ties() -> Strip {
+    integers(3.0)
+}
+
+/// As [`ties`] between two F16 values, which have three bits more.
+pub fn f16_ties() -> Strip {
+    integers(211.0)
+}
+
+fn integers(scale: f32) -> Strip {
     let layout = Layout::new(4, 64).unwrap();
     let book = Codebook::new((0..16).map(|i| i as f32).collect(), None).unwrap();
     let mut rng = Rng::new(3);
     let packed: Vec<u8> = (0..64 * 32).map(|_| (rng.next_u64() >> 56) as u8).collect();
     let parts = Parts {
         packed,
-        scales: vec![f16::from_f32(3.0); 64].into(),
+        scales: vec![f16::from_f32(scale); 64].into(),
         signs: rng.signs(64),
     };
     Strip::of(TqTensor::new("ties", layout, [64, 64], parts, book.into()).unwrap())
