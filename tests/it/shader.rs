@@ -37,7 +37,7 @@ fn processed(
 fn translated() -> [(Module, ModuleInfo); 3] {
     let plain = Layout::new(4, 128).unwrap();
     let block = gguf::Block::Tq3_4s.codec().layout;
-    let native = tq3_native::layout(3, 128, &Rng::new(42).signs(128)).unwrap();
+    let native = tq3_native::codec(3, 128, 42).unwrap().layout;
     [
         (plain, OutputType::Bf16),
         (block, OutputType::F16),
