@@ -14,7 +14,8 @@ import os
 import pathlib
 import sys
 
-CAPABILITIES = ["75", "80"]
+# The kernels, and the compute capability that each is made for.
+KERNELS = {"sm75": "75", "sm80": "80", "codecs": "75"}
 
 
 def compile_ptx(library: str, name: str, source: bytes, capability: str) -> bytes:
@@ -54,8 +55,8 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     here = pathlib.Path(__file__).resolve().parent
-    for capability in CAPABILITIES:
-        file = here / f"tq4_dequant_sm{capability}.cu"
+    for kernel, capability in KERNELS.items():
+        file = here / f"tq4_dequant_{kernel}.cu"
         source = file.read_bytes()
         ptx = compile_ptx(sys.argv[1], file.name, source, capability).rstrip(b"\n")
         mark = b"\n// source sha256: " + hashlib.sha256(source).hexdigest().encode() + b"\n"

@@ -7,7 +7,6 @@ use super::progress::{Progress, size};
 use super::{Outcome, print};
 use crate::checkpoint::keep_apart;
 use crate::error::{Result, printable};
-use crate::format::TqModel;
 use crate::lane::Slot;
 use crate::record::Rows;
 use crate::run::Recorder;

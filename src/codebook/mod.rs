@@ -144,8 +144,8 @@ impl Codebook {
     /// can give, with `H = (1 / sqrt(n)) as f32` and `L = (1 / sqrt(n) - H) as f32`: so it is for zeros and for
     /// `|x| >= 2^-100` (`docs/kernels.md`), below which the rounding of a subnormal `x * L` shows.
     ///
-    /// It takes that each centroid is 0 or at least 2^-50. An f32 of 2^-50 or more is a multiple of 2^-73, an f16
-    /// scale one of 2^-24, their product one of 2^-97; so is what it is rounded to, in f32, and every sum and
+    /// It takes that each centroid is 0 or at least 2^-50, and scales of f16 before the transform, or none there. An
+    /// f32 of 2^-50 or more is a multiple of 2^-73, an f16 scale one of 2^-24, their product one of 2^-97; so is what it is rounded to, in f32, and every sum and
     /// difference of such, rounded or not. What is not 0 is thus at least 2^-97. Neither is a quotient subnormal
     /// then: instructions that flush such values, as x86's to BF16 do, have none to flush.
     pub fn exact_division(&self) -> bool {

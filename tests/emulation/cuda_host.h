@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstdint>
@@ -242,7 +243,8 @@ static inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selecto
     return result;
 }
 
-// What kernels/tq4_dequant_sm80.cu has in PTX: cvt.f32.f16 and cvt.rn.bf16x2.f32.
+// What kernels/tq4_dequant_sm80.cu and tq4_dequant_codecs.cu have in PTX: cvt.f32.f16, cvt.rn.bf16x2.f32 and
+// cvt.rn.f16.f32.
 static inline float decode_f16(uint16_t half) {
     const uint32_t exponent = half >> 10 & 31, fraction = half & 1023;
     const float magnitude = exponent == 0 ? std::ldexp((float)fraction, -24)
@@ -256,4 +258,16 @@ static inline uint32_t round_bf16_pair(float low, float high) {
         return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
     };
     return rounded(low) | rounded(high) << 16;
+}
+
+static inline uint16_t round_f16(float value) {
+    const uint16_t sign = __float_as_uint(value) >> 16 & 0x8000;
+    const float magnitude = std::fabs(value);
+    if (!(magnitude > 0)) return magnitude == 0 ? sign : 0x7E00;
+    // The place of the last bit, and the value in steps of it.
+    int exponent;
+    std::frexp(magnitude, &exponent);
+    const int last = std::max(exponent - 1, -14) - 10;
+    const auto steps = (int)std::nearbyint(std::ldexp((double)magnitude, -last));
+    return sign | (uint16_t)std::min((last + 24) * 1024 + steps, 0x7C00);
 }

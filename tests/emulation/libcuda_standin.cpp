@@ -525,18 +525,24 @@ int cuLaunchKernel(const emulation::Named *kernel, unsigned grid_x, unsigned gri
         if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || shared != 0) {
             return INVALID_VALUE;
         }
-        uint64_t at[5];
-        uint32_t of[3];
-        for (int i = 0; i < 5; ++i) memcpy(&at[i], parameters[i], 8);
-        for (size_t i = 5; i < kernel->pointers.size(); ++i) memcpy(&of[i - 5], parameters[i], 4);
-        // Pieces of 32 elements and those of a row, or groups, those of a row and those of a turn.
-        const size_t unit = kernel->capability == 75 ? 32 : (size_t)kernel->group;
+        const bool codecs = kernel->capability == 0;
+        const size_t memories = codecs ? 6 : 5;
+        uint32_t of[3] = {};
+        for (size_t i = memories; i < kernel->pointers.size(); ++i) memcpy(&of[i - memories], parameters[i], 4);
+        // Pieces of 32 elements, those of a row and of other codecs how often a group doubles one; or groups, those of
+        // a row and those of a turn.
+        const size_t unit = kernel->capability == 80 ? (size_t)kernel->group : 32;
         const size_t elements = of[0] * unit, columns = of[1] * unit;
-        const size_t signs = kernel->capability == 75 ? columns : columns * 2;
-        const size_t sizes[5] = {elements * kernel->bits / 8, elements / kernel->group * 2, signs, 64,
-                                 elements * kernel->out_size};
-        for (int i = 0; i < 5; ++i) {
-            if (!inside(device_memory, (uintptr_t)at[i], sizes[i]) || at[i] % 16 != 0) return LAUNCH_FAILED;
+        const size_t group = codecs ? (size_t)32 << of[2] : (size_t)kernel->group;
+        const size_t shared = kernel->shared != 0 ? (size_t)kernel->shared : group;
+        std::vector<size_t> sizes = {elements * kernel->bits / 8, elements / shared * kernel->scale_size,
+                                     kernel->capability == 80 ? columns * 2 : columns};
+        if (codecs) sizes.push_back(32);
+        sizes.insert(sizes.end(), {64, elements * kernel->out_size});
+        for (size_t i = 0; i < memories; ++i) {
+            uint64_t at;
+            memcpy(&at, parameters[i], 8);
+            if (!inside(device_memory, (uintptr_t)at, sizes[i]) || at % 16 != 0) return LAUNCH_FAILED;
         }
     }
     const std::string error = emulation::launch_entry(*kernel, {grid_x, grid_y, grid_z},

@@ -3,11 +3,16 @@
 //! nothing about a device.
 
 use crate::support::{cuda, not_run};
-use half::bf16;
+use half::{bf16, f16};
 use libloading::{Library, Symbol};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use tq4::codebook::Codebook;
+use tq4::codec::Codec;
+use tq4::format::every_codec;
+use tq4::format::gguf::Block;
 use tq4::lane::cuda::{Own, Room, Variant};
 use tq4::lane::kernel::{Argument, Part, part_bytes};
 use tq4::lane::{POISON_BF16, POISON_F32};
@@ -70,10 +75,10 @@ fn emulate(
     let name = kernel.own.entry(variant, tensor.layout(), output);
     let name = CString::new(name).unwrap();
     let launch = kernel.own.launch(variant, tensor, room).unwrap();
-    let poison = if output == OutputType::Bf16 {
-        POISON_BF16.to_ne_bytes().repeat(tensor.elements())
-    } else {
+    let poison = if output == OutputType::F32 {
         POISON_F32.to_ne_bytes().repeat(tensor.elements())
+    } else {
+        POISON_BF16.to_ne_bytes().repeat(tensor.elements())
     };
     // One piece more than the output, to see a store past the end.
     let guard = [0x5Au8; 64];
@@ -130,23 +135,23 @@ fn emulate(
     Ok(out)
 }
 
-/// The rule for the CUDA kernels: every element is the reference's. `Err` says what is wrong.
+/// The rule for the CUDA kernels: every element has the reference's bits. `Err` says what is wrong.
 fn check(kernel: &Kernel, tensor: &TqTensor, room: Room) -> Result<(), String> {
     let expected = reference::dequantize(tensor);
-    for variant in kernel.own.variants(tensor.layout(), OutputType::Bf16) {
-        let got = emulate(kernel, tensor, (OutputType::Bf16, *variant), room)?;
-        for (i, (g, e)) in got.chunks_exact(2).zip(&expected).enumerate() {
-            let (g, e) = (bf16::from_ne_bytes([g[0], g[1]]), bf16::from_f32(*e));
-            if g != e {
-                return Err(format!("{variant:?}, element {i}: {g}, expected {e}"));
+    for output in cuda::OUTPUTS {
+        for variant in kernel.own.variants(tensor.layout(), output) {
+            let got = emulate(kernel, tensor, (output, *variant), room)?;
+            for (i, (g, e)) in got.chunks_exact(output.size()).zip(&expected).enumerate() {
+                let same = match output {
+                    OutputType::Bf16 => g == bf16::from_f32(*e).to_ne_bytes(),
+                    OutputType::F16 => g == f16::from_f32(*e).to_ne_bytes(),
+                    OutputType::F32 => g == e.to_ne_bytes(),
+                };
+                if !same {
+                    let what = format!("element {i}: bytes {g:x?}, expected {e} as {output:?}");
+                    return Err(format!("{variant:?}, {what}"));
+                }
             }
-        }
-    }
-    let got = emulate(kernel, tensor, (OutputType::F32, Variant::Single), room)?;
-    for (i, (g, e)) in got.chunks_exact(4).zip(&expected).enumerate() {
-        let g = f32::from_ne_bytes([g[0], g[1], g[2], g[3]]);
-        if g != *e {
-            return Err(format!("element {i} of f32: {g}, expected {e}"));
         }
     }
     Ok(())
@@ -174,6 +179,56 @@ fn check_all(kernel: &Kernel, shapes: &[(usize, usize)]) -> Result<usize, String
     Ok(elements)
 }
 
+/// Every codec, `count` random tensors each, with few rows and groups and tails of every kind.
+fn check_codecs(kernel: &Kernel, count: usize) -> Result<usize, String> {
+    let (mut elements, mut rng) = (0, Rng::new(5));
+    let codecs = every_codec();
+    for i in 0..count {
+        for (name, codec) in &codecs {
+            let (rows, groups) = (1 + rng.below(9), 1 + rng.below(5));
+            let scales = if i % 4 == 3 {
+                Scales::Usual
+            } else {
+                Scales::Any
+            };
+            let cols = codec.layout.group_size() * groups;
+            let tensor = synthetic::of_codec(&mut rng, codec, rows, cols, scales).unwrap();
+            check(kernel, &tensor, ROOMS[0]).map_err(|e| {
+                format!("{name}, {rows} rows of {groups} groups, {scales:?} scales: {e}")
+            })?;
+            elements += tensor.elements();
+        }
+    }
+    Ok(elements)
+}
+
+/// Where nothing is divided, centroids may be as small as they like: subnormal ones as well.
+fn check_small_centroids(kernel: &Kernel) -> Result<(), String> {
+    for codec in Block::ALL.map(Block::codec) {
+        let levels = codec.layout.levels() as i32;
+        let small = |i: i32| 2f32.powi(-132 + 4 * i) * 1.3;
+        let centroids = (0..levels).map(|i| if i % 2 == 0 { small(i) } else { 1.0 + i as f32 });
+        let mut centroids: Vec<f32> = centroids.collect();
+        centroids.sort_by(f32::total_cmp);
+        let codec = Codec {
+            codebook: Arc::new(Codebook::new(centroids, None).unwrap()),
+            ..codec
+        };
+        assert!(!codec.codebook.exact_division());
+        let tensor = synthetic::of_codec(&mut Rng::new(7), &codec, 37, 96, Scales::Any).unwrap();
+        check(kernel, &tensor, ROOMS[0])?;
+    }
+    Ok(())
+}
+
+/// [`check_codecs`], or [`check_all`].
+fn check_own(kernel: &Kernel, shapes: &[(usize, usize)], count: usize) -> Result<usize, String> {
+    match kernel.own {
+        Own::Codecs => check_codecs(kernel, count),
+        Own::Sm75 | Own::Sm80 => check_all(kernel, shapes),
+    }
+}
+
 /// Compiles a kernel's source for the CPU.
 fn compile(cxx: &str, own: Own, source: &Path, flags: &[&str]) -> Kernel {
     let path = source.with_extension("so");
@@ -197,8 +252,12 @@ fn every_configuration_agrees_with_the_reference() {
     for own in Own::ALL {
         let source = dir.path().join(format!("{}.cu", cuda::name(own)));
         std::fs::copy(cuda::path(own), &source).unwrap();
-        let elements = check_all(&compile(&cxx, own, &source, &[]), &SHAPES).unwrap();
-        assert!(elements > 10_000_000, "{elements}");
+        let kernel = compile(&cxx, own, &source, &[]);
+        let elements = check_own(&kernel, &SHAPES, 100).unwrap();
+        if own == Own::Codecs {
+            check_small_centroids(&kernel).unwrap();
+        }
+        assert!(elements > 4_000_000, "{elements}");
         eprintln!("emulated: {own:?}, {elements} elements identical");
     }
 }
@@ -206,14 +265,23 @@ fn every_configuration_agrees_with_the_reference() {
 /// Instructions that the emulation takes as said.
 #[test]
 fn what_is_written_in_ptx_is_what_the_emulation_stands_for() {
-    let source = cuda::source(Own::Sm80);
-    for asm in [
-        "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(half));\n    return value;",
-        "asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(pair) : \"f\"(high), \"f\"(low));\n    return pair;",
+    let decode = "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(half));\n    return value;";
+    for (own, round) in [
+        (
+            Own::Sm80,
+            "asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(pair) : \"f\"(high), \"f\"(low));\n    return pair;",
+        ),
+        (
+            Own::Codecs,
+            "asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(half) : \"f\"(value));\n    return half;",
+        ),
     ] {
-        assert_eq!(source.matches(asm).count(), 1, "{asm}");
+        let source = cuda::source(own);
+        for asm in [decode, round] {
+            assert_eq!(source.matches(asm).count(), 1, "{asm}");
+        }
+        assert_eq!(source.matches("asm").count(), 2);
     }
-    assert_eq!(source.matches("asm").count(), 2);
 }
 
 /// A name, a text that occurs in the kernel once, and what takes its place.
@@ -506,6 +574,250 @@ const SM80: [Mutation; 36] = [
     ),
 ];
 
+const CODECS: [Mutation; 53] = [
+    ("barrier dropped", "    __syncthreads();\n", ""),
+    (
+        "barrier in a branch",
+        "    __syncthreads();\n",
+        "    if (threadIdx.x < 128) __syncthreads();\n",
+    ),
+    (
+        "table half filled",
+        "if (threadIdx.x < 16) table",
+        "if (threadIdx.x < 8) table",
+    ),
+    (
+        "a byte of 0 that is not 0",
+        "byte == 0 ? 0.0f : ",
+        "byte == 256 ? 0.0f : ",
+    ),
+    ("E3M5 with another bias", "(118u << 23)", "(119u << 23)"),
+    ("E3M5 read as E4M3", "(byte << 18)", "(byte << 19)"),
+    (
+        "truncation to BF16",
+        "return bits + 0x7FFFu + ((bits >> 16) & 1u);",
+        "return bits;",
+    ),
+    (
+        "F16 as BF16",
+        "if constexpr (OUT == TO_F16)",
+        "if constexpr (false)",
+    ),
+    (
+        "pair of F16 the other way round",
+        "round_f16(a) | (u32)round_f16(b) << 16",
+        "round_f16(b) | (u32)round_f16(a) << 16",
+    ),
+    (
+        "pair of BF16 the other way round",
+        "round_bf16(a) >> 16 | (round_bf16(b) &",
+        "round_bf16(b) >> 16 | (round_bf16(a) &",
+    ),
+    (
+        "lower part of 1/sqrt(32) off",
+        "LOW = 3.0254044e-09f",
+        "LOW = 3.1254044e-09f",
+    ),
+    (
+        "lower part of 1/sqrt(128) off",
+        "LOW = 1.5127022e-09f",
+        "LOW = 1.4127022e-09f",
+    ),
+    (
+        "root of 64 for 128",
+        "group_log == 1 ? InverseRoot",
+        "group_log <= 2 ? InverseRoot",
+    ),
+    (
+        "root of 256 for 64",
+        "group_log == 1 ? InverseRoot",
+        "group_log == 4 ? InverseRoot",
+    ),
+    (
+        "lower part of 1/sqrt(128) dropped",
+        "group_log == 2 ? InverseRoot<128>::LOW : 0.0f",
+        "0.0f",
+    ),
+    (
+        "division by one product",
+        "return __fmaf_rn(x, high, x * low);",
+        "return x * high;",
+    ),
+    (
+        "upper minus lower",
+        "x[k + STRIDE] = a - b;",
+        "x[k + STRIDE] = b - a;",
+    ),
+    (
+        "words of 4 bits exchanged",
+        "words[2] = v.z, words[3] = v.w;",
+        "words[2] = v.w, words[3] = v.z;",
+    ),
+    (
+        "second word of 2 bits is the first",
+        "words[1] = v.y;\n    } else {",
+        "words[1] = v.x;\n    } else {",
+    ),
+    (
+        "words of 3 bits exchanged",
+        "words[1] = v[1], words[2] = v[2];",
+        "words[1] = v[2], words[2] = v[1];",
+    ),
+    (
+        "codes of 3 bits end with their word",
+        "if (shift + BITS > 32) bits",
+        "if (false) bits",
+    ),
+    (
+        "upper bits of a code from the same word",
+        "words[word + 1] << (32 - shift)",
+        "words[word] << (32 - shift)",
+    ),
+    (
+        "code mask one bit short",
+        "((1u << BITS) - 1u)",
+        "((1u << (BITS - 1)) - 1u)",
+    ),
+    (
+        "norm of the first group",
+        "((const float *)scales)[group]",
+        "((const float *)scales)[0]",
+    ),
+    (
+        "f16 scale of the first group",
+        "((const u16 *)scales)[group]",
+        "((const u16 *)scales)[0]",
+    ),
+    (
+        "codes of the block before",
+        "packed + (u64)block *",
+        "packed + (u64)(block & ~1u) *",
+    ),
+    (
+        "scales of the block before",
+        "((const u32 *)scales)[block]",
+        "((const u32 *)scales)[block & ~1u]",
+    ),
+    (
+        "scales of half a block exchanged",
+        "(word >> 16 * i)",
+        "(word >> 16 * (1 - i))",
+    ),
+    ("second scale never read", "(word >> 16 * i)", "word"),
+    (
+        "scales of 8 exchanged",
+        "word >> 8 * i & 0xFFu",
+        "word >> 8 * (i ^ 1) & 0xFFu",
+    ),
+    (
+        "twice the elements share a scale",
+        "const int i = k / CODEC::SHARED;",
+        "const int i = k / CODEC::SHARED / 2;",
+    ),
+    (
+        "f16 scale of two groups",
+        "(scales, block >> group_log)",
+        "(scales, block >> (group_log + 1))",
+    ),
+    (
+        "norm of two groups",
+        "(scales, of >> group_log)",
+        "(scales, of >> (group_log + 1))",
+    ),
+    (
+        "norms of the lane's block",
+        "const u32 of = first + i < blocks ? first + i : blocks - 1;",
+        "const u32 of = block;",
+    ),
+    (
+        "no signs before",
+        "(minus << (31 - k) & SIGN)",
+        "(minus << (31 - k) & 0)",
+    ),
+    (
+        "signs before mirrored",
+        "(minus << (31 - k) & SIGN)",
+        "(minus << k & SIGN)",
+    ),
+    (
+        "signs before of the first 32",
+        "signs_before[block & ((1u << group_log) - 1u)]",
+        "signs_before[0]",
+    ),
+    ("stride 1 dropped", "    butterflies<1>(x);\n", ""),
+    ("stride 16 dropped", "    butterflies<16>(x);\n", ""),
+    (
+        "first half of the transpose dropped",
+        "    transpose<1, PIECE>(x, lane);\n",
+        "",
+    ),
+    (
+        "second half of the transpose dropped",
+        "    transpose<2, 2 * PIECE>(x, lane);\n",
+        "",
+    ),
+    (
+        "stride 32 dropped",
+        "if (group_log >= 1) butterflies",
+        "if (false) butterflies",
+    ),
+    (
+        "stride 32 in groups of 32",
+        "if (group_log >= 1) butterflies",
+        "butterflies",
+    ),
+    (
+        "stride 64 dropped",
+        "if (group_log >= 2) butterflies",
+        "if (false) butterflies",
+    ),
+    (
+        "stride 128 dropped",
+        "if (group_log >= 3) {",
+        "if (group_log >= 4) {",
+    ),
+    (
+        "stride 128 with the wrong lane",
+        "__shfl_xor_sync(FULL_WARP, x[k], 4)",
+        "__shfl_xor_sync(FULL_WARP, x[k], 8)",
+    ),
+    (
+        "stride 128 upper minus lower",
+        "(lane & 4u) != 0 ? SIGN : 0",
+        "(lane & 4u) == 0 ? SIGN : 0",
+    ),
+    (
+        "a product for every codec",
+        "CODEC::DIVIDES ? root.divide(sum) :",
+        "false ? root.divide(sum) :",
+    ),
+    (
+        "a division for every codec",
+        "CODEC::DIVIDES ? root.divide(sum) :",
+        "true ? root.divide(sum) :",
+    ),
+    (
+        "sign not applied",
+        "y[e] = __float_as_uint(value) ^ sign;",
+        "y[e] = __float_as_uint(value) ^ (sign & 0);",
+    ),
+    (
+        "sign of the row's first block",
+        "column = column + 1 == row_blocks ? 0 : column + 1;",
+        "column = 0;",
+    ),
+    (
+        "norm not applied",
+        "__uint_as_float(y[e]) * scale);",
+        "__uint_as_float(y[e]));",
+    ),
+    (
+        "store past the end",
+        "if (first + i < blocks) {",
+        "if (first + i < blocks + 1) {",
+    ),
+];
+
 #[test]
 fn every_mutation_of_the_kernels_is_caught() {
     let Some(cxx) = cuda::cxx("mutations of the emulated CUDA kernels") else {
@@ -513,7 +825,8 @@ fn every_mutation_of_the_kernels_is_caught() {
     };
     let dir = tempfile::tempdir().unwrap();
     let of = |own, all: &'static [Mutation]| all.iter().map(move |m| (own, m));
-    let all: Vec<_> = of(Own::Sm75, &SM75).chain(of(Own::Sm80, &SM80)).collect();
+    let all = of(Own::Sm75, &SM75).chain(of(Own::Sm80, &SM80));
+    let all: Vec<_> = all.chain(of(Own::Codecs, &CODECS)).collect();
     let sources = Own::ALL.map(|own| (own, cuda::source(own)));
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {
@@ -526,7 +839,7 @@ fn every_mutation_of_the_kernels_is_caught() {
             assert_eq!(source.1.matches(from).count(), 1, "{name}: {from}");
             let cu = dir.path().join(format!("{i}.cu"));
             std::fs::write(&cu, source.1.replace(from, to)).unwrap();
-            match check_all(&compile(&cxx, *own, &cu, &["-O0"]), &SHAPES[..5]) {
+            match check_own(&compile(&cxx, *own, &cu, &["-O0"]), &SHAPES[..5], 20) {
                 Ok(_) => missed.push((own, *name)),
                 Err(e) => eprintln!("caught: {own:?}, {name}: {e}"),
             }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tq4::Error;
 use tq4::codebook::Codebook;
+use tq4::format::every_codec;
 use tq4::lane::cuda::{Cuda, Options, Own, list};
 use tq4::lane::{Lane, checksum};
 use tq4::strip::Strip;
-use tq4::synthetic::Scales;
+use tq4::synthetic::{self, Rng, Scales};
 use tq4::tensor::{Layout, Parts, TqTensor};
 
 const CASE: &str = "TQ4_STANDIN_CASE";
@@ -85,6 +86,20 @@ fn child() {
         "nvrtc" => options.nvrtc = true,
         "device" => options.device = argument.parse().unwrap(),
         _ => {}
+    }
+    if case == "codecs" {
+        for output in cuda::OUTPUTS {
+            options.output = output;
+            let mut lane = Cuda::open(&options).unwrap();
+            for (i, (name, codec)) in every_codec().into_iter().enumerate() {
+                let cols = 3 * codec.layout.group_size();
+                let rng = &mut Rng::new(i as u64);
+                let tensor = synthetic::of_codec(rng, &codec, 5, cols, Scales::Any).unwrap();
+                check(&mut lane, &Strip::of(tensor)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+        println!("outcome: all right");
+        return;
     }
     let mut cuda = match Cuda::open(&options) {
         Ok(cuda) => cuda,
@@ -248,12 +263,29 @@ fn a_bad_device_does_not_hide_the_others() {
     }
 }
 
+/// The kernel for other codecs is loaded once, for the first that needs it.
+#[test]
+fn every_codec_is_right_in_every_type() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let env = [("TQ4_STANDIN_LOG", log.path().to_str().unwrap())];
+    let Some((results, _)) = run("codecs", &env) else {
+        return;
+    };
+    assert_eq!(results, ["all right"]);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let count = |call| log.lines().filter(|l| l.starts_with(call)).count();
+    let loaded = count("cuModuleLoadDataEx");
+    assert_eq!(loaded, 2 * cuda::OUTPUTS.len(), "{log}");
+    assert_eq!(count("cuModuleUnload"), loaded);
+}
+
 #[test]
 fn the_lane_says_what_it_is() {
     let Some((_, text)) = run("run", &[]) else {
         return;
     };
-    let checksum = checksum(cuda::ptx(Own::Sm80).as_bytes());
+    let texts = cuda::ptx(Own::Sm80) + &cuda::ptx(Own::Codecs);
+    let checksum = checksum(texts.as_bytes());
     for part in [
         "name: Cuda",
         "api: \"CUDA\"",
@@ -377,7 +409,7 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         return;
     };
     assert_eq!(results[0], "timed 3 of 3");
-    let committed = checksum(cuda::ptx(Own::Sm80).as_bytes());
+    let committed = checksum((cuda::ptx(Own::Sm80) + &cuda::ptx(Own::Codecs)).as_bytes());
     assert!(!text.contains(&committed), "{text}");
     // An architecture that no compiler knows.
     let env = [("LIBRARIES", dir), ("TQ4_STANDIN_CAPABILITY", "99.9")];

@@ -29,7 +29,7 @@ use device::{cuda_version, device_count, handle, info};
 use memory::{Context, free_memory};
 use module::{Image, Module};
 use nvrtc::{Nvrtc, Version};
-use program::{Program, User};
+use program::{Brought, Origin, Program, User};
 use resident::Resident;
 
 /// How to open a device.
@@ -168,7 +168,7 @@ impl Cuda {
 fn own_kernel(info: &CudaDeviceInfo) -> Result<Own> {
     let capability = info.compute_capability;
     Own::of(capability).ok_or_else(|| {
-        let least = Own::ALL[0].capability();
+        let least = Own::Sm75.capability();
         Error::unavailable(
             format!(
                 "{} has compute capability {}.{}, the kernel needs {}.{}",
@@ -180,7 +180,7 @@ fn own_kernel(info: &CudaDeviceInfo) -> Result<Own> {
     })
 }
 
-/// This project's kernel, its variant and its checksum.
+/// This project's kernels, their variant and their checksum.
 fn own_program(
     api: &'static Api,
     options: &Options,
@@ -189,30 +189,35 @@ fn own_program(
 ) -> Result<(Program, String, String)> {
     let capability = info.compute_capability;
     let own = own_kernel(info)?;
-    let image = match &options.ptx {
-        Some(ptx) => Image::Ptx(ptx.clone()),
-        None if options.nvrtc => {
-            let with = compile::OWN_OPTIONS.map(str::to_owned);
-            compile::compile(&own.source(), &with, capability, version)?
-        }
-        None => Image::Ptx(own.ptx().to_owned()),
+    let origin = match &options.ptx {
+        Some(ptx) => Origin::Given(ptx.clone()),
+        None if options.nvrtc => Origin::Nvrtc(version),
+        None => Origin::Committed,
     };
-    let variant = match &image {
-        Image::Cubin(_) => format!("NVRTC, sm_{}{}", capability.0, capability.1),
-        Image::Ptx(_) if options.nvrtc && options.ptx.is_none() => {
-            format!("NVRTC, compute_{}{}", capability.0, capability.1)
-        }
-        Image::Ptx(ptx) => module::described(ptx),
+    let image = origin.image(own, capability)?;
+    let variant = match (&image, &origin) {
+        (Image::Cubin(_), _) => format!("NVRTC, sm_{}{}", capability.0, capability.1),
+        (_, Origin::Nvrtc(_)) => format!("NVRTC, compute_{}{}", capability.0, capability.1),
+        (Image::Ptx(ptx), _) => module::described(ptx),
     };
-    let checksum = checksum(image.bytes());
+    // Of the kernel for other codecs, which is made ready where it is needed, the text counts.
+    let other = match &origin {
+        Origin::Given(_) => "",
+        Origin::Nvrtc(_) => Own::Codecs.source().text,
+        Origin::Committed => Own::Codecs.ptx(),
+    };
+    let checksum = checksum(&[image.bytes(), other.as_bytes()].concat());
     let module = Module::load(api, &image, &info.driver)?;
-    let program = Program::Own {
+    let program = Program::Own(Brought {
         own,
         module,
+        codecs: None,
+        origin,
         output: options.output,
         capability,
         multiprocessors: info.multiprocessors,
-    };
+        driver: info.driver.clone(),
+    });
     Ok((program, variant, checksum))
 }
 

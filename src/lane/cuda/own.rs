@@ -1,14 +1,16 @@
 //! This project's kernels: which of them a device gets, and its launch.
 
 use super::compile::Source;
+use crate::codec::{Normalisation, ScaleType, Scaling};
 use crate::lane::kernel::{Argument, Launch, Part, Value};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
 
-/// Threads in a block of either kernel.
+/// Threads in a block of any of the kernels.
 pub(super) const BLOCK: u32 = 256;
 
-/// Most elements in pieces of 32 that `tq4_dequant_sm75.cu` counts, and most groups of `tq4_dequant_sm80.cu`.
+/// Most elements in pieces of 32 that `tq4_dequant_sm75.cu` and `tq4_dequant_codecs.cu` count, and most groups of
+/// `tq4_dequant_sm80.cu`.
 const MAX_PIECES: usize = 1 << 31;
 const MAX_GROUPS: usize = 1 << 30;
 
@@ -23,10 +25,12 @@ const SETUP: u64 = 1;
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Own {
-    /// `kernels/tq4_dequant_sm75.cu`: compute capability 7.5.
+    /// `kernels/tq4_dequant_sm75.cu`: plain layouts on compute capability 7.5.
     Sm75,
-    /// `kernels/tq4_dequant_sm80.cu`: compute capability 8.0 and later.
+    /// `kernels/tq4_dequant_sm80.cu`: plain layouts on compute capability 8.0 and later.
     Sm80,
+    /// `kernels/tq4_dequant_codecs.cu`: other layouts, and F16 of plain ones, on any.
+    Codecs,
 }
 
 /// The variants of the second kernel's entry points.
@@ -50,19 +54,28 @@ pub struct Room {
 }
 
 impl Own {
-    /// Both, from the lowest compute capability on.
-    pub const ALL: [Self; 2] = [Self::Sm75, Self::Sm80];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sm75, Self::Sm80, Self::Codecs];
 
-    /// The kernel for a compute capability; `None` where there is none.
+    /// The kernel for plain layouts on a compute capability; `None` where there is none.
     pub fn of(capability: (i32, i32)) -> Option<Self> {
         let fit = |own: &Self| own.capability() <= capability;
-        Self::ALL.into_iter().rev().find(fit)
+        [Self::Sm80, Self::Sm75].into_iter().find(fit)
+    }
+
+    /// The kernel for a layout, where this one is for plain ones.
+    pub(super) fn for_layout(self, layout: Layout, output: OutputType) -> Self {
+        if layout.is_plain() && output != OutputType::F16 {
+            self
+        } else {
+            Self::Codecs
+        }
     }
 
     /// Compute capability that it is made for, and runs on from there on.
     pub fn capability(self) -> (i32, i32) {
         match self {
-            Self::Sm75 => (7, 5),
+            Self::Sm75 | Self::Codecs => (7, 5),
             Self::Sm80 => (8, 0),
         }
     }
@@ -72,6 +85,7 @@ impl Own {
         match self {
             Self::Sm75 => include_str!("../../../kernels/tq4_dequant_sm75.ptx"),
             Self::Sm80 => include_str!("../../../kernels/tq4_dequant_sm80.ptx"),
+            Self::Codecs => include_str!("../../../kernels/tq4_dequant_codecs.ptx"),
         }
     }
 
@@ -86,6 +100,10 @@ impl Own {
                 "tq4_dequant_sm80.cu",
                 include_str!("../../../kernels/tq4_dequant_sm80.cu"),
             ),
+            Self::Codecs => (
+                "tq4_dequant_codecs.cu",
+                include_str!("../../../kernels/tq4_dequant_codecs.cu"),
+            ),
         };
         Source {
             name,
@@ -94,10 +112,13 @@ impl Own {
         }
     }
 
-    /// The variants that it has for a layout; none for F16.
+    /// The variants that it has for a layout; none where it does not have the layout.
     pub fn variants(self, layout: Layout, output: OutputType) -> &'static [Variant] {
+        let plain = layout.is_plain() && output != OutputType::F16;
         match (self, layout.stored_bits(), output) {
-            (_, _, OutputType::F16) => &[],
+            (Self::Codecs, ..) if !plain && has(layout) => &[Variant::Single],
+            (Self::Codecs, ..) => &[],
+            _ if !plain => &[],
             (Self::Sm80, 4, OutputType::Bf16) => &[Variant::Single, Variant::Pairs],
             _ => &[Variant::Single],
         }
@@ -128,8 +149,17 @@ impl Own {
     /// The entry point of one of its variants for a layout.
     pub fn entry(self, variant: Variant, layout: Layout, output: OutputType) -> String {
         let (bits, n) = (layout.stored_bits(), layout.group_size());
-        let (major, minor) = self.capability();
         let output = output.name();
+        if self == Self::Codecs {
+            let (scales, stored) = (layout.scales(), layout.scales().stored.name());
+            let form = match scales.scaling {
+                _ if layout.is_plain() => "plain".into(),
+                Scaling::Before => format!("{stored}by{}", scales.elements),
+                Scaling::After => format!("{stored}last"),
+            };
+            return format!("tq4_dequant_codecs_b{bits}_{form}_{output}");
+        }
+        let (major, minor) = self.capability();
         let suffix = match variant {
             Variant::Single => "",
             Variant::Pairs => "_pairs",
@@ -139,31 +169,32 @@ impl Own {
 
     /// What a variant is launched with; `None` for more elements than it counts.
     pub fn launch(self, variant: Variant, tensor: &TqTensor, room: Room) -> Option<Launch> {
-        let (signs, scalars, grid) = match self {
-            Self::Sm75 => {
+        let n = tensor.layout().group_size();
+        let (signs, scalars, grid): (&[Part], _, _) = match self {
+            Self::Sm75 | Self::Codecs => {
                 let pieces = tensor.elements() / 32;
                 let pieces = (pieces <= MAX_PIECES).then_some(pieces as u32)?;
                 let row_pieces = tensor.cols() as u32 / 32;
-                let scalars = vec![pieces, row_pieces];
-                (Part::Signs, scalars, pieces.div_ceil(BLOCK))
+                let grid = pieces.div_ceil(BLOCK);
+                if self == Self::Sm75 {
+                    (&[Part::Signs], vec![pieces, row_pieces], grid)
+                } else {
+                    let scalars = vec![pieces, row_pieces, (n / 32).ilog2()];
+                    (&[Part::Signs, Part::SignsBefore], scalars, grid)
+                }
             }
             Self::Sm80 => {
                 let (groups, per_row) = (tensor.groups(), tensor.groups_per_row());
-                let n = tensor.layout().group_size();
                 let steps =
                     (groups <= MAX_GROUPS).then(|| steps(variant, n, groups, per_row, room))?;
                 let scalars = vec![groups as u32, per_row as u32, steps.step];
-                (Part::SignPairs, scalars, steps.blocks)
+                (&[Part::SignPairs], scalars, steps.blocks)
             }
         };
-        let parts = [
-            Part::Packed,
-            Part::Scales,
-            signs,
-            Part::Centroids,
-            Part::Out,
-        ];
-        let parts = parts.map(Argument::Part).into_iter();
+        let parts = [Part::Packed, Part::Scales].into_iter();
+        let parts = parts.chain(signs.iter().copied());
+        let parts = parts.chain([Part::Centroids, Part::Out]);
+        let parts = parts.map(Argument::Part);
         let scalars = scalars.into_iter().map(|v| Argument::Value(Value::from(v)));
         Some(Launch {
             grid: [grid, 1, 1],
@@ -172,6 +203,28 @@ impl Own {
             arguments: parts.chain(scalars).collect(),
         })
     }
+}
+
+/// Whether `tq4_dequant_codecs.cu` has a layout.
+fn has(layout: Layout) -> bool {
+    let scales = layout.scales();
+    let (bits, n) = (layout.bits(), layout.group_size());
+    let gapless = bits == layout.stored_bits();
+    match (scales.scaling, scales.stored, scales.elements) {
+        _ if layout.is_plain() => true,
+        (Scaling::Before, ScaleType::F16, 16) if bits != 2 => is_block(layout, gapless),
+        (Scaling::Before, ScaleType::E3m5, 8) if bits == 3 => is_block(layout, gapless),
+        (Scaling::After, ScaleType::F32, shared) => {
+            gapless && shared == n && layout.normalisation() == Normalisation::Divide
+        }
+        _ => false,
+    }
+}
+
+fn is_block(layout: Layout, gapless: bool) -> bool {
+    let signed = layout.signs_before().is_some();
+    let multiplied = layout.normalisation() == Normalisation::Multiply;
+    gapless && layout.group_size() == 32 && !signed && multiplied
 }
 
 impl Variant {
@@ -222,6 +275,8 @@ fn gcd(a: usize, b: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{ScaleGrid, SignsBefore};
+    use crate::format::every_codec;
     use crate::synthetic::{self, Rng, Scales};
     use crate::tensor::GROUP_SIZES;
     use proptest::prelude::*;
@@ -273,6 +328,71 @@ mod tests {
             assert_eq!(found, Some(Variant::Single));
         }
         assert_eq!(variant((9, 0), 16, OutputType::F16), None);
+    }
+
+    #[test]
+    fn every_codec_has_its_kernel() {
+        for (name, codec) in every_codec() {
+            let layout = codec.layout;
+            for output in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
+                for own in [Own::Sm75, Own::Sm80] {
+                    let found = own.for_layout(layout, output);
+                    let plain = layout.is_plain() && output != OutputType::F16;
+                    assert_eq!(found, if plain { own } else { Own::Codecs });
+                    let variants = found.variants(layout, output);
+                    assert!(variants.contains(&Variant::Single), "{name}, {output:?}");
+                    let entry = format!("{}(", found.entry(Variant::Single, layout, output));
+                    assert!(found.ptx().contains(&entry), "{entry}");
+                    assert_eq!(own.variants(layout, output).is_empty(), !plain);
+                    assert_eq!(Own::Codecs.variants(layout, output).is_empty(), plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_layout_that_no_kernel_has_is_refused() {
+        let plain = Layout::new(4, 64).unwrap();
+        let last = |scales: ScaleGrid| plain.scaled(scales);
+        let grid = ScaleGrid {
+            stored: ScaleType::F32,
+            scaling: Scaling::After,
+            ..plain.scales()
+        };
+        let halves = ScaleGrid {
+            elements: 16,
+            ..plain.scales()
+        };
+        let signed = SignsBefore::new(&[-1]);
+        let block = Layout::new(4, 32).unwrap().scaled(halves);
+        for (layout, has) in [
+            (last(grid), true),
+            (last(grid).signed_before(signed), true),
+            (last(grid).normalised(Normalisation::Multiply), false),
+            (
+                Layout::new(3, 64).unwrap().scaled(ScaleGrid {
+                    elements: 64,
+                    ..grid
+                }),
+                false,
+            ),
+            (plain.signed_before(signed), false),
+            (plain.normalised(Normalisation::Multiply), false),
+            (last(halves).normalised(Normalisation::Multiply), false),
+            (block, false),
+            (block.normalised(Normalisation::Multiply), true),
+            (
+                block
+                    .normalised(Normalisation::Multiply)
+                    .signed_before(signed),
+                false,
+            ),
+        ] {
+            for output in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
+                let variants = Own::Codecs.variants(layout, output);
+                assert_eq!(!variants.is_empty(), has, "{layout:?}");
+            }
+        }
     }
 
     proptest! {

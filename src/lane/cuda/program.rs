@@ -1,15 +1,16 @@
 //! What the lane runs: this project's kernel, or a user's.
 
 use super::api::{Api, Handle};
-use super::compile::{Source, compile};
+use super::compile::{OWN_OPTIONS, Source, compile};
 use super::kernel::MAX_GRID;
 use super::module::{Image, Module};
 use super::nvrtc::Version;
 use super::own::{BLOCK, Own, Room};
 use super::signature::mismatch;
+use crate::codec::Normalisation;
 use crate::error::Result;
+use crate::lane::broke;
 use crate::lane::kernel::{Form, Launch, Manifest, Shape, centroids};
-use crate::lane::{broke, no_f16};
 use crate::record::{LaneName, OutputType};
 use crate::tensor::TqTensor;
 
@@ -20,16 +21,101 @@ const SHARED_MEMORY: u32 = 48 << 10;
 #[derive(Debug)]
 pub(super) enum Program {
     /// This project's, with an entry point for each layout and type.
-    Own {
-        own: Own,
-        module: Module,
-        output: OutputType,
-        /// Of the device.
-        capability: (i32, i32),
-        multiprocessors: u32,
-    },
+    Own(Brought),
     /// A user's.
     User(Box<User>),
+}
+
+/// This project's kernels.
+#[derive(Debug)]
+pub(super) struct Brought {
+    /// That for plain layouts.
+    pub(super) own: Own,
+    pub(super) module: Module,
+    /// [`Own::Codecs`], from the first tensor on that it is for.
+    pub(super) codecs: Option<Module>,
+    pub(super) origin: Origin,
+    pub(super) output: OutputType,
+    /// Of the device.
+    pub(super) capability: (i32, i32),
+    pub(super) multiprocessors: u32,
+    /// The driver, for what it does not read.
+    pub(super) driver: String,
+}
+
+/// Where this project's kernels come from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// From PTX in their place, which has every entry point that is asked for.
+    Given(String),
+    /// From the NVRTC of this machine, for a driver of this CUDA version.
+    Nvrtc(Version),
+    /// From the PTX that is part of this program.
+    Committed,
+}
+
+impl Origin {
+    /// One of them for a device.
+    pub(super) fn image(&self, own: Own, capability: (i32, i32)) -> Result<Image> {
+        match self {
+            Self::Given(ptx) => Ok(Image::Ptx(ptx.clone())),
+            Self::Nvrtc(version) => {
+                let with = OWN_OPTIONS.map(str::to_owned);
+                compile(&own.source(), &with, capability, *version)
+            }
+            Self::Committed => Ok(Image::Ptx(own.ptx().to_owned())),
+        }
+    }
+}
+
+impl Brought {
+    /// The entry point for a tensor, and what it is launched with.
+    fn ready(&mut self, api: &'static Api, tensor: &TqTensor) -> Result<(Handle, Launch)> {
+        let layout = tensor.layout();
+        let divides = layout.normalisation() == Normalisation::Divide;
+        if divides && !tensor.codebook().exact_division() {
+            let what = "the codebook has a centroid that is not 0 and smaller than 2^-50, \
+                        for which the kernel's division is not the reference's";
+            let help = "validate it without this lane";
+            return Err(broke(&LaneName::Cuda, what, help));
+        }
+        let (output, multiprocessors) = (self.output, self.multiprocessors);
+        let own = self.own.for_layout(layout, output);
+        let variant = own.variant(self.capability, multiprocessors, tensor, output);
+        let variant = variant.ok_or_else(|| {
+            let what = "no kernel has this layout";
+            broke(&LaneName::Cuda, what, "validate it without this lane")
+        })?;
+        let module = self.module(api, own)?;
+        let function = module.function(&own.entry(variant, layout, output))?;
+        let room = Room {
+            multiprocessors,
+            blocks: module.room(function, BLOCK)?,
+        };
+        let launch = own.launch(variant, tensor, room).ok_or_else(|| {
+            let what = format!(
+                "{} elements are more than one launch takes",
+                tensor.elements()
+            );
+            broke(&LaneName::Cuda, what, "take smaller strips")
+        })?;
+        Ok((function, launch))
+    }
+
+    /// The module that has one of the kernels.
+    fn module(&mut self, api: &'static Api, own: Own) -> Result<&Module> {
+        if own != Own::Codecs || matches!(self.origin, Origin::Given(_)) {
+            return Ok(&self.module);
+        }
+        let codecs = match self.codecs.take() {
+            Some(loaded) => loaded,
+            None => {
+                let image = self.origin.image(own, self.capability)?;
+                Module::load(api, &image, &self.driver)?
+            }
+        };
+        Ok(self.codecs.insert(codecs))
+    }
 }
 
 /// A user's kernel.
@@ -124,45 +210,7 @@ impl Program {
         tensor: &TqTensor,
     ) -> Result<(Handle, Launch)> {
         match self {
-            Self::Own {
-                own,
-                module,
-                output,
-                capability,
-                multiprocessors,
-            } => {
-                if !tensor.codebook().exact_division() {
-                    let what = "the codebook has a centroid that is not 0 and smaller than 2^-50, \
-                                for which the kernel's division is not the reference's";
-                    return Err(broke(
-                        &LaneName::Cuda,
-                        what,
-                        "validate it without this lane",
-                    ));
-                }
-                if !tensor.layout().is_plain() {
-                    return Err(broke(
-                        &LaneName::Cuda,
-                        "the kernel does not have this layout",
-                        "validate it without this lane",
-                    ));
-                }
-                let variant = own.variant(*capability, *multiprocessors, tensor, *output);
-                let variant = variant.ok_or_else(|| no_f16(&LaneName::Cuda))?;
-                let function = module.function(&own.entry(variant, tensor.layout(), *output))?;
-                let room = Room {
-                    multiprocessors: *multiprocessors,
-                    blocks: module.room(function, BLOCK)?,
-                };
-                let launch = own.launch(variant, tensor, room).ok_or_else(|| {
-                    let what = format!(
-                        "{} elements are more than one launch takes",
-                        tensor.elements()
-                    );
-                    broke(&LaneName::Cuda, what, "take smaller strips")
-                })?;
-                Ok((function, launch))
-            }
+            Self::Own(brought) => brought.ready(api, tensor),
             Self::User(user) => {
                 let shape = Shape::of(tensor, tensor.rows());
                 let grid = [MAX_GRID, 65_535, 65_535];

@@ -12,13 +12,18 @@ pub const CENTROIDS: usize = 16;
 pub enum Part {
     /// Codes, `[rows, cols * stored_bits / 8]` bytes.
     Packed,
-    /// Scales, f16 `[rows, cols / group_size]`.
+    /// Scales as they are stored, `[rows, cols / elements that share one]`.
     Scales,
+    /// Scales and codes of each group together, as files that interleave them have them: `[groups]` times the
+    /// bytes of a group.
+    Blocks,
     /// Signs, i8 `[cols]`.
     Signs,
     /// Signs as two BF16 values in a word have them, u32 `[cols / 2]`: bit 15 is set where the even column's
     /// is -1, bit 31 where the odd one's is.
     SignPairs,
+    /// Signs of a group before the transform, u32 `[8]`: bit `i` is set where that of element `i` is -1.
+    SignsBefore,
     /// The codebook, f32 `[16]`.
     Centroids,
     /// The output, `[rows, cols]`.
@@ -27,11 +32,13 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Packed,
         Self::Scales,
+        Self::Blocks,
         Self::Signs,
         Self::SignPairs,
+        Self::SignsBefore,
         Self::Centroids,
         Self::Out,
     ];
@@ -41,8 +48,10 @@ impl Part {
         match self {
             Self::Packed => "packed",
             Self::Scales => "scales",
+            Self::Blocks => "blocks",
             Self::Signs => "signs",
             Self::SignPairs => "sign_pairs",
+            Self::SignsBefore => "signs_before",
             Self::Centroids => "centroids",
             Self::Out => "out",
         }
@@ -120,6 +129,7 @@ pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_
             let bytes = layout.group_bytes() - group;
             tensor.scales().bytes()[groups.start * bytes..groups.end * bytes].into()
         }
+        Part::Blocks => tensor.blocks(groups).into(),
         Part::Signs => bytemuck::cast_slice::<i8, u8>(tensor.signs()).into(),
         Part::SignPairs => {
             let half = |sign: i8| u32::from(sign.to_ne_bytes()[0] >> 7) << 15;
@@ -127,6 +137,10 @@ pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_
             pairs
                 .flat_map(|p| (half(p[0]) | half(p[1]) << 16).to_le_bytes())
                 .collect()
+        }
+        Part::SignsBefore => {
+            let signs = layout.signs_before().unwrap_or_default();
+            signs.words().iter().flat_map(|w| w.to_le_bytes()).collect()
         }
         Part::Centroids => bytemuck::bytes_of(&centroids(tensor)).to_vec().into(),
         Part::Out => panic!("the output is written, not read"),

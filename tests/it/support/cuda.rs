@@ -4,6 +4,9 @@ use super::{not_run, root, tool};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tq4::codec::Scaling;
+use tq4::format::every_codec;
+use tq4::format::gguf::Block;
 use tq4::lane::cuda::{Own, Variant};
 use tq4::record::OutputType;
 use tq4::tensor::{GROUP_SIZES, Layout};
@@ -20,6 +23,7 @@ pub fn name(own: Own) -> &'static str {
     match own {
         Own::Sm75 => "tq4_dequant_sm75",
         Own::Sm80 => "tq4_dequant_sm80",
+        Own::Codecs => "tq4_dequant_codecs",
     }
 }
 
@@ -47,13 +51,19 @@ pub const GET_PTXAS: &str =
     "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
 
 /// Architectures, with the kernel that runs on each.
-pub const ARCHITECTURES: [(Own, &str); 6] = [
+pub const ARCHITECTURES: [(Own, &str); 12] = [
     (Own::Sm75, "sm_75"),
     (Own::Sm80, "sm_80"),
     (Own::Sm80, "sm_89"),
     (Own::Sm80, "sm_90"),
     (Own::Sm80, "sm_100"),
     (Own::Sm80, "sm_120"),
+    (Own::Codecs, "sm_75"),
+    (Own::Codecs, "sm_80"),
+    (Own::Codecs, "sm_89"),
+    (Own::Codecs, "sm_90"),
+    (Own::Codecs, "sm_100"),
+    (Own::Codecs, "sm_120"),
 ];
 
 /// The version of one of the CUDA toolkit's programs.
@@ -75,22 +85,40 @@ pub fn with_nvrtc(first: Option<&Path>, what: &str) -> Option<OsString> {
     Some(std::env::join_paths(folders).unwrap())
 }
 
+/// Types of output.
+pub const OUTPUTS: [OutputType; 3] = [OutputType::Bf16, OutputType::F16, OutputType::F32];
+
 /// Every entry point, in the order of the source.
 pub fn entry_points(own: Own) -> Vec<String> {
+    let plain = [2, 4]
+        .into_iter()
+        .flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()));
+    let blocks = Block::ALL.map(|block| block.codec().layout);
+    let others = every_codec().into_iter().map(|(_, codec)| codec.layout);
+    let last = others.filter(|layout| layout.scales().scaling == Scaling::After);
+    let mut last: Vec<Layout> = last.collect();
+    last.sort_by_key(|layout| layout.bits());
+    let layouts: Vec<Layout> = blocks.into_iter().chain(last).chain(plain).collect();
     let mut names = Vec::new();
     for variant in [Variant::Single, Variant::Pairs] {
-        for bits in [2, 4] {
-            for group in GROUP_SIZES {
-                let layout = Layout::new(bits, group).unwrap();
-                for output in [OutputType::Bf16, OutputType::F32] {
-                    if own.variants(layout, output).contains(&variant) {
-                        names.push(own.entry(variant, layout, output));
+        for layout in &layouts {
+            for output in OUTPUTS {
+                if own.variants(*layout, output).contains(&variant) {
+                    let name = own.entry(variant, *layout, output);
+                    // That for other codecs has one for groups of any size.
+                    if !names.contains(&name) {
+                        names.push(name);
                     }
                 }
             }
         }
     }
     names
+}
+
+/// Whether a golden table has an entry point: of the kernel for other codecs those that return BF16 are enough.
+pub fn is_listed(own: Own, entry: &str) -> bool {
+    own != Own::Codecs || entry.ends_with("_bf16")
 }
 
 /// A C++ compiler for this machine, or `None` with a note.
@@ -125,6 +153,7 @@ pub fn define_own(own: Own, source: &Path) -> String {
     let kernel = match own {
         Own::Sm75 => "SM75",
         Own::Sm80 => "SM80",
+        Own::Codecs => "CODECS",
     };
     define(kernel, source)
 }
