@@ -353,9 +353,3 @@ pub fn checksum(bytes: &[u8]) -> String {
 pub(crate) fn broke(lane: &LaneName, what: impl std::fmt::Display, help: &str) -> Error {
     Error::backend(what.to_string(), format!("lane {lane}"), help)
 }
-
-/// The CUDA kernels of this project return BF16 or f32.
-#[cfg(feature = "gpu")]
-fn no_f16(lane: &LaneName) -> Error {
-    broke(lane, "the kernel has no F16 output", "ask for BF16 or F32")
-}

@@ -300,7 +300,9 @@ mod tests {
 
         #[test]
         fn any_text_is_an_array_or_an_error(text in "[-0-9eNa,\\[\\] .]{0,40}", piece in 1usize..9) {
-            prop_assert_eq!(read(&text, piece), read(&text, 1000));
+            // NaN is no equal of itself.
+            let said = |piece| format!("{:?}", read(&text, piece));
+            prop_assert_eq!(said(piece), said(1000));
         }
     }
 }
