@@ -15,6 +15,7 @@ pub(super) fn search(m: &Matcher<'_>, faults: &[Fault], alone: bool) -> Vec<(Vec
     let survivors: Vec<Fault> = faults
         .par_iter()
         .copied()
+        .chain(orders(m).into_par_iter())
         .filter(|f| m.survives(&[*f]))
         .collect();
     let found = singles(m, &survivors);
@@ -48,7 +49,7 @@ fn singles(m: &Matcher<'_>, survivors: &[Fault]) -> Vec<(Vec<Fault>, Match)> {
             continue;
         };
         found.push((vec![*fault], matched));
-        for same in of_order(m, order(m, *fault)) {
+        for same in of_order(m, order(m, &[*fault])) {
             if !found.iter().any(|(f, _)| *f == same) {
                 found.push((same, matched));
             }
@@ -57,12 +58,37 @@ fn singles(m: &Matcher<'_>, survivors: &[Fault]) -> Vec<(Vec<Fault>, Match)> {
     found
 }
 
+/// Where codes stand in another order and have scales or signs of their own each, that is no change of signs: each
+/// order is a fault by itself.
+fn orders(m: &Matcher<'_>) -> Vec<Fault> {
+    let n = m.tensor.layout().group_size();
+    if uniform(m) == n {
+        return Vec::new();
+    }
+    let orders = (1..n).filter_map(|mask| Fault::codes_in_order(m.tensor, mask));
+    orders.collect()
+}
+
+/// Neighbouring codes that share a scale and signs before the transform.
+fn uniform(m: &Matcher<'_>) -> usize {
+    let layout = m.tensor.layout();
+    match layout.signs_before() {
+        Some(_) => 1,
+        None => layout.scales().elements,
+    }
+}
+
 /// The mask by which a fault changes the order of codes, or the signs of the transform: H P = D H for the
 /// permutation `index ^ mask` of what goes into the transform and the signs `(-1)^popcount(index & mask)` of
-/// what comes out, in every f32.
-fn order(m: &Matcher<'_>, fault: Fault) -> usize {
-    let p = Pipeline::with(m.tensor, &[fault]);
-    p.sign_mask ^ p.code_order
+/// what comes out, in every f32. 0 where codes change places that have other scales or signs.
+fn order(m: &Matcher<'_>, faults: &[Fault]) -> usize {
+    let p = Pipeline::with(m.tensor, faults);
+    let mask = p.sign_mask ^ p.code_order;
+    if mask.max(p.code_order) < uniform(m) {
+        mask
+    } else {
+        0
+    }
 }
 
 /// Everything that is this mask: signs, orders, and an order with signs.
@@ -73,9 +99,9 @@ fn of_order(m: &Matcher<'_>, mask: usize) -> Vec<Vec<Fault>> {
     let named: Vec<(Fault, bool, usize)> = Fault::catalogue(m.tensor)
         .into_iter()
         .filter_map(|f| {
-            let p = Pipeline::with(m.tensor, &[f]);
-            let mask = p.sign_mask ^ p.code_order;
-            (mask != 0).then_some((f, p.sign_mask != 0, mask))
+            let mask = order(m, &[f]);
+            let signs = Pipeline::with(m.tensor, &[f]).sign_mask != 0;
+            (mask != 0).then_some((f, signs, mask))
         })
         .collect();
     let mut all: Vec<Vec<Fault>> = Vec::new();
@@ -102,7 +128,7 @@ fn of_order(m: &Matcher<'_>, mask: usize) -> Vec<Vec<Fault>> {
 /// The pair with its order or its signs by the other name.
 fn reordered(m: &Matcher<'_>, [a, b]: [Fault; 2]) -> Vec<[Fault; 2]> {
     let others = |f: Fault| {
-        let all = of_order(m, order(m, f)).into_iter();
+        let all = of_order(m, order(m, &[f])).into_iter();
         all.filter(|same| same.len() == 1).map(|same| same[0])
     };
     let mut pairs: Vec<[Fault; 2]> = others(a).map(|a| [a, b]).collect();

@@ -41,7 +41,8 @@ fn commands_for_kernels_of_ones_own_work_as_written() {
     let kernel = path("kernel");
     let script = format!(
         "#!{}\nimport io, json, sys\ninput, output, rows, cols = sys.argv[1:]\n\
-         sys.stdin = io.StringIO(json.dumps(dict(input=input, output=output, dtype='f16', group_size=128)))\n\
+         sys.stdin = io.StringIO(json.dumps(dict(input=input, output=output, dtype='f16', group_size=128,\n\
+         codec=dict(stored_bits=4, scale_elements=128, scale_type='f16', scale_last=False, signs_before=False, multiply=False))))\n\
          exec(open({:?}).read())\n",
         python.display(),
         example

@@ -70,11 +70,12 @@ fn tensors_that_are_not_quantised_are_compared_byte_for_byte() {
     for at in [2_999_999, 1_048_576, 1_048_577] {
         model.tensors.get_mut("embed.weight").unwrap().data[at] ^= 1;
     }
+    // Of another shape: of another type alone it would be held to the source's values, cast.
     model.set(
         "norm",
         "weight",
         Dtype::F16,
-        &[1_500_000],
+        &[3, 500_000],
         vec![0; 3_000_000],
     );
     model.set("extra", "weight", Dtype::F32, &[1], vec![0; 4]);
@@ -99,7 +100,7 @@ fn tensors_that_are_not_quantised_are_compared_byte_for_byte() {
         "embed.weight: 3 of 3000000 bytes differ, the first at 1048576",
         "extra.weight: the source model does not hold it",
         "mtp.weight: the TQ4 model does not hold it",
-        "norm.weight: F16 [1500000] found, BF16 [1500000] in the source",
+        "norm.weight: F16 [3, 500000] found, BF16 [1500000] in the source",
         "not quantised: 0 as in the source, 2 differ, 1 only here, 1 only in the source",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
