@@ -1,9 +1,9 @@
 //! Small tensors that hold what kernels get wrong, so that one can be tested without a checkpoint.
 
-use crate::codebook::Codebook;
+use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::Result;
 use crate::synthetic::Rng;
-use crate::tensor::{Layout, Parts, TqTensor};
+use crate::tensor::{Parts, TqTensor};
 use half::f16;
 use std::sync::Arc;
 
@@ -11,6 +11,12 @@ use std::sync::Arc;
 const SCALES: [u16; 8] = [
     0x0000, 0x8000, 0x0001, 0x03FF, 0x0400, 0x3C00, 0x7BFF, 0x2E66,
 ];
+
+/// The same of f32, which has no class of its own below what BF16 holds, and none above what readers take.
+const SINGLE: [f32; 8] = [0.0, 1e-30, 6e-8, 6.1e-5, 0.1, 1.0, 1.000_000_1, 65504.0];
+
+/// The same of E3M5: 0, the ends of every second exponent.
+const E3M5: [u8; 8] = [0, 1, 31, 32, 96, 159, 224, 255];
 
 /// Name, rows and groups a row.
 const SHAPES: [(&str, usize, usize); 6] = [
@@ -24,82 +30,99 @@ const SHAPES: [(&str, usize, usize); 6] = [
     ("one_group", 1, 1),
 ];
 
-/// The tensors of one layout: `fixture.every_code`, `fixture.every_scale`, `fixture.odd_groups`,
-/// `fixture.tail_rows`, `fixture.one_row` and `fixture.one_group`, the same on every machine.
+/// The tensors of one codec: `fixture.every_code`, `fixture.every_scale`, `fixture.odd_groups`,
+/// `fixture.tail_rows`, `fixture.one_row` and `fixture.one_group`, the same on every machine. Signs after the
+/// transform are `signs` of so many columns, drawn where that is `None`.
 ///
 /// # Errors
 /// When the codebook has another number of centroids than the layout has levels.
-pub fn tensors(layout: Layout, codebook: &Arc<Codebook>) -> Result<Vec<TqTensor>> {
+pub fn tensors(codec: &Codec, signs: Option<&dyn Fn(usize) -> Vec<i8>>) -> Result<Vec<TqTensor>> {
     let mut rng = Rng::new(0xF1C5);
     SHAPES
         .iter()
-        .map(|(name, rows, groups)| tensor(&mut rng, layout, codebook, name, *rows, *groups))
+        .map(|(name, rows, groups)| tensor(&mut rng, codec, signs, name, *rows, *groups))
         .collect()
 }
 
 fn tensor(
     rng: &mut Rng,
-    layout: Layout,
-    codebook: &Arc<Codebook>,
+    codec: &Codec,
+    signs: Option<&dyn Fn(usize) -> Vec<i8>>,
     name: &str,
     rows: usize,
     groups: usize,
 ) -> Result<TqTensor> {
+    let Codec { layout, codebook } = codec;
     let (levels, cols) = (layout.levels(), groups * layout.group_size());
     let rows = if rows == 0 { levels } else { rows };
-    let code = |rng: &mut Rng, row: usize, col: usize| match name {
-        "every_code" => (row + col) % levels,
-        _ => rng.below(levels),
-    };
-    let bits = layout.stored_bits() as usize;
-    let mut packed = vec![0u8; rows * layout.packed_len(cols)];
+    let mut codes = Vec::with_capacity(rows * cols);
     for row in 0..rows {
         for col in 0..cols {
-            let at = row * cols + col;
-            packed[at * bits / 8] |= (code(rng, row, col) as u8) << (at * bits % 8);
+            let code = match name {
+                "every_code" => (row + col) % levels,
+                _ => rng.below(levels),
+            };
+            codes.push(code as u8);
         }
     }
-    let scale = |rng: &mut Rng, row: usize| match name {
-        "every_scale" => f16::from_bits(SCALES[row]),
-        _ => f16::from_f32(0.05 + 0.95 * rng.uniform()),
+    let per_row = groups * layout.scales_per_group();
+    let count = 0..rows * per_row;
+    // One class a row; every tensor but this one has usual scales.
+    let class = |i: usize| (name == "every_scale").then_some(i / per_row % SCALES.len());
+    let usual = |rng: &mut Rng| 0.05 + 0.95 * rng.uniform();
+    let scales = match layout.scales().stored {
+        ScaleType::F16 => count
+            .map(|i| match class(i) {
+                Some(class) => f16::from_bits(SCALES[class]),
+                None => f16::from_f32(usual(rng)),
+            })
+            .collect(),
+        ScaleType::F32 => Scales::F32(
+            count
+                .map(|i| class(i).map_or_else(|| usual(rng), |class| SINGLE[class]))
+                .collect(),
+        ),
+        ScaleType::E3m5 => Scales::E3m5(
+            count
+                .map(|i| class(i).map_or_else(|| 0x40 + rng.below(0xC0) as u8, |c| E3M5[c]))
+                .collect(),
+        ),
     };
-    let scales = (0..rows * groups).map(|i| scale(rng, i / groups)).collect();
     let parts = Parts {
-        packed,
+        packed: layout.pack(&codes),
         scales,
-        signs: rng.signs(cols),
+        signs: match signs {
+            Some(signs) => signs(cols),
+            None => rng.signs(cols),
+        },
     };
     let base = format!("fixture.{name}");
-    TqTensor::new(base, layout, [rows, cols], parts, Arc::clone(codebook))
+    TqTensor::new(base, *layout, [rows, cols], parts, Arc::clone(codebook))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::GROUP_SIZES;
+    use crate::format::every_codec;
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_layout_has_every_code_at_every_position_and_every_scale() {
-        for bits in 2..=4 {
-            for n in GROUP_SIZES {
-                let layout = Layout::new(bits, n).unwrap();
-                let book = Arc::new(Codebook::encoder(bits, n));
-                let all = tensors(layout, &book).unwrap();
-                let codes = &all[0];
-                for k in 0..n {
-                    let at = (0..codes.rows()).map(|row| codes.code(row, k));
-                    assert_eq!(at.collect::<BTreeSet<_>>().len(), layout.levels());
-                }
-                let scales: BTreeSet<u16> =
-                    all[1].scales().f16().iter().map(|s| s.to_bits()).collect();
-                assert_eq!(scales, SCALES.into());
-                assert!(
-                    all.iter()
-                        .any(|t| t.groups_per_row() % 2 == 1 && t.rows() % 2 == 1)
-                );
-                assert_eq!(all.last().unwrap().groups(), 1);
+    fn every_codec_has_every_code_at_every_position_and_every_scale() {
+        for (codec_name, codec) in every_codec() {
+            let layout = codec.layout;
+            let all = tensors(&codec, None).unwrap();
+            let codes = &all[0];
+            for k in 0..layout.group_size() {
+                let at = (0..codes.rows()).map(|row| codes.code(row, k));
+                assert_eq!(at.collect::<BTreeSet<_>>().len(), layout.levels());
             }
+            let scales: BTreeSet<u32> = all[1].scales().iter().map(f32::to_bits).collect();
+            assert_eq!(scales.len(), SCALES.len(), "{codec_name}");
+            assert!(
+                all.iter()
+                    .any(|t| t.groups_per_row() % 2 == 1 && t.rows() % 2 == 1)
+            );
+            assert_eq!(all.last().unwrap().groups(), 1);
         }
     }
 }

@@ -50,6 +50,11 @@ impl Dtype {
             "F32" => Self::F32,
             "F16" => Self::F16,
             "BF16" => Self::BF16,
+            "F64" => Self::of(safetensors::Dtype::F64),
+            "I8" => Self::I8,
+            "I16" => Self::of(safetensors::Dtype::I16),
+            "I32" => Self::of(safetensors::Dtype::I32),
+            "I64" => Self::of(safetensors::Dtype::I64),
             _ => Self(Kind::Ggml(id, name)),
         }
     }
@@ -60,6 +65,22 @@ impl Dtype {
             Kind::Plain(dtype) => Some(dtype),
             Kind::Ggml(..) => None,
         }
+    }
+
+    /// The number that ggml has for it; `None` where it has none.
+    pub(crate) fn ggml(self) -> Option<u32> {
+        Some(match self.0 {
+            Kind::Ggml(id, _) => id,
+            Kind::Plain(safetensors::Dtype::F32) => 0,
+            Kind::Plain(safetensors::Dtype::F16) => 1,
+            Kind::Plain(safetensors::Dtype::I8) => 24,
+            Kind::Plain(safetensors::Dtype::I16) => 25,
+            Kind::Plain(safetensors::Dtype::I32) => 26,
+            Kind::Plain(safetensors::Dtype::I64) => 27,
+            Kind::Plain(safetensors::Dtype::F64) => 28,
+            Kind::Plain(safetensors::Dtype::BF16) => 30,
+            Kind::Plain(_) => return None,
+        })
     }
 
     /// Bits per element.

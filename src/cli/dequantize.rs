@@ -40,6 +40,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     drop(bar);
     match outcome? {
         convert::Outcome::Done(done) => {
+            if let Some(note) = left_out(&done) {
+                tell(&format!("note: {}", printable(&note)));
+            }
             print(&match args.format {
                 Format::Json => json(&args.tq_model, &args.output, &done),
                 Format::Table | Format::Markdown => text(&done),
@@ -65,6 +68,29 @@ pub fn run(args: &Args) -> Result<Outcome> {
             Ok(Outcome::GatesFailed)
         }
     }
+}
+
+/// Tensors of types that safetensors does not have, some by name.
+fn left_out(done: &Dequantized) -> Option<String> {
+    /// Those that are named.
+    const NAMED: usize = 3;
+    let all = &done.left_out;
+    let named: Vec<String> = all
+        .iter()
+        .take(NAMED)
+        .map(|t| format!("{} ({})", t.tensor, t.dtype))
+        .collect();
+    let more = match all.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    (!all.is_empty()).then(|| {
+        format!(
+            "{} tensors are left out, since safetensors does not have their types: {}{more}",
+            all.len(),
+            named.join(", ")
+        )
+    })
 }
 
 fn text(done: &Dequantized) -> String {

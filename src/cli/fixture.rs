@@ -2,19 +2,17 @@
 
 use super::{Outcome, print};
 use crate::Error;
-use crate::codebook::Codebook;
 use crate::error::Result;
-use crate::fixture;
-use crate::format::turboquant::{Config, write_tq_model};
+use crate::format::example;
 use crate::tensor::{GROUP_SIZES, Layout};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-/// Write small TQ4 models that hold what kernels get wrong
+/// Write small models of every format that hold what kernels get wrong
 ///
-/// One for each number of bits and group size, DIR/b4_g128 and so on, of six tensors: every code at every
-/// position, every class of scale (zeros, subnormals, the largest), odd numbers of groups, tail rows, one row,
-/// one group. They are the same on every machine.
+/// One for each number of bits and group size, DIR/b4_g128 and DIR/native_b4_g128 and so on, of six tensors: every
+/// code at every position, every class of scale (zeros, subnormals, the largest), odd numbers of groups, tail rows,
+/// one row, one group. One GGUF file for each type of block, with experts and tensors of other types; a GGUF model
+/// of two files; one with sensitive layers, padded rows and experts. They are the same on every machine.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory that is made for them
@@ -51,19 +49,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // Whole or not at all: it gets its name when everything is in it.
     let unfinished = tempfile::tempdir_in(parent).map_err(io)?;
     let mut text = String::new();
-    for layout in layouts {
-        let (bits, n) = (layout.bits(), layout.group_size());
-        let codebook = Arc::new(Codebook::encoder(bits, n));
-        let tensors = fixture::tensors(layout, &codebook)?;
-        let name = format!("b{bits}_g{n}");
-        let config = Config { layout, codebook };
-        write_tq_model(&unfinished.path().join(&name), &config, &tensors)?;
-        let elements: usize = tensors.iter().map(|t| t.elements()).sum();
-        text += &format!(
-            "{}: {bits} bits, group {n}, {} tensors, {elements} elements\n",
-            args.dir.join(name).display(),
-            tensors.len()
-        );
+    let whole = args.bits.is_none() && args.group_size.is_none();
+    for (name, what) in example::write_all(unfinished.path(), &layouts, whole)? {
+        text += &format!("{}: {what}\n", args.dir.join(name).display());
     }
     std::fs::rename(unfinished.path(), &args.dir).map_err(|e| Error::io("make", &args.dir, e))?;
     // It has another name now, and nothing is left to remove.

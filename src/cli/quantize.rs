@@ -1,28 +1,33 @@
-//! `tq4 quantize`: a TQ4 model from a source model.
+//! `tq4 quantize`: a quantised model from a source model.
 
 use super::progress::{Progress, earlier, json, size};
-use super::{Format, Outcome, print};
-use crate::convert::{self, Options, Quantized, SignSeed};
+use super::{Format, Outcome, print, tell};
+use crate::convert::{self, Choices, Encoding, Options, Quantized, SignSeed};
 use crate::error::{Result, printable};
+use crate::format::ENCODINGS;
 use crate::report::{Style, table};
-use crate::tensor::Layout;
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the model to quantise
-    #[arg(long, value_name = "DIR")]
+    /// Model to quantise: a directory of safetensors, or a GGUF file, of F32, F16 or BF16
+    #[arg(long, value_name = "PATH")]
     source_model: PathBuf,
-    /// New directory for the TQ4 model; a stopped run is resumed, a finished one is left as it is
-    #[arg(long, value_name = "DIR")]
+    /// New directory for the quantised model, a new file for one in GGUF; a stopped run of a directory is resumed,
+    /// a finished one is left as it is
+    #[arg(long, value_name = "PATH")]
     output: PathBuf,
-    /// Bits per code; the format stores 3-bit codes in 4 bits
-    #[arg(long, value_name = "2|3|4", default_value_t = 4)]
-    bits: u32,
-    /// Elements per group: 32, 64, 128 or 256
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    group_size: usize,
+    /// Format of the quantised model; arle is another name of turboquant
+    #[arg(long = "as", value_name = "FORMAT", default_value = ENCODINGS[0], value_parser = PossibleValuesParser::new(ENCODINGS))]
+    encoding: String,
+    /// Bits per code, 4 when left out; turboquant stores 3-bit codes in 4 bits, GGUF's types have bits of their own
+    #[arg(long, value_name = "2|3|4")]
+    bits: Option<u32>,
+    /// Elements per group, 128 when left out: 32, 64, 128 or 256; in GGUF 32
+    #[arg(long, value_name = "N")]
+    group_size: Option<usize>,
     /// Weights to quantise, by name without `.weight` or glob; linear layers by the usual names when
     /// left out. May be repeated
     #[arg(long, value_name = "NAME")]
@@ -30,9 +35,15 @@ pub struct Args {
     /// Weights to leave as they are, by name without `.weight` or glob; may be repeated
     #[arg(long, value_name = "NAME")]
     exclude: Vec<String>,
-    /// Where a tensor's signs come from
-    #[arg(long, value_enum, default_value = "name")]
-    sign_seed: Seed,
+    /// Where a tensor's signs come from, name when left out; turboquant alone leaves it open
+    #[arg(long, value_enum)]
+    sign_seed: Option<Seed>,
+    /// Bits per code of sensitive layers; tq3-native alone has them
+    #[arg(long, value_name = "2|3|4")]
+    sensitive_bits: Option<u32>,
+    /// Part of the names of sensitive layers, o_proj and down_proj when left out; may be repeated
+    #[arg(long, value_name = "TEXT", requires = "sensitive_bits")]
+    sensitive: Vec<String>,
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -48,12 +59,18 @@ enum Seed {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let options = Options {
-        layout: Layout::new(args.bits, args.group_size)?,
-        sign_seed: match args.sign_seed {
+    let choices = Choices {
+        bits: args.bits,
+        group_size: args.group_size,
+        sign_seed: args.sign_seed.map(|seed| match seed {
             Seed::Name => SignSeed::Name,
             Seed::PythonHash => SignSeed::PythonHash,
-        },
+        }),
+        sensitive_bits: args.sensitive_bits,
+        sensitive: args.sensitive.clone(),
+    };
+    let options = Options {
+        encoding: Encoding::new(&args.encoding, &choices)?,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
@@ -62,6 +79,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         bar.on(e)
     })?;
     drop(bar);
+    for note in &done.notes {
+        tell(&format!("note: {}", printable(note)));
+    }
     let style = match args.format {
         Format::Json => {
             print(&json(&args.source_model, &args.output, &done))?;
@@ -94,9 +114,10 @@ fn text(done: &Quantized, style: Style) -> String {
     let sum = |f: fn(&convert::Weight) -> u64| done.weights.iter().map(f).sum::<u64>();
     let (before, after) = (sum(|w| w.bytes_in), sum(|w| w.bytes_out));
     out += &format!(
-        "{} weights quantised to {} bits in groups of {}: {} to {}, {:.2} times smaller\n\
+        "{} weights quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller\n\
          whole model, with {} tensors copied: {} to {}, {:.2} times smaller\n",
         done.weights.len(),
+        done.format,
         done.bits,
         done.group_size,
         size(before),

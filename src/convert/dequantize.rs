@@ -4,7 +4,7 @@ use super::job::Job as Output;
 use super::model;
 use crate::checkpoint::{Dtype, Planned, StreamWriter};
 use crate::error::{Error, Result};
-use crate::format::TqModel;
+use crate::format::{ModelWriter, TqModel};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord};
@@ -24,6 +24,15 @@ pub struct Restored {
     pub bit_equal: u64,
 }
 
+/// A tensor of the model that a plain model cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub tensor: String,
+    /// The name of its type.
+    pub dtype: String,
+}
+
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dequantized {
@@ -35,6 +44,8 @@ pub struct Dequantized {
     pub weights: Vec<Restored>,
     /// Tensors copied as they are.
     pub copied: usize,
+    /// Tensors that are not there, since safetensors does not have their types.
+    pub left_out: Vec<LeftOut>,
     /// Bytes of all tensors read.
     pub bytes_in: u64,
     /// Bytes of all tensors written.
@@ -62,7 +73,8 @@ pub enum Outcome {
 }
 
 /// Decodes a quantised model with `lane` into the new directory `out`; every weight is held to the
-/// reference before it is written. Other tensors and files are copied as they are.
+/// reference before it is written. Other tensors and files are copied as they are, but for tensors of types that
+/// safetensors does not have.
 ///
 /// # Errors
 /// When the model is damaged; when `out` is the model, holds other files or cannot be written; when
@@ -141,15 +153,21 @@ pub fn dequantize(
     on(Event::Total(bytes_in));
     let resumed_shards = output.done().len();
     let (mut weight_map, mut bytes_out, mut copied) = (BTreeMap::new(), 0, 0);
-    for (file, shard, names) in checkpoint.shards() {
+    let mut left_out = Vec::new();
+    let count = checkpoint.shards().count();
+    for (i, (file, shard, names)) in checkpoint.shards().enumerate() {
+        let file = model::file_name(checkpoint, file, i, count);
         // A weight goes where its codes are; scales and signs may be in another shard.
         let codes = names.iter().filter_map(|n| coded.get(n));
         let bases: Vec<&str> = codes.copied().collect();
-        let plain: Vec<&str> = names
-            .iter()
-            .copied()
-            .filter(|n| !parts.contains(n))
-            .collect();
+        let rest = names.iter().copied().filter(|n| !parts.contains(n));
+        let dtype = |name: &str| shard.info(name).expect("the checkpoint names it").dtype;
+        let (plain, others): (Vec<&str>, Vec<&str>) =
+            rest.partition(|name| dtype(name).safetensors().is_some());
+        left_out.extend(others.into_iter().map(|name| LeftOut {
+            tensor: name.to_owned(),
+            dtype: format!("{:?}", dtype(name)),
+        }));
         copied += plain.len();
         let mut planned = Vec::new();
         for base in &bases {
@@ -158,7 +176,7 @@ pub fn dequantize(
             planned.push(Planned {
                 name: from.weight_of(base).to_owned(),
                 dtype: Dtype::BF16,
-                shape: shape.to_vec(),
+                shape: from.plain_shape(base, shape),
             });
         }
         for name in &plain {
@@ -181,6 +199,7 @@ pub fn dequantize(
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let writer = StreamWriter::create(&output.place(&file)?, planned, Some(metadata))?;
+        let writer = ModelWriter::Safetensors(writer);
         let mut job = all.clone();
         job.whole = false;
         job.targets.retain(|t| bases.contains(&t.base.as_str()));
@@ -206,7 +225,7 @@ pub fn dequantize(
         ran?;
         on(Event::Bytes(bases.iter().map(|b| packed(b)).sum()));
         for name in plain {
-            model::copy_tensor(&writer, shard, name, on)?;
+            model::copy_tensor(&writer, shard, name, dtype(name), on)?;
         }
         shard.unchanged()?;
         output.shard(&file, writer, done)?;
@@ -223,6 +242,7 @@ pub fn dequantize(
         device: device.device,
         weights,
         copied,
+        left_out,
         bytes_in,
         bytes_out,
         resumed_shards,
@@ -232,7 +252,7 @@ pub fn dequantize(
 
 /// Writes a lane's values as the weights of a shard; a tensor is judged as a whole before it counts.
 struct Weights<'w> {
-    writer: &'w StreamWriter,
+    writer: &'w ModelWriter,
     /// Index of the lane in the run.
     lane: usize,
     done: Vec<Restored>,

@@ -6,11 +6,9 @@
 //! record of the whole: the same conversion, asked for again, is known to be done.
 
 use super::Event;
-use crate::checkpoint::{
-    JOURNAL, StreamWriter, Sum, keep_apart, remove_if_there, sync_directory, temporary,
-};
+use crate::checkpoint::{JOURNAL, Sum, keep_apart, remove_if_there, sync_directory, temporary};
 use crate::error::{Error, Result};
-
+use crate::format::ModelWriter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -265,7 +263,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     }
 
     /// Records that a shard is whole, then gives it its name.
-    pub fn shard(&mut self, file: &str, writer: StreamWriter, of: T) -> Result<()> {
+    pub fn shard(&mut self, file: &str, writer: ModelWriter, of: T) -> Result<()> {
         let done = Done {
             file: file.to_owned(),
             sum: writer.sync()?,

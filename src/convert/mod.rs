@@ -1,18 +1,17 @@
-//! Whole models converted: a source model to TQ4 (`quantize`), a TQ4 model to plain BF16
+//! Whole models converted: a source model to a quantised one (`quantize`), a quantised model to plain BF16
 //! (`dequantize`).
 //!
 //! Both go shard by shard and strip by strip: memory does not grow with the model, nor with a tensor.
 //! Both write to a new directory that is whole only when they are done; stopped at any moment, they
-//! leave nothing, or shards that the same call goes on from.
+//! leave nothing, or shards that the same call goes on from. A format whose models are one file has that file
+//! whole or not at all.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use tq4::convert::{Options, SignSeed, quantize};
-//! use tq4::tensor::Layout;
+//! use tq4::convert::{Choices, Encoding, Options, quantize};
 //!
 //! let options = Options {
-//!     layout: Layout::new(4, 128)?,
-//!     sign_seed: SignSeed::Name,
+//!     encoding: Encoding::new("turboquant", &Choices::default())?,
 //!     include: Vec::new(),
 //!     exclude: Vec::new(),
 //! };
@@ -25,15 +24,15 @@
 
 mod dequantize;
 mod job;
+mod lock;
 mod model;
 mod names;
 mod quantize;
-mod signs;
 
-pub use dequantize::{Dequantized, Outcome, Restored, dequantize};
+pub use dequantize::{Dequantized, LeftOut, Outcome, Restored, dequantize};
 pub use quantize::{Left, Options, Quantized, Weight, quantize};
-pub use signs::SignSeed;
 
+pub use crate::format::{Choices, Encoding, SignSeed};
 pub use crate::run::Event;
 use std::ops::Range;
 

@@ -2,10 +2,11 @@
 
 use super::Event;
 use super::job::Job;
-use crate::checkpoint::{Checkpoint, INDEX, Shard, StreamWriter, read_json};
+use crate::checkpoint::{Checkpoint, Dtype, INDEX, SINGLE, Shard, read_json};
 use crate::error::{Error, Result};
-use crate::format::turboquant::CONFIG;
+use crate::format::{ModelWriter, is_marker};
 use crate::hash::hex;
+use half::f16;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -30,19 +31,61 @@ const WEIGHTS: [&str; 10] = [
     ".onnx",
 ];
 
-/// Copies a tensor as it is.
+/// What shard `i` of `count` is called in a directory: as in the source, where that is one too.
+pub(super) fn file_name(from: &Checkpoint, file: String, i: usize, count: usize) -> String {
+    match count {
+        _ if from.dir().is_dir() => file,
+        1 => SINGLE.to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+    }
+}
+
+/// Copies a tensor as elements of `dtype`: its own, or F16 for one that is read as f32.
 pub(super) fn copy_tensor(
-    writer: &StreamWriter,
+    writer: &ModelWriter,
     shard: &Shard,
     name: &str,
+    dtype: Dtype,
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     on(Event::Tensor(name));
-    let len = shard.info(name).map_or(0, |i| i.bytes) as usize;
+    let info = shard.info(name).expect("the checkpoint names it");
+    if dtype != info.dtype {
+        return cast_tensor(writer, shard, name, on);
+    }
+    let len = info.bytes as usize;
     for at in (0..len).step_by(PIECE) {
         let piece: Vec<u8> = shard.read(name, at..len.min(at + PIECE))?;
         writer.write_at(name, at as u64, &piece)?;
         on(Event::Bytes(piece.len() as u64));
+    }
+    Ok(())
+}
+
+/// Copies a tensor of BF16, F16 or F32 as F16.
+fn cast_tensor(
+    writer: &ModelWriter,
+    shard: &Shard,
+    name: &str,
+    on: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let info = shard.info(name).expect("the checkpoint names it");
+    let (elements, bytes) = (info.shape.iter().product::<usize>(), info.bytes);
+    let per_piece = PIECE / 4;
+    for at in (0..elements).step_by(per_piece) {
+        let mut values = vec![0.0f32; per_piece.min(elements - at)];
+        shard.read_f32(name, at, &mut values, |_| ())?;
+        let half: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
+        let lost = |(v, h): (&f32, &f16)| v.is_finite() && !h.is_finite();
+        if let Some(i) = values.iter().zip(&half).position(lost) {
+            return Err(Error::input(
+                format!("value {} of element {} is beyond F16", values[i], at + i),
+                name,
+                "this format has other tensors in F16; choose another format, or leave the tensor out of the source",
+            ));
+        }
+        writer.write_at(name, 2 * at as u64, bytemuck::cast_slice(&half))?;
+        on(Event::Bytes(bytes / elements as u64 * values.len() as u64));
     }
     Ok(())
 }
@@ -72,10 +115,13 @@ pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
     from: &Checkpoint,
     weight_map: &BTreeMap<String, String>,
     total_size: u64,
-    config: Option<&str>,
+    config: Option<(&str, String)>,
 ) -> Result<()> {
     let mut files = Vec::new();
-    list(from.dir(), "", &mut files)?;
+    // What lies beside a file is not known to be its model's.
+    if from.dir().is_dir() {
+        list(from.dir(), "", &mut files)?;
+    }
     // Last, since loaders look for it first.
     files.sort_by_key(|f| f == "config.json");
     for file in &files {
@@ -90,7 +136,7 @@ pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
         write_index(job, from, weight_map, total_size)?;
     }
     match config {
-        Some(text) => job.write(CONFIG, text.as_bytes()),
+        Some((file, text)) => job.write(file, text.as_bytes()),
         None => Ok(()),
     }
 }
@@ -102,10 +148,13 @@ fn write_index<T: Serialize + DeserializeOwned + Clone>(
     total_size: u64,
 ) -> Result<()> {
     let path = from.dir().join(INDEX);
-    if !path.exists() {
+    let mut index = if path.exists() {
+        read_json(&path)?
+    } else if !from.dir().is_dir() && weight_map.values().any(|file| file != SINGLE) {
+        serde_json::Value::Null
+    } else {
         return Ok(());
-    }
-    let mut index: serde_json::Value = read_json(&path)?;
+    };
     let mut metadata = match index["metadata"].take() {
         serde_json::Value::Object(map) => map,
         _ => serde_json::Map::new(),
@@ -140,7 +189,7 @@ fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
         if entry.file_type().map_err(io)?.is_dir() {
             list(root, &path, files)?;
         } else if entry.path().is_file()
-            && name != CONFIG
+            && !is_marker(name)
             && !WEIGHTS.iter().any(|w| name.ends_with(w))
         {
             files.push(path);

@@ -6,8 +6,8 @@ use crate::tensor::base_of;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Last parts of the names of linear layers in common architectures: attention, feed-forward, experts,
-/// state-space and linear-attention mixers.
-const LINEAR: [&str; 41] = [
+/// state-space and linear-attention mixers; last those of llama.cpp.
+const LINEAR: [&str; 56] = [
     "q_proj",
     "k_proj",
     "v_proj",
@@ -49,6 +49,21 @@ const LINEAR: [&str; 41] = [
     "dense",
     "dense_h_to_4h",
     "dense_4h_to_h",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_qkv",
+    "attn_output",
+    "attn_gate",
+    "attn_kv_a_mqa",
+    "attn_[qkv]*_[ab]",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+    "ffn_*_exps",
+    "ffn_*_shexp",
+    "ssm_in",
+    "ssm_out",
 ];
 
 /// Parts of names that are never linear layers, whatever their last part.
@@ -151,6 +166,14 @@ mod tests {
             ("model.layers.3.block_sparse_moe.experts.7.w2", true),
             ("transformer.h.0.attn.c_attn", true),
             ("fc1", true),
+            ("blk.0.attn_q", true),
+            ("blk.0.attn_kv_a_mqa", true),
+            ("blk.0.attn_q_a", true),
+            ("blk.0.ffn_gate_exps", true),
+            ("blk.0.ffn_gate_inp", false),
+            ("blk.0.attn_q_norm", false),
+            ("token_embd", false),
+            ("output", false),
             ("model.layers.0.mlp.gate", false),
             ("model.embed_tokens", false),
             ("model.embed_tokens.q_proj", false),

@@ -1,21 +1,19 @@
-//! From a source model to a TQ4 model.
+//! From a source model to a quantised model, in whatever format.
 
 use super::job::Job;
+use super::lock::Lock;
 use super::names::Choice;
-use super::signs::SignSeed;
 use super::{Event, model, strips};
-use crate::checkpoint::{Checkpoint, Dtype, Planned, Shard, StreamWriter};
-use crate::codebook::Codebook;
+use crate::checkpoint::{Checkpoint, Planned, Shard, TensorInfo, keep_apart};
 use crate::encode::quantize_rows;
 use crate::error::{Error, Result};
-use crate::format::turboquant::{CONFIG, Config};
+use crate::format::{self, Encodes, Encoding, Matrix, ModelWriter, Part};
 use crate::reference;
-use crate::tensor::{Layout, base_of};
+use crate::tensor::base_of;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Elements per block of the parallel sums; they are added in order, whatever the threads.
 const BLOCK: usize = 1 << 16;
@@ -23,10 +21,8 @@ const BLOCK: usize = 1 << 16;
 /// How to quantise.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bits and group size.
-    pub layout: Layout,
-    /// Where signs come from.
-    pub sign_seed: SignSeed,
+    /// The format, with what was chosen for it.
+    pub encoding: Encoding,
     /// Globs of the weights to quantise; empty for linear layers by the usual names.
     pub include: Vec<String>,
     /// Globs of weights to leave as they are.
@@ -44,7 +40,7 @@ pub struct Weight {
     pub rmse_ratio: f64,
     /// Bytes in the source.
     pub bytes_in: u64,
-    /// Bytes of codes, scales and signs.
+    /// Bytes of codes, scales and signs, where the format stores them.
     pub bytes_out: u64,
 }
 
@@ -60,15 +56,19 @@ pub struct Left {
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantized {
-    /// Bits per code.
+    /// Name of the format.
+    pub format: String,
+    /// Bits per code; of most weights, where some have others.
     pub bits: u32,
     /// Elements per group.
     pub group_size: usize,
-    /// The weights, shard by shard.
+    /// The weights, in name order.
     pub weights: Vec<Weight>,
     /// Weights with a linear layer's name that the format cannot hold.
     pub left: Vec<Left>,
-    /// Tensors copied as they are.
+    /// What a user should know of the files, a sentence each.
+    pub notes: Vec<String>,
+    /// Tensors copied as they are, or cast to the type that the format has for them.
     pub copied: usize,
     /// Bytes of all tensors of the source.
     pub bytes_in: u64,
@@ -80,149 +80,119 @@ pub struct Quantized {
     pub already_finished: bool,
 }
 
-/// Quantises the model in `source` into the new directory `out`; where the same call has done so already
-/// and nothing was changed since, that is said and nothing is written.
+/// Quantises the model in `source` into `out`, a new directory, or a new file where the format's models are one;
+/// where the same call has made the directory already and nothing was changed since, that is said and nothing is
+/// written.
 ///
 /// # Errors
-/// When the source is damaged, is a TQ4 model already or holds no weight to quantise; when `out` is
-/// the source, holds other files or cannot be written; when a chosen weight holds a NaN, an infinity or
-/// a group whose norm is beyond f16.
+/// When the source is damaged, is a quantised model already or holds no weight to quantise; when `out` is the
+/// source, holds other files or cannot be written; when a chosen weight holds a NaN, an infinity or a group
+/// whose scale is beyond its type, or another tensor is of a type that the format does not have.
 pub fn quantize(
     source: &Path,
     out: &Path,
     options: &Options,
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<Quantized> {
-    let checkpoint = Checkpoint::open(source)?;
-    if source.join(CONFIG).exists() || checkpoint.names().any(|n| n.ends_with(".tq_packed")) {
+    let checkpoint = format::open_plain(source)?;
+    if format::is_quantised(&checkpoint) {
         return Err(Error::input(
             "the model is quantised already",
             source.display().to_string(),
             "name the source model",
         ));
     }
-    let mut plan = Plan::new(&checkpoint, options)?;
-    let identity = serde_json::json!({
-        "command": "quantize",
-        "tool": env!("CARGO_PKG_VERSION"),
-        "source": model::identity(&checkpoint)?,
-        "bits": options.layout.bits(),
-        "group_size": options.layout.group_size(),
-        "sign_seed": format!("{:?}", options.sign_seed),
-        "weights": plan.chosen.keys().collect::<Vec<_>>(),
-    });
-    let mut job: Job<Vec<Weight>> = Job::open(out, &[source], identity, on)?;
-    let codebook = Arc::new(Codebook::encoder(
-        options.layout.bits(),
-        options.layout.group_size(),
-    ));
-    on(Event::Total(plan.bytes_in));
-    let resumed_shards = job.done().len();
-    let mut weight_map = BTreeMap::new();
-    let mut bytes_out = 0;
-    for (file, shard, names) in checkpoint.shards() {
-        let planned = plan.shard(shard, &names);
-        for p in &planned {
-            weight_map.insert(p.name.clone(), file.clone());
-            bytes_out += bytes(p);
-        }
-        if job.done().iter().any(|d| d.file == file) {
-            let all = names.iter().filter_map(|n| shard.info(n));
-            on(Event::Bytes(all.map(|i| i.bytes).sum()));
-            continue;
-        }
-        let metadata = match shard.metadata() {
-            given if given.is_empty() => HashMap::from([("format".into(), "pt".into())]),
-            given => given.clone(),
-        };
-        let writer = StreamWriter::create(&job.place(&file)?, planned, Some(metadata))?;
-        let mut weights = Vec::new();
-        for name in names {
-            match plan.chosen.get(name) {
-                Some(shape) => weights.push(encode(
-                    &writer, shard, name, *shape, options, &codebook, on,
-                )?),
-                None => model::copy_tensor(&writer, shard, name, on)?,
-            }
-        }
-        shard.unchanged()?;
-        job.shard(&file, writer, weights)?;
-    }
-    let config = Config {
-        layout: options.layout,
-        codebook,
+    let plan = Plan::new(&checkpoint, options)?;
+    let chosen: Vec<&Matrix> = plan.chosen.values().collect();
+    let notes = plan.format.notes(source, &chosen)?;
+    let written = if plan.format.is_one_file() {
+        plan.to_file(&checkpoint, out, on)?
+    } else {
+        plan.to_directory(&checkpoint, out, on)?
     };
-    let already_finished = job.finished();
-    let mut weights: Vec<Weight> = job.done().iter().flat_map(|d| d.of.clone()).collect();
-    weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-    if !already_finished {
-        let config = config.to_json();
-        model::finish(&mut job, &checkpoint, &weight_map, bytes_out, Some(&config))?;
-        job.finish()?;
-    }
+    let layout = plan.format.codec("").layout;
     Ok(Quantized {
-        bits: options.layout.bits(),
-        group_size: options.layout.group_size(),
-        copied: checkpoint.names().count() - weights.len(),
-        weights,
-        left: std::mem::take(&mut plan.left),
+        format: plan.format.name().to_owned(),
+        bits: layout.bits(),
+        group_size: layout.group_size(),
+        copied: checkpoint.names().count() - written.weights.len(),
+        weights: written.weights,
+        left: plan.left,
+        notes,
         bytes_in: plan.bytes_in,
-        bytes_out,
-        resumed_shards,
-        already_finished,
+        bytes_out: written.bytes_out,
+        resumed_shards: written.resumed_shards,
+        already_finished: written.already_finished,
     })
 }
 
-fn bytes(p: &Planned) -> u64 {
-    (p.shape.iter().product::<usize>() * p.dtype.bits() / 8) as u64
+/// What the header says of a tensor of the checkpoint.
+fn info<'c>(checkpoint: &'c Checkpoint, name: &str) -> &'c TensorInfo {
+    let info = checkpoint.shard_of(name).and_then(|s| s.info(name));
+    info.expect("the checkpoint names it")
+}
+
+/// What a conversion wrote.
+#[derive(Default)]
+struct Written {
+    weights: Vec<Weight>,
+    bytes_out: u64,
+    resumed_shards: usize,
+    already_finished: bool,
 }
 
 /// What becomes of every tensor.
-struct Plan {
-    layout: Layout,
-    /// Full names of the weights to quantise, with their shapes.
-    chosen: BTreeMap<String, [usize; 2]>,
+struct Plan<'o> {
+    format: &'o dyn Encodes,
+    /// The weights to quantise, by their full names.
+    chosen: BTreeMap<String, Matrix>,
     left: Vec<Left>,
     bytes_in: u64,
 }
 
-impl Plan {
-    fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self> {
-        let layout = options.layout;
-        let bases: Vec<&str> = checkpoint
-            .names()
-            .filter_map(|n| n.strip_suffix(".weight"))
-            .collect();
+impl<'o> Plan<'o> {
+    fn new(checkpoint: &Checkpoint, options: &'o Options) -> Result<Self> {
+        let format = options.encoding.format();
+        let is_weight = |name: &&str| format.is_weight(name, &info(checkpoint, name).shape);
+        let bases: Vec<&str> = checkpoint.names().filter(is_weight).map(base_of).collect();
         let choice = Choice::new(&options.include, &options.exclude, &bases)?;
         let mut plan = Self {
-            layout,
+            format,
             chosen: BTreeMap::new(),
             left: Vec::new(),
             bytes_in: 0,
         };
         for name in checkpoint.names() {
-            let info = checkpoint
-                .shard_of(name)
-                .and_then(|s| s.info(name))
-                .expect("the checkpoint names it");
+            let info = info(checkpoint, name);
             plan.bytes_in += info.bytes;
-            let Some(base) = name.strip_suffix(".weight").filter(|b| choice.takes(b)) else {
-                continue;
-            };
-            let n = layout.group_size();
-            let reason = match info.shape[..] {
-                _ if !info.dtype.is_plain() => format!("dtype {:?}", info.dtype),
-                [rows, cols] if rows > 0 && cols > 0 && cols.is_multiple_of(n) => {
-                    plan.chosen.insert(name.to_owned(), [rows, cols]);
-                    continue;
-                }
-                [_, cols] => format!("{cols} columns, not a multiple of {n}"),
-                _ => format!("shape {:?}", info.shape),
-            };
-            plan.left.push(Left {
-                tensor_base: base.to_owned(),
-                reason,
-            });
+            if is_weight(&name) && choice.takes(base_of(name)) {
+                let matrix = match info.dtype.is_plain() {
+                    true => format.matrix(name, &info.shape),
+                    false => Err(format!("dtype {:?}", info.dtype)),
+                };
+                let reason = match matrix {
+                    Ok(matrix) => {
+                        plan.chosen.insert(name.to_owned(), matrix);
+                        continue;
+                    }
+                    Err(reason) => reason,
+                };
+                plan.left.push(Left {
+                    tensor_base: base_of(name).to_owned(),
+                    reason,
+                });
+            }
+            if !format.holds(info.dtype) {
+                return Err(Error::input(
+                    format!(
+                        "{name} is of type {:?}, which files of {} do not have",
+                        info.dtype,
+                        format.name()
+                    ),
+                    checkpoint.dir().display().to_string(),
+                    "name a source model of F32, F16 or BF16",
+                ));
+            }
         }
         if plan.chosen.is_empty() {
             return Err(Error::input(
@@ -240,75 +210,198 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The tensors of a shard of the TQ4 model.
-    fn shard(&self, shard: &Shard, names: &[&str]) -> Vec<Planned> {
-        let mut planned = Vec::new();
-        for name in names {
-            let Some([rows, cols]) = self.chosen.get(*name).copied() else {
-                let info = shard.info(name).expect("the checkpoint names it");
-                planned.push(Planned {
-                    name: (*name).to_owned(),
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                });
-                continue;
-            };
-            let [packed, scales, signs] = parts(name);
-            let mut part = |name, dtype, shape| planned.push(Planned { name, dtype, shape });
-            part(packed, Dtype::U8, vec![rows, self.layout.packed_len(cols)]);
-            part(
-                scales,
-                Dtype::F16,
-                vec![rows, cols / self.layout.group_size()],
-            );
-            part(signs, Dtype::I8, vec![cols]);
-        }
-        planned
+    /// What makes two conversions the same.
+    fn identity(&self, checkpoint: &Checkpoint) -> Result<serde_json::Value> {
+        Ok(serde_json::json!({
+            "command": "quantize",
+            "tool": env!("CARGO_PKG_VERSION"),
+            "source": model::identity(checkpoint)?,
+            "encoding": self.format.identity(),
+            "weights": self.chosen.keys().collect::<Vec<_>>(),
+        }))
     }
-}
 
-/// Names of codes, scales and signs of the weight `name`.
-fn parts(name: &str) -> [String; 3] {
-    let base = base_of(name);
-    ["tq_packed", "tq_scales", "tq_signs"].map(|part| format!("{base}.{part}"))
+    /// Writes a directory, shard by shard of the source.
+    fn to_directory(
+        &self,
+        checkpoint: &Checkpoint,
+        out: &Path,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Written> {
+        let identity = self.identity(checkpoint)?;
+        let mut job: Job<Vec<Weight>> = Job::open(out, &[checkpoint.dir()], identity, on)?;
+        on(Event::Total(self.bytes_in));
+        let mut written = Written {
+            resumed_shards: job.done().len(),
+            already_finished: job.finished(),
+            ..Written::default()
+        };
+        let mut weight_map = BTreeMap::new();
+        let count = checkpoint.shards().count();
+        for (i, (file, shard, names)) in checkpoint.shards().enumerate() {
+            let file = model::file_name(checkpoint, file, i, count);
+            let parts = self.parts(shard, &names);
+            for part in &parts {
+                weight_map.insert(part.planned.name.clone(), file.clone());
+                written.bytes_out += part.bytes;
+            }
+            if job.done().iter().any(|d| d.file == file) {
+                let all = names.iter().filter_map(|n| shard.info(n));
+                on(Event::Bytes(all.map(|i| i.bytes).sum()));
+                continue;
+            }
+            let path = job.place(&file)?;
+            let metadata = shard.metadata();
+            let writer = self.format.create(&path, checkpoint, metadata, &parts)?;
+            let weights = self.fill(&writer, shard, &names, on)?;
+            job.shard(&file, writer, weights)?;
+        }
+        written.weights = job.done().iter().flat_map(|d| d.of.clone()).collect();
+        let by_name = |a: &Weight, b: &Weight| a.tensor_base.cmp(&b.tensor_base);
+        written.weights.sort_by(by_name);
+        if !written.already_finished {
+            let config = self
+                .format
+                .configuration(checkpoint.dir(), self.chosen.len());
+            model::finish(&mut job, checkpoint, &weight_map, written.bytes_out, config)?;
+            job.finish()?;
+        }
+        Ok(written)
+    }
+
+    /// Writes one file of all shards. It has its name when it is whole: there is nothing to go on from.
+    fn to_file(
+        &self,
+        checkpoint: &Checkpoint,
+        out: &Path,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Written> {
+        let shards: Vec<_> = checkpoint.shards().collect();
+        let mut inputs: Vec<&Path> = shards.iter().map(|(_, shard, _)| shard.path()).collect();
+        inputs.push(checkpoint.dir());
+        keep_apart(out, &inputs)?;
+        let _lock = Lock::new(out)?;
+        if out.exists() {
+            return Err(Error::input(
+                "it is there already",
+                out.display().to_string(),
+                "name a new file, or remove this one",
+            ));
+        }
+        on(Event::Total(self.bytes_in));
+        let mut written = Written::default();
+        let parts = shards.iter().flat_map(|(_, s, names)| self.parts(s, names));
+        let parts: Vec<Part> = parts.collect();
+        written.bytes_out = parts.iter().map(|p| p.bytes).sum();
+        let writer = self
+            .format
+            .create(out, checkpoint, &HashMap::new(), &parts)?;
+        for (_, shard, names) in &shards {
+            written
+                .weights
+                .extend(self.fill(&writer, shard, names, on)?);
+        }
+        let by_name = |a: &Weight, b: &Weight| a.tensor_base.cmp(&b.tensor_base);
+        written.weights.sort_by(by_name);
+        writer.sync()?;
+        writer.commit()?;
+        Ok(written)
+    }
+
+    /// What the tensors of a shard become.
+    fn parts(&self, shard: &Shard, names: &[&str]) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for name in names {
+            if let Some(weight) = self.chosen.get(*name) {
+                parts.extend(self.format.parts(weight));
+                continue;
+            }
+            let info = shard.info(name).expect("the checkpoint names it");
+            let dtype = self.format.rest(info.dtype);
+            let mut part = Part {
+                planned: Planned {
+                    name: (*name).to_owned(),
+                    dtype,
+                    shape: info.shape.clone(),
+                },
+                bytes: info.bytes,
+            };
+            if dtype != info.dtype {
+                part = Part::new(part.planned.name, dtype, part.planned.shape);
+            }
+            parts.push(part);
+        }
+        parts
+    }
+
+    /// Writes what the tensors of a shard become.
+    fn fill(
+        &self,
+        writer: &ModelWriter,
+        shard: &Shard,
+        names: &[&str],
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Vec<Weight>> {
+        let mut weights = Vec::new();
+        for name in names {
+            if let Some(weight) = self.chosen.get(*name) {
+                weights.push(encode(writer, shard, weight, self.format, on)?);
+            } else {
+                let info = shard.info(name).expect("the checkpoint names it");
+                let dtype = self.format.rest(info.dtype);
+                model::copy_tensor(writer, shard, name, dtype, on)?;
+            }
+        }
+        shard.unchanged()?;
+        Ok(weights)
+    }
 }
 
 /// Quantises one weight, strip by strip.
 fn encode(
-    writer: &StreamWriter,
+    writer: &ModelWriter,
     shard: &Shard,
-    name: &str,
-    [rows, cols]: [usize; 2],
-    options: &Options,
-    codebook: &Arc<Codebook>,
+    matrix: &Matrix,
+    format: &dyn Encodes,
     on: &mut dyn FnMut(Event<'_>),
 ) -> Result<Weight> {
+    let Matrix {
+        name,
+        rows,
+        cols,
+        stored,
+        ..
+    } = matrix;
+    let (rows, cols, stored) = (*rows, *cols, *stored);
     on(Event::Tensor(name));
-    let layout = options.layout;
-    let [packed_name, scales_name, signs_name] = parts(name);
+    let codec = format.codec(name);
     let base = base_of(name);
-    let signs = options.sign_seed.signs(base, cols);
-    writer.write_at(&signs_name, 0, bytemuck::cast_slice(&signs))?;
-    let row_packed = layout.packed_len(cols);
-    let row_scales = 2 * (cols / layout.group_size());
+    let signs = format.signs(name, stored);
     let info = shard.info(name).expect("the plan took it from there");
     let bytes_in = info.bytes;
-    let (mut weight, mut decoded) = (Vec::new(), Vec::new());
+    let (mut weight, mut decoded, mut padded) = (Vec::new(), Vec::new(), Vec::new());
     let (mut square, mut source_square) = (0.0, 0.0);
-    for strip in strips(rows, cols) {
+    for strip in strips(rows, stored) {
         weight.resize(strip.len() * cols, 0.0);
-        decoded.resize(strip.len() * cols, 0.0);
+        decoded.resize(strip.len() * stored, 0.0);
         shard.read_f32(name, strip.start * cols, &mut weight, |_| ())?;
-        let tensor = quantize_rows(base, strip.start, &weight, cols, layout, &signs, codebook)?;
-        writer.write_at(
-            &packed_name,
-            (strip.start * row_packed) as u64,
-            tensor.packed(),
-        )?;
-        let at = (strip.start * row_scales) as u64;
-        writer.write_at(&scales_name, at, &tensor.scales().le_bytes())?;
+        if stored != cols {
+            padded.resize(strip.len() * stored, 0.0);
+            copy_rows(&weight, cols, &mut padded, stored);
+        }
+        let plain = if stored == cols { &weight } else { &padded };
+        let (layout, book) = (codec.layout, &codec.codebook);
+        let tensor = quantize_rows(base, strip.start, plain, stored, layout, &signs, book)?;
+        for (part, at, bytes) in format.pieces(matrix, strip.start, &tensor) {
+            writer.write_at(&part, at, &bytes)?;
+        }
         reference::dequantize_into(&tensor, &mut decoded);
-        let sums: Vec<(f64, f64)> = decoded
+        if stored != cols {
+            // What pads the rows is not the weight's.
+            copy_rows(&decoded, stored, &mut padded[..strip.len() * cols], cols);
+        }
+        let values = if stored == cols { &decoded } else { &padded };
+        let sums: Vec<(f64, f64)> = values[..strip.len() * cols]
             .par_chunks(BLOCK)
             .zip(weight.par_chunks(BLOCK))
             .map(|(d, w)| {
@@ -324,6 +417,7 @@ fn encode(
             square += s;
             source_square += w;
         }
+        padded.fill(0.0);
         on(Event::Bytes(bytes_in / rows as u64 * strip.len() as u64));
     }
     let elements = (rows * cols) as f64;
@@ -332,6 +426,15 @@ fn encode(
         shape: [rows, cols],
         rmse_ratio: (square / elements).sqrt() / (source_square / elements).sqrt().max(1e-12),
         bytes_in,
-        bytes_out: (rows * (row_packed + row_scales) + cols) as u64,
+        bytes_out: format.parts(matrix).iter().map(|p| p.bytes).sum(),
     })
+}
+
+/// Copies the columns that both have.
+fn copy_rows(from: &[f32], from_cols: usize, to: &mut [f32], to_cols: usize) {
+    let both = from_cols.min(to_cols);
+    let rows = from
+        .chunks_exact(from_cols)
+        .zip(to.chunks_exact_mut(to_cols));
+    rows.for_each(|(from, to)| to[..both].copy_from_slice(&from[..both]));
 }

@@ -1,12 +1,14 @@
-//! The encoder: from a plain weight to TQ4 codes, scales and signs.
+//! The encoder: from a plain weight to codes, scales and signs.
 //!
-//! Steps and rounding follow the published Python encoder, so that files come out byte for byte as
-//! its do: f32 throughout, the transform ends with a division by f32 `sqrt(n)`, and the norm is the
-//! square root of NumPy's sum of squares.
+//! For a layout that is [plain](Layout::is_plain) steps and rounding follow the published Python encoder, so that
+//! files come out byte for byte as its do: f32 throughout, the transform ends with a division by f32 `sqrt(n)`,
+//! and the norm is the square root of NumPy's sum of squares. Every other codec has the encoder of [`fitted`].
 
+mod fitted;
 mod groups;
 
 use crate::codebook::Codebook;
+use crate::codec::{Codec, Scales, Unit};
 use crate::error::{Error, Result};
 use crate::tensor::{Layout, Parts, TqTensor};
 use half::f16;
@@ -19,7 +21,7 @@ const GROUPS_PER_TASK: usize = 256;
 /// Quantises `weight`, `[rows, cols]` row-major, with one sign (+1 or -1) per column.
 ///
 /// # Errors
-/// When the shape does not fit, a value is not finite, or a group's norm is beyond f16.
+/// When the shape does not fit, a value is not finite, or a scale is beyond its type.
 pub fn quantize(
     base: &str,
     weight: &[f32],
@@ -69,6 +71,65 @@ pub fn quantize_rows(
         ));
     }
     let mut packed = vec![0u8; layout.packed_len(weight.len())];
+    let scales = if layout.is_plain() {
+        plain(weight, cols, layout, signs, codebook, &mut packed)
+    } else {
+        let codec = Codec {
+            layout,
+            codebook: Arc::clone(codebook),
+        };
+        any(weight, cols, &codec, signs, &mut packed)
+    };
+    let scales = scales.map_err(|first| {
+        let at = |i: usize| format!("row {}, column {}", first_row + i / cols, i % cols);
+        let start = first / n * n;
+        // A value that is not finite makes its group's norm so: looked for only then.
+        if let Some(k) = weight[start..start + n].iter().position(|v| !v.is_finite()) {
+            return Error::input(
+                format!("value {} at {}", weight[start + k], at(start + k)),
+                base,
+                "a weight with NaN or infinity cannot be quantised; leave it out",
+            );
+        }
+        let what = match layout.scales().unit {
+            Unit::Norm => "norm of the group",
+            Unit::Deviation => "scale",
+        };
+        let stored = layout.scales().stored;
+        Error::input(
+            format!(
+                "the {what} at {} is beyond {}, whose largest value is {}",
+                at(first),
+                stored.name(),
+                fitted::most(stored)
+            ),
+            base,
+            "such a weight cannot be quantised; leave it out",
+        )
+    })?;
+    TqTensor::new(
+        base,
+        layout,
+        [weight.len() / cols, cols],
+        Parts {
+            packed,
+            scales,
+            signs: signs.to_vec(),
+        },
+        Arc::clone(codebook),
+    )
+}
+
+/// Encodes by the published encoder; the error is the first element under a scale beyond its type.
+fn plain(
+    weight: &[f32],
+    cols: usize,
+    layout: Layout,
+    signs: &[i8],
+    codebook: &Codebook,
+    packed: &mut [u8],
+) -> Result<Scales, usize> {
+    let n = layout.group_size();
     let mut scales = vec![f16::ZERO; weight.len() / n];
     packed
         .par_chunks_mut(GROUPS_PER_TASK * layout.packed_group())
@@ -79,37 +140,34 @@ pub fn quantize_rows(
             let first_col = task * GROUPS_PER_TASK * n % cols;
             groups::encode(weight, first_col, layout, signs, codebook, packed, scales);
         });
-    let at = |i: usize| format!("row {}, column {}", first_row + i / cols, i % cols);
-    // A value that is not finite makes its group's norm so: looked for only then.
-    if let Some(group) = scales.iter().position(|s| !s.is_finite()) {
-        let start = group * n;
-        return Err(
-            match weight[start..start + n].iter().position(|v| !v.is_finite()) {
-                Some(k) => Error::input(
-                    format!("value {} at {}", weight[start + k], at(start + k)),
-                    base,
-                    "a weight with NaN or infinity cannot be quantised; leave it out",
-                ),
-                None => Error::input(
-                    format!(
-                        "the norm of the group at {} is beyond f16, whose largest value is 65504",
-                        at(start)
-                    ),
-                    base,
-                    "such a weight cannot be quantised; leave it out",
-                ),
-            },
-        );
+    match scales.iter().position(|s| !s.is_finite()) {
+        Some(group) => Err(group * n),
+        None => Ok(scales.into()),
     }
-    TqTensor::new(
-        base,
-        layout,
-        [weight.len() / cols, cols],
-        Parts {
-            packed,
-            scales: scales.into(),
-            signs: signs.to_vec(),
-        },
-        Arc::clone(codebook),
-    )
+}
+
+/// The same for any other codec.
+fn any(
+    weight: &[f32],
+    cols: usize,
+    codec: &Codec,
+    signs: &[i8],
+    packed: &mut [u8],
+) -> Result<Scales, usize> {
+    let layout = codec.layout;
+    let (n, shared) = (layout.group_size(), layout.scales().elements);
+    let mut scales = vec![0.0; weight.len() / shared];
+    packed
+        .par_chunks_mut(GROUPS_PER_TASK * layout.packed_group())
+        .zip(scales.par_chunks_mut(GROUPS_PER_TASK * layout.scales_per_group()))
+        .zip(weight.par_chunks(GROUPS_PER_TASK * n))
+        .enumerate()
+        .for_each(|(task, ((packed, scales), weight))| {
+            let first_col = task * GROUPS_PER_TASK * n % cols;
+            fitted::encode(weight, first_col, codec, signs, packed, scales);
+        });
+    match scales.iter().position(|s| !s.is_finite()) {
+        Some(part) => Err(part * shared),
+        None => Ok(fitted::stored(layout.scales().stored, &scales)),
+    }
 }

@@ -156,6 +156,17 @@ impl TqModel {
         &self.weights[base].weight
     }
 
+    /// The shape that a plain model has a quantised weight in, given its rows and columns: one that is a tensor of
+    /// its own has that tensor's, experts and all.
+    pub(crate) fn plain_shape(&self, base: &str, matrix: [usize; 2]) -> Vec<usize> {
+        let weight = self.weight_of(base);
+        let shard = self.checkpoint.shard_of(weight);
+        match shard.and_then(|s| s.info(weight)) {
+            Some(info) if info.matrix() == matrix => info.shape.clone(),
+            _ => matrix.to_vec(),
+        }
+    }
+
     /// The base name of the quantised weight with this name, which may end in `.weight`.
     ///
     /// # Errors

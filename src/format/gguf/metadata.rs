@@ -5,6 +5,7 @@ use super::cursor::Cursor;
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 
 /// Most keys that are read.
 const MAX_KEYS: u64 = 1 << 16;
@@ -184,12 +185,20 @@ pub(super) fn check_count(cursor: &Cursor<'_>, count: u64) -> Result<()> {
     Ok(())
 }
 
+/// Keys with where in the file their values stand, each after the id of its type; in the file's order.
+pub(super) type Places = Vec<(String, Range<u64>)>;
+
 /// Reads `count` keys with their values.
-pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Value>> {
-    let mut metadata = BTreeMap::new();
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    count: u64,
+) -> Result<(BTreeMap<String, Value>, Places)> {
+    let (mut metadata, mut places) = (BTreeMap::new(), Places::new());
     for i in 0..count {
         let key = cursor.name(&format_args!("key {i}"))?;
+        let start = cursor.position();
         let value = Value::read(cursor, &key)?;
+        places.push((key.clone(), start..cursor.position()));
         match metadata.entry(key) {
             Entry::Vacant(place) => drop(place.insert(value)),
             Entry::Occupied(there) => {
@@ -197,5 +206,5 @@ pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<Strin
             }
         }
     }
-    Ok(metadata)
+    Ok((metadata, places))
 }

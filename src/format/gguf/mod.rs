@@ -9,6 +9,7 @@
 mod block;
 mod cursor;
 mod dialect;
+mod encoding;
 mod metadata;
 mod model;
 mod reader;
@@ -24,6 +25,7 @@ mod tests;
 pub use block::Block;
 pub use dialect::Dialect;
 pub(crate) use dialect::{TensorType, decide};
+pub(in crate::format) use encoding::{Encoder, planned};
 pub(crate) use metadata::{Value, ValueType};
 pub(in crate::format) use model::open;
 pub(crate) use model::{checkpoint, is_gguf};

@@ -1,10 +1,13 @@
 //! One GGUF file, read by position.
 
 use super::cursor::{Cursor, damaged};
-use super::{ALIGNMENT, ALIGNMENT_KEY, MAGIC, TensorInfo, Value, is_alignment, metadata, tensors};
+use super::{
+    ALIGNMENT, ALIGNMENT_KEY, Entry, MAGIC, TensorInfo, Value, is_alignment, metadata, tensors,
+};
 use crate::checkpoint::Opened;
 use crate::error::{Error, Result, printable};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// An open GGUF file whose header has been checked against its length.
@@ -15,6 +18,7 @@ pub(crate) struct GgufFile {
     alignment: u64,
     tensors: BTreeMap<String, TensorInfo>,
     metadata: BTreeMap<String, Value>,
+    places: metadata::Places,
 }
 
 impl GgufFile {
@@ -32,7 +36,7 @@ impl GgufFile {
         // Both before either is read: a damaged number is named as what it is.
         tensors::check_count(&cursor, tensor_count)?;
         metadata::check_count(&cursor, key_count)?;
-        let metadata = metadata::read(&mut cursor, key_count)?;
+        let (metadata, places) = metadata::read(&mut cursor, key_count)?;
         let alignment = alignment(&opened, &metadata)?;
         let mut tensors = tensors::read(&mut cursor, tensor_count)?;
         let data_start = cursor.position().checked_next_multiple_of(alignment);
@@ -47,6 +51,7 @@ impl GgufFile {
             alignment,
             tensors,
             metadata,
+            places,
         })
     }
 
@@ -104,8 +109,23 @@ impl GgufFile {
     }
 
     /// All keys with their values.
+    #[cfg(test)]
     pub(crate) fn metadata(&self) -> &BTreeMap<String, Value> {
         &self.metadata
+    }
+
+    /// All keys with their values as they are written, in the file's order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn entries(&self) -> Result<Vec<(String, Entry)>> {
+        let entry = |(key, place): &(String, Range<u64>)| {
+            // The places were checked against the length of the file, and a header has a limit.
+            let mut bytes = vec![0; (place.end - place.start) as usize];
+            self.opened.read_exact_at(&mut bytes, place.start)?;
+            Ok((key.clone(), Entry::Raw(bytes)))
+        };
+        self.places.iter().map(entry).collect()
     }
 
     /// Fills `out` with a tensor's bytes from byte `offset` on.

@@ -26,6 +26,8 @@ pub(crate) enum Entry {
     Bool(bool),
     /// Texts.
     Strings(Vec<String>),
+    /// A value as another file has it, after the id of its type.
+    Raw(Vec<u8>),
 }
 
 /// A tensor that is to be written.
@@ -204,6 +206,7 @@ fn put_value(out: &mut Vec<u8>, value: &Entry) {
             out.extend(id(ValueType::Bool));
             out.push(u8::from(*b));
         }
+        Entry::Raw(bytes) => out.extend(bytes),
         Entry::Strings(texts) => {
             out.extend(id(ValueType::Array));
             out.extend(id(ValueType::String));

@@ -3,7 +3,7 @@
 use crate::checkpoint::read_json;
 use crate::error::{Error, Result};
 use crate::tensor::Layout;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// File name of the configuration, which marks the format.
@@ -13,18 +13,25 @@ pub(crate) const CONFIG: &str = "tq_config.json";
 const FORMAT: &str = "tq3_native";
 
 /// Seed of the signs where the file gives none.
-const SEED: u64 = 42;
+pub(super) const SEED: u64 = 42;
 
 /// Layers of other bits where the file gives none: `weight_quant.py`, `_SENSITIVE_PATTERNS`.
 const SENSITIVE: [&str; 2] = ["o_proj", "down_proj"];
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Raw {
     format: String,
     bits: u32,
     group_size: usize,
     quantizer_seed: Option<u64>,
+    // For people; readers pass them over.
+    #[serde(default, skip_deserializing)]
+    compressed_layers: usize,
+    #[serde(default, skip_deserializing)]
+    original_model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sensitive_bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sensitive_patterns: Option<Vec<String>>,
 }
 
@@ -86,16 +93,51 @@ impl Config {
                 "",
             ));
         }
-        let patterns = || SENSITIVE.map(str::to_owned).to_vec();
         Ok(Self {
             bits: raw.bits,
             group_size: raw.group_size,
             seed: raw.quantizer_seed.unwrap_or(SEED),
             sensitive: raw.sensitive_bits.map(|bits| Sensitive {
                 bits,
-                patterns: raw.sensitive_patterns.unwrap_or_else(patterns),
+                patterns: raw.sensitive_patterns.unwrap_or_else(usual),
             }),
         })
+    }
+
+    /// A model that is written: with `sensitive_bits`, layers have them whose names hold one of `patterns`, the
+    /// usual ones where there is none.
+    pub(super) fn new(
+        bits: u32,
+        group_size: usize,
+        sensitive_bits: Option<u32>,
+        patterns: &[String],
+    ) -> Self {
+        let patterns = match patterns {
+            [] => usual(),
+            given => given.to_vec(),
+        };
+        Self {
+            bits,
+            group_size,
+            seed: SEED,
+            sensitive: sensitive_bits.map(|bits| Sensitive { bits, patterns }),
+        }
+    }
+
+    /// The configuration as the file has it.
+    pub(super) fn to_json(&self, original_model: &str, compressed_layers: usize) -> String {
+        let sensitive = self.sensitive.as_ref();
+        let raw = Raw {
+            format: FORMAT.to_owned(),
+            bits: self.bits,
+            group_size: self.group_size,
+            quantizer_seed: Some(self.seed),
+            compressed_layers,
+            original_model: original_model.to_owned(),
+            sensitive_bits: sensitive.map(|s| s.bits),
+            sensitive_patterns: sensitive.map(|s| s.patterns.clone()),
+        };
+        serde_json::to_string_pretty(&raw).expect("numbers and strings")
     }
 
     /// Elements a group: 32, 64, 128 or 256.
@@ -115,6 +157,11 @@ impl Config {
             _ => self.bits,
         }
     }
+}
+
+/// The source's patterns.
+fn usual() -> Vec<String> {
+    SENSITIVE.map(str::to_owned).to_vec()
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@
 //! Source: varjoranta/turboquant-vllm 9311d91, `checkpoint.py`, `torch_ops.py`, `weight_quant.py`.
 
 mod config;
+mod encoding;
 mod names;
 mod shape;
 mod signs;
 
 pub(super) use config::CONFIG;
+pub(super) use encoding::Encoder;
 
 use super::model::{Format, Opened, Stored, TqInfo, read_scales};
 use crate::checkpoint::Checkpoint;
@@ -29,6 +31,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The name under which a user asks for it to be written.
+pub(super) const NAME: &str = "tq3-native";
 
 /// Codes without gaps, an f32 norm a group after everything else, signs before the transform as well as after;
 /// the codebook and the signs are recomputed.

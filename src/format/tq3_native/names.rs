@@ -6,9 +6,9 @@ use crate::tensor::base_of;
 use std::collections::BTreeMap;
 
 /// End of the name of a tensor of codes.
-const PACKED: &str = ".tq_packed";
+pub(super) const PACKED: &str = ".tq_packed";
 /// End of the name of a tensor of norms.
-const NORMS: &str = ".tq_norms";
+pub(super) const NORMS: &str = ".tq_norms";
 
 /// One quantised weight.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,13 @@
 //! `BASE.tq_scales` F16 `[N, K / group_size]` and `BASE.tq_signs` I8 `[K]`.
 
 mod config;
+mod encoding;
+mod signs;
 mod write;
 
 pub use config::{CONFIG, Config};
+pub(super) use encoding::Encoder;
+pub use signs::SignSeed;
 pub use write::write_tq_model;
 
 use super::model::{Format, Opened, Stored, TqInfo, read_scales};
@@ -16,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::tensor::Parts;
 use std::ops::Range;
 use std::path::Path;
+
+/// The name under which a user asks for it to be written.
+pub(super) const NAME: &str = "turboquant";
 
 /// End of the name of a weight's codes.
 pub const PACKED: &str = ".tq_packed";
