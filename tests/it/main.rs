@@ -83,6 +83,8 @@ mod pipes;
 mod ptx;
 // `tq4 quantize`.
 mod quantize;
+// `tq4 quantize` and every format.
+mod quantize_formats;
 // The commands of the README's section on kernels of one's own.
 #[cfg(unix)]
 mod readme;

@@ -219,7 +219,7 @@ fn globs_choose_and_what_does_not_fit_is_left_and_said() {
     );
     assert_eq!(
         report["left"][0]["reason"],
-        "64 columns, not a multiple of 128"
+        "64 columns, not a multiple of 128; group size 64 would do"
     );
     let options = [
         "--group-size",

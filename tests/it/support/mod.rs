@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod lane;
 pub mod page;
 pub mod pages;
+pub mod reader;
 pub mod recording;
 pub mod source;
 pub mod standin;
