@@ -510,18 +510,20 @@ pub(crate) fn e3m5_to_f32(byte: u8) -> f32 {
 
 /// The E3M5 scale nearest to a value: 0 below half the least, the largest above it.
 pub fn e3m5_from_f32(value: f32) -> u8 {
-    let above = (0..=u8::MAX).position(|b| e3m5_to_f32(b) >= value);
-    match above {
-        None => u8::MAX,
-        Some(0) => 0,
-        Some(b) => {
-            let (low, high) = (e3m5_to_f32(b as u8 - 1), e3m5_to_f32(b as u8));
-            if value - low < high - value {
-                b as u8 - 1
-            } else {
-                b as u8
-            }
+    // They ascend: halved until the first that is not below the value is left.
+    let (mut first, mut end) = (0u8, u8::MAX);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match e3m5_to_f32(middle) >= value {
+            true => end = middle,
+            false => first = middle + 1,
         }
+    }
+    let (above, below) = (first, first.saturating_sub(1));
+    if value - e3m5_to_f32(below) < e3m5_to_f32(above) - value {
+        below
+    } else {
+        above
     }
 }
 
@@ -536,6 +538,21 @@ mod tests {
         let packed = layout.pack(&[0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(packed, [0x88, 0xC6, 0xFA]);
         assert_eq!(layout.packed_group(), 12);
+    }
+
+    #[test]
+    fn the_nearest_scale_of_a_byte_is_found() {
+        for b in 0..=u8::MAX {
+            let scale = e3m5_to_f32(b);
+            assert_eq!(e3m5_from_f32(scale), b);
+            if b < u8::MAX {
+                let middle = f32::midpoint(scale, e3m5_to_f32(b + 1));
+                assert_eq!(e3m5_from_f32(middle.next_down()), b);
+                assert_eq!(e3m5_from_f32(middle.next_up()), b + 1);
+            }
+        }
+        assert_eq!(e3m5_from_f32(-1.0), 0);
+        assert_eq!(e3m5_from_f32(f32::INFINITY), u8::MAX);
     }
 
     #[test]

@@ -28,9 +28,11 @@ mod lock;
 mod model;
 mod names;
 mod quantize;
+mod weight;
 
 pub use dequantize::{Dequantized, LeftOut, Outcome, Restored, dequantize};
-pub use quantize::{Left, Options, Quantized, Weight, quantize};
+pub use quantize::{Left, Options, Quantized, quantize};
+pub use weight::Weight;
 
 pub use crate::format::{Choices, Encoding, SignSeed};
 pub use crate::run::Event;

@@ -14,7 +14,7 @@ use tq4::synthetic::Rng;
 
 const LAST: &str = "model-00004-of-00004.safetensors";
 
-/// One of the two converters on a model of four shards, the last of them the largest.
+/// One of the converters on a model of four shards, the last of them the largest.
 struct Case {
     dir: tempfile::TempDir,
     args: Vec<String>,
@@ -27,8 +27,9 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         source::write_rows(&dir.path().join("src"), &[100, 100, 100, 400], 1024);
-        let args = if command == "quantize" {
-            vec!["quantize".into(), "--source-model".into(), path("src")]
+        let args = if let Some(encoding) = command.strip_prefix("quantize ") {
+            let options = ["--source-model", &path("src"), "--as", encoding].map(str::to_owned);
+            [&["quantize".to_owned()], &options[..]].concat()
         } else {
             let (src, tq) = (path("src"), path("tq"));
             let made = tq4(&["quantize", "--source-model", &src, "--output", &tq]);
@@ -46,8 +47,8 @@ impl Case {
         case
     }
 
-    fn both() -> [Self; 2] {
-        ["quantize", "dequantize"].map(Self::new)
+    fn all() -> [Self; 3] {
+        ["quantize turboquant", "quantize tq3-native", "dequantize"].map(Self::new)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -100,7 +101,11 @@ impl Case {
             files.keys().filter(shard).count()
         };
         // The file by which a loader knows the model comes when all else is there.
-        for last in ["turboquant_config.json", "model.safetensors.index.json"] {
+        for last in [
+            "turboquant_config.json",
+            "tq_config.json",
+            "model.safetensors.index.json",
+        ] {
             if found.contains_key(Path::new(last)) {
                 assert_eq!(shards(&found), shards(&self.expected), "{last}");
             }
@@ -136,7 +141,7 @@ fn limited(blocks: u64, signal: bool) -> Command {
 
 #[test]
 fn killed_at_random_moments_it_goes_on() {
-    for (seed, case) in Case::both().into_iter().enumerate() {
+    for (seed, case) in Case::all().into_iter().enumerate() {
         let out = case.path("out");
         let input = source::files(&case.input());
         let mut rng = Rng::new(seed as u64);
@@ -170,7 +175,7 @@ fn killed_at_random_moments_it_goes_on() {
 
 #[test]
 fn killed_in_the_last_shard_it_keeps_the_others() {
-    for case in Case::both() {
+    for case in Case::all() {
         let out = case.path("out");
         // In units of 512 bytes: less than the last shard, more than the others.
         let blocks = case.expected[Path::new(LAST)].len() as u64 / 1024;
@@ -215,7 +220,7 @@ fn a_recording_is_whole_or_not_there() {
 
 #[test]
 fn an_error_in_the_last_shard_keeps_the_others_and_takes_the_part_away() {
-    for case in Case::both() {
+    for case in Case::all() {
         let out = case.path("out");
         let blocks = case.expected[Path::new(LAST)].len() as u64 / 1024;
         let failed = case.run_limited(&out, blocks, false);
@@ -234,7 +239,7 @@ fn an_error_in_the_last_shard_keeps_the_others_and_takes_the_part_away() {
 
 #[test]
 fn a_shard_damaged_in_between_is_written_again() {
-    for case in Case::both() {
+    for case in Case::all() {
         let out = case.path("out");
         let blocks = case.expected[Path::new(LAST)].len() as u64 / 1024;
         case.run_limited(&out, blocks, false);
@@ -254,7 +259,7 @@ fn a_shard_damaged_in_between_is_written_again() {
 
 #[test]
 fn another_conversion_is_not_gone_on_with() {
-    let case = Case::new("quantize");
+    let case = Case::new("quantize turboquant");
     let out = case.path("out");
     let blocks = case.expected[Path::new(LAST)].len() as u64 / 1024;
     case.run_limited(&out, blocks, false);
@@ -299,7 +304,7 @@ fn another_conversion_is_not_gone_on_with() {
 
 #[test]
 fn a_finished_conversion_run_again_is_done_unless_its_files_changed() {
-    for case in Case::both() {
+    for case in Case::all() {
         let out = case.path("out");
         assert_eq!(case.goes_on(&out), 0);
         let again = case.run(&out);
@@ -322,7 +327,7 @@ fn a_finished_conversion_run_again_is_done_unless_its_files_changed() {
 
 #[test]
 fn the_input_is_never_written_to() {
-    for case in Case::both() {
+    for case in Case::all() {
         let input = case.input();
         let before = source::files(&input);
         let link = case.path("link");
@@ -361,7 +366,7 @@ fn the_input_is_never_written_to() {
 
 #[test]
 fn on_a_full_disk_it_stops_and_goes_on_when_there_is_room() {
-    for case in Case::both() {
+    for case in Case::all() {
         let last = case.expected[Path::new(LAST)].len();
         let other = case.expected[Path::new("model-00001-of-00004.safetensors")].len();
         let Some(disk) = Tmpfs::mount(&case.path("disk"), (3 * other + last / 2) / 1024) else {

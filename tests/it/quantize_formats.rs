@@ -1,7 +1,8 @@
 //! `tq4 quantize` writes every format, as a reader that shares no code with it understands it.
 
 use crate::support::cli::{Model, stderr, stdout, tq4};
-use crate::support::reader::{Gguf, numpy_agrees, reference_values};
+use crate::support::gguf::Gguf;
+use crate::support::reader::{numpy_agrees, reference_values};
 use crate::support::source;
 use half::{bf16, f16};
 use safetensors::Dtype;

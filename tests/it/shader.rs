@@ -11,7 +11,6 @@ use tq4::codec::Scaling;
 use tq4::format::{every_codec, gguf, tq3_native};
 use tq4::lane::wgpu::{SHADER, arithmetic, constants, entry};
 use tq4::record::OutputType;
-use tq4::synthetic::Rng;
 use tq4::tensor::Layout;
 
 /// A text with constants put in.

@@ -213,8 +213,8 @@ fn padded_rows_are_judged_as_wide_as_the_weight() {
         let json: Value =
             serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&out)));
         let t = &json["tensors"][0];
-        let decision = t["decisions"].as_array().unwrap().iter();
-        let decision = decision.cloned().find(|d| d["lane"] == "mine").unwrap();
+        let mut decision = t["decisions"].as_array().unwrap().iter();
+        let decision = decision.find(|d| d["lane"] == "mine").cloned().unwrap();
         (decision, t.clone())
     };
     let (decision, t) = run(&right);

@@ -110,7 +110,11 @@ impl Encodes for Encoder {
 
     fn pieces<'t>(&self, weight: &Matrix, first_row: usize, rows: &'t TqTensor) -> Vec<Piece<'t>> {
         let at = first_row * self.row_bytes(weight.cols);
-        vec![(weight.name.clone(), at as u64, blocks(rows).into())]
+        vec![(
+            weight.name.clone(),
+            at as u64,
+            rows.blocks(0..rows.groups()).into(),
+        )]
     }
 
     fn create(
@@ -147,21 +151,6 @@ impl Encoder {
         let layout = self.codec.layout;
         cols / layout.group_size() * layout.group_bytes()
     }
-}
-
-/// Codes and scales as blocks.
-fn blocks(tensor: &TqTensor) -> Vec<u8> {
-    let layout = tensor.layout();
-    let scales = tensor.scales().le_bytes();
-    let per_group = layout.scales_per_group() * layout.scales().stored.size();
-    let groups = scales.chunks_exact(per_group);
-    let codes = tensor.packed().chunks_exact(layout.packed_group());
-    let mut out = Vec::with_capacity(tensor.groups() * layout.group_bytes());
-    for (scales, codes) in groups.zip(codes) {
-        out.extend_from_slice(scales);
-        out.extend_from_slice(codes);
-    }
-    out
 }
 
 /// A tensor as the header of a file has it.

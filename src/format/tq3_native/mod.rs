@@ -28,6 +28,7 @@ use names::Weight;
 use shape::Widths;
 use signs::Signs;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,9 +92,8 @@ pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
     let weights = names::find(&config, &dir.display().to_string(), tensors)?;
     let mut codecs = BTreeMap::new();
     for weight in weights.values() {
-        if !codecs.contains_key(&weight.bits) {
-            let codec = codec(weight.bits, config.group_size(), config.seed())?;
-            codecs.insert(weight.bits, codec);
+        if let Entry::Vacant(place) = codecs.entry(weight.bits) {
+            place.insert(codec(weight.bits, config.group_size(), config.seed())?);
         }
     }
     let format = Native {

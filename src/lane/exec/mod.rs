@@ -243,11 +243,14 @@ impl Lane for Exec {
     }
 }
 
+/// Name, type, shape and bytes of a tensor.
+type Part<'t> = (&'static str, Dtype, Vec<usize>, Cow<'t, [u8]>);
+
 /// Writes codes, scales, signs and codebook of a strip.
 fn write_input(path: &Path, tensor: &TqTensor) -> Result<()> {
     let (rows, cols, layout) = (tensor.rows(), tensor.cols(), tensor.layout());
     let centroids = tensor.codebook().centroids();
-    let mut parts: Vec<(&str, Dtype, Vec<usize>, Cow<'_, [u8]>)> = vec![
+    let mut parts: Vec<Part<'_>> = vec![
         (
             "packed",
             Dtype::U8,
