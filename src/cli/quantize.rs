@@ -3,11 +3,11 @@
 use super::progress::{Progress, earlier, json, size};
 use super::{Format, Outcome, print, tell};
 use crate::convert::{self, Choices, Encoding, Options, Quantized, SignSeed};
-use crate::error::{Result, printable};
+use crate::error::{Error, Result, printable};
 use crate::format::ENCODINGS;
 use crate::report::{Style, table};
 use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -19,9 +19,10 @@ pub struct Args {
     /// a finished one is left as it is
     #[arg(long, value_name = "PATH")]
     output: PathBuf,
-    /// Format of the quantised model; arle is another name of turboquant
-    #[arg(long = "as", value_name = "FORMAT", default_value = ENCODINGS[0], value_parser = PossibleValuesParser::new(ENCODINGS))]
-    encoding: String,
+    /// Format of the quantised model, turboquant when left out, of which arle is another name; and, given once
+    /// more, the form of what is printed: table, json or markdown
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    format: Vec<String>,
     /// Bits per code, 4 when left out; turboquant stores 3-bit codes in 4 bits, GGUF's types have bits of their own
     #[arg(long, value_name = "2|3|4")]
     bits: Option<u32>,
@@ -44,9 +45,34 @@ pub struct Args {
     /// Part of the names of sensitive layers, o_proj and down_proj when left out; may be repeated
     #[arg(long, value_name = "TEXT", requires = "sensitive_bits")]
     sensitive: Vec<String>,
-    /// Form of what is printed
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+}
+
+/// What `--format` takes: a format of models, or a form of what is printed.
+fn formats() -> PossibleValuesParser {
+    let printed = Format::value_variants().iter();
+    let printed = printed.filter_map(ValueEnum::to_possible_value);
+    let models = ENCODINGS.into_iter().map(PossibleValue::from);
+    PossibleValuesParser::new(models.chain(printed))
+}
+
+/// The format of the model and the form of what is printed.
+fn chosen(given: &[String]) -> Result<(&str, Format)> {
+    let (mut model, mut printed) = (None, None);
+    for word in given {
+        let twice = match Format::from_str(word, false) {
+            Ok(form) => printed.replace(form).is_some(),
+            Err(_) => model.replace(word.as_str()).is_some(),
+        };
+        if twice {
+            return Err(Error::input(
+                format!("{word} found beside another of its kind"),
+                "--format",
+                "give one format of the model, and one form of what is printed",
+            ));
+        }
+    }
+    let printed = printed.unwrap_or(Format::Table);
+    Ok((model.unwrap_or(ENCODINGS[0]), printed))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,6 +85,7 @@ enum Seed {
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
+    let (encoding, printed) = chosen(&args.format)?;
     let choices = Choices {
         bits: args.bits,
         group_size: args.group_size,
@@ -70,7 +97,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         sensitive: args.sensitive.clone(),
     };
     let options = Options {
-        encoding: Encoding::new(&args.encoding, &choices)?,
+        encoding: Encoding::new(encoding, &choices)?,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
@@ -82,7 +109,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     for note in &done.notes {
         tell(&format!("note: {}", printable(note)));
     }
-    let style = match args.format {
+    let style = match printed {
         Format::Json => {
             print(&json(&args.source_model, &args.output, &done))?;
             return Ok(Outcome::Passed);

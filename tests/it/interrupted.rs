@@ -28,7 +28,7 @@ impl Case {
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         source::write_rows(&dir.path().join("src"), &[100, 100, 100, 400], 1024);
         let args = if let Some(encoding) = command.strip_prefix("quantize ") {
-            let options = ["--source-model", &path("src"), "--as", encoding].map(str::to_owned);
+            let options = ["--source-model", &path("src"), "--format", encoding].map(str::to_owned);
             [&["quantize".to_owned()], &options[..]].concat()
         } else {
             let (src, tq) = (path("src"), path("tq"));

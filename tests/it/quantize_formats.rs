@@ -53,7 +53,12 @@ fn run(command: &str, from: &Path, output: &Path, more: &[&str]) -> Output {
 }
 
 fn quantize(source: &Path, output: &Path, encoding: &[&str]) -> Output {
-    run("quantize", source, output, &[&["--as"], encoding].concat())
+    run(
+        "quantize",
+        source,
+        output,
+        &[&["--format"], encoding].concat(),
+    )
 }
 
 fn report(out: &Output) -> Value {
