@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use crate::codec::MAX_GROUP;
 pub use crate::codec::{GROUP_SIZES, Layout};
 
 /// The name of a tensor as the format has it: that of its weight without `.weight`.

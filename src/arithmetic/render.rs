@@ -2,9 +2,10 @@
 
 use crate::allowed::odd;
 use crate::codebook::Codebook;
+use crate::codec::MAX_GROUP;
 use crate::codec::{MIN_SCALED, Normalisation, SignsBefore, Unit};
 use crate::record::{Arithmetic, OutputType};
-use crate::tensor::{MAX_GROUP, TqTensor};
+use crate::tensor::TqTensor;
 
 use crate::codec;
 

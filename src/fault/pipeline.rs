@@ -3,8 +3,9 @@
 use super::Fault;
 use super::rounding::Rounding;
 use crate::allowed::Bound;
+use crate::codec::MAX_GROUP;
 use crate::codec::{Scales, Scaling};
-use crate::tensor::{MAX_GROUP, TqTensor};
+use crate::tensor::TqTensor;
 use rayon::prelude::*;
 
 /// Of what the last elements are.

@@ -2,9 +2,10 @@
 
 use super::output::Got;
 use super::sets::Sets;
+use crate::codec::MAX_GROUP;
 use crate::record::OutputType;
 use crate::reference;
-use crate::tensor::{MAX_GROUP, TqTensor};
+use crate::tensor::TqTensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -3,9 +3,10 @@
 
 use crate::allowed::{Allowed, Bound};
 use crate::arithmetic::{Group, Rendering, renderings};
+use crate::codec::MAX_GROUP;
 use crate::lane::Output;
 use crate::record::{Arithmetic, Exactness, OutputType, Outside, Tolerance};
-use crate::tensor::{MAX_GROUP, TqTensor};
+use crate::tensor::TqTensor;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
