@@ -253,7 +253,7 @@ fn selftest_catches_and_names_every_fault() {
         ["outputs", "false_alarms", "named"].map(sum),
         [10_000, 0, 10_000]
     );
-    assert_eq!(correct.len(), 10, "every arithmetic");
+    assert_eq!(correct.len(), 11, "every arithmetic");
     assert!(correct.iter().all(|c| c["outputs"].as_u64().unwrap() > 100));
     let rows = result["rows"].as_array().unwrap();
     assert!(rows.len() > 400);
