@@ -1,6 +1,6 @@
 //! Small tensors that hold what kernels get wrong, so that one can be tested without a checkpoint.
 
-use crate::codec::{Codec, ScaleType, Scales};
+use crate::codec::{Codec, ScaleType, Scales, Unit};
 use crate::error::Result;
 use crate::synthetic::Rng;
 use crate::tensor::{Parts, TqTensor};
@@ -67,14 +67,21 @@ fn tensor(
     }
     let per_row = groups * layout.scales_per_group();
     let count = 0..rows * per_row;
-    // One class a row; every tensor but this one has usual scales.
-    let class = |i: usize| (name == "every_scale").then_some(i / per_row % SCALES.len());
+    // One class a row, and of a group with several another for each; every tensor but this one has usual scales.
+    let within = |i: usize| i % layout.scales_per_group();
+    let class =
+        |i: usize| (name == "every_scale").then_some((i / per_row + within(i)) % SCALES.len());
+    // A deviation may be negative.
+    let sign = |i: usize| match layout.scales().unit {
+        Unit::Deviation if i % 5 == 1 => -1.0,
+        _ => 1.0,
+    };
     let usual = |rng: &mut Rng| 0.05 + 0.95 * rng.uniform();
     let scales = match layout.scales().stored {
         ScaleType::F16 => count
             .map(|i| match class(i) {
                 Some(class) => f16::from_bits(SCALES[class]),
-                None => f16::from_f32(usual(rng)),
+                None => f16::from_f32(sign(i) * usual(rng)),
             })
             .collect(),
         ScaleType::F32 => Scales::F32(

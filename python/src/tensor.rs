@@ -4,9 +4,10 @@ use crate::error::raise;
 use crate::{rows, threads, values};
 use numpy::PyArray1;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::sync::{Arc, OnceLock};
 use tq4::format::TqInfo;
-use tq4::{Output, ScaleType, TqModel, TqTensor, dequantize};
+use tq4::{Normalisation, Output, ScaleType, Scaling, TqModel, TqTensor, dequantize};
 
 /// A TQ4 tensor of a model, the weight ``[N, K]``: its stored parts, and the values that they stand for.
 ///
@@ -84,6 +85,30 @@ impl Tensor {
         shaped(array.into_any(), tensor.layout().packed_len(tensor.cols()))
     }
 
+    /// How the tensor is stored and decoded: ``stored_bits``, ``scale_elements``, ``scale_type``, ``scale_last``,
+    /// ``multiply`` and ``signs_before``, int8 ``[group_size]`` or None. docs/formats.md has what they mean.
+    #[getter]
+    fn codec<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let layout = self.info.codec.layout;
+        let scales = layout.scales();
+        let before = layout.signs_before();
+        let before = before.map(|signs| (0..layout.group_size()).map(move |i| signs.of(i)));
+        let codec = PyDict::new(py);
+        codec.set_item("stored_bits", layout.stored_bits())?;
+        codec.set_item("scale_elements", scales.elements)?;
+        codec.set_item("scale_type", scales.stored.name())?;
+        codec.set_item("scale_last", scales.scaling == Scaling::After)?;
+        codec.set_item(
+            "multiply",
+            layout.normalisation() == Normalisation::Multiply,
+        )?;
+        codec.set_item(
+            "signs_before",
+            before.map(|signs| PyArray1::from_iter(py, signs)),
+        )?;
+        Ok(codec)
+    }
+
     /// Scales, ``[N, K / elements that share one]``: float16, float32, or uint8 for E3M5.
     #[getter]
     fn scales<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -124,7 +149,9 @@ impl Tensor {
             let rows = model.rows(base, rows).map_err(raise)?;
             threads::run(|| dequantize(&rows))
         })?;
-        let array: Bound<'py, PyAny> = match py.detach(|| Output::rounding(decoded, of)) {
+        let [_, columns] = self.info.shape;
+        let rounded = || Output::rounding(decoded, of).narrowed(self.info.cols, columns);
+        let array: Bound<'py, PyAny> = match py.detach(rounded) {
             Output::F32(values) => PyArray1::from_vec(py, values).into_any(),
             Output::Bf16(values) => {
                 let bits: Vec<u16> = bytemuck::allocation::cast_vec(values);
@@ -135,7 +162,7 @@ impl Tensor {
                 PyArray1::from_vec(py, bits).call_method1("view", ("float16",))?
             }
         };
-        shaped(array, self.info.shape[1])
+        shaped(array, columns)
     }
 
     fn __repr__(&self) -> String {

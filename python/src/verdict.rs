@@ -72,6 +72,7 @@ pub fn check(
     py.detach(|| {
         let strip = Strip {
             rows: rows.clone(),
+            cols: columns,
             ..Strip::of(tensor)
         };
         let record = threads::run(|| judge_strip(NAME, strip, values, tolerance))?;

@@ -94,3 +94,16 @@ def test_other_rows_are_refused(model, rows, error, said):
 def test_other_types_are_refused(model):
     with pytest.raises(ValueError, match='"float64" found, expected "float32"'):
         model[BASE].reference("float64")
+
+
+@pytest.mark.parametrize("path", ["tq4_1s.gguf", "tq3_4s.gguf", "native_b3_g64", "native_mixed"])
+def test_models_of_other_formats(fixtures, path):
+    model = tq4.open(fixtures / path)
+    for name in model:
+        tensor = model[name]
+        values = tensor.reference()
+        assert values.shape == tensor.shape
+        assert tq4.check(values, model, name).verdict == "identical"
+        assert tensor.codec["stored_bits"] == tensor.bits
+        before = tensor.codec["signs_before"]
+        assert before is None or before.shape == (tensor.group_size,)

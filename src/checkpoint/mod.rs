@@ -68,7 +68,7 @@ impl Checkpoint {
                     "no such model directory"
                 },
                 place,
-                "name the directory that holds *.safetensors",
+                "name the directory that holds *.safetensors, or a GGUF file",
             ));
         }
         if dir.join(JOURNAL).exists() {
@@ -93,7 +93,10 @@ impl Checkpoint {
                 return Err(Error::input(
                     "no *.safetensors file found",
                     place,
-                    "name the directory that holds the model",
+                    match gguf_in(dir) {
+                        Some(file) => format!("name the GGUF file: {}", file.display()),
+                        None => "name the directory that holds the model".into(),
+                    },
                 ));
             }
             [one] => one.clone(),
@@ -234,6 +237,15 @@ impl Checkpoint {
             (file.to_string_lossy().into_owned(), shard, names)
         })
     }
+}
+
+/// The first GGUF file in a directory.
+fn gguf_in(dir: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(dir).ok()?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .filter(|p| p.extension().is_some_and(|e| e == "gguf"))
+        .min()
 }
 
 /// The path of a shard that the index names; it must stay inside the directory.

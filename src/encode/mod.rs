@@ -98,7 +98,7 @@ pub fn quantize_rows(
         let stored = layout.scales().stored;
         Error::input(
             format!(
-                "the {what} at {} is beyond {}, whose largest value is {}",
+                "the {what} at {} is beyond {}, of which at most {} is read",
                 at(first),
                 stored.name(),
                 fitted::most(stored)

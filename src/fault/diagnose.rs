@@ -27,7 +27,21 @@ pub fn diagnose(
     output: &Output,
     launched: bool,
 ) -> Option<Diagnosis> {
-    let got = Got::new(output, launched, tensor.cols());
+    diagnose_width(lane, tensor, output, launched, tensor.cols())
+}
+
+/// The same where the first `width` columns of each row are the weight's: what pads them counts for nothing.
+///
+/// # Panics
+/// As [`diagnose`].
+pub(crate) fn diagnose_width(
+    lane: &str,
+    tensor: &TqTensor,
+    output: &Output,
+    launched: bool,
+    width: usize,
+) -> Option<Diagnosis> {
+    let got = Got::new(output, launched, tensor.cols(), width);
     assert_eq!(got.len(), tensor.elements(), "one output per element");
     let survey = Survey::new(tensor, &got);
     let first = survey.first?;
@@ -70,7 +84,10 @@ pub fn diagnose(
             fault: Named::of(&[fault]),
             reproduced: m.exact,
         });
-        diagnosis.family = family::find(tensor, got, &survey);
+        // Its rules are over whole groups.
+        if width == tensor.cols() {
+            diagnosis.family = family::find(tensor, got, &survey);
+        }
         diagnosis.evidence = Diagnosis::unexplained(
             &diagnosis.place,
             &diagnosis.signature,

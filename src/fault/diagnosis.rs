@@ -144,7 +144,7 @@ impl Place {
     ) -> Self {
         let positions = (0..survey.positions.len()).filter(|i| survey.positions[*i]);
         Self {
-            elements: tensor.elements() as u64,
+            elements: survey.elements,
             allowed: survey.inside,
             wrong: survey.wrong,
             wrong_rows: survey.wrong_per_row.iter().filter(|w| **w > 0).count() as u64,

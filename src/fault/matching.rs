@@ -113,7 +113,7 @@ impl<'a> Matcher<'a> {
         for t in &self.tried {
             for start in (0..t.got.len()).step_by(p.span()) {
                 p.part(t.row, start, &mut part);
-                for (e, col) in part.iter().zip(start..) {
+                for (e, col) in part.iter().zip(start..self.got.width()) {
                     let (exact, within) = fits(&p, to, *e, t.got[col], col);
                     // Inside the allowed sets only the fault's own last bits tell it from rounding.
                     if !(if self.survey.inside { exact } else { within }) {
@@ -141,7 +141,7 @@ impl<'a> Matcher<'a> {
         let row = |(i, emulated): (usize, &[Element])| {
             let row = first + i;
             let mut m = Match::default();
-            for (col, e) in emulated.iter().enumerate() {
+            for (col, e) in emulated[..self.got.width()].iter().enumerate() {
                 let got = self.got.get(row * cols + col);
                 let (exact, within) = fits(p, to, *e, got, col);
                 let wrong = self.survey.wrong_at(row, col);

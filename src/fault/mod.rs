@@ -16,6 +16,7 @@ mod survey;
 
 pub use catalogue::Fault;
 pub use diagnose::diagnose;
+pub(crate) use diagnose::diagnose_width;
 pub use diagnosis::{Closest, Diagnosis, Group, Named, Place, Worst};
 pub use family::{By, Family, Holds, Moved, Region};
 pub use scope::Only;

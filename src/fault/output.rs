@@ -29,15 +29,18 @@ pub(super) struct Got<'a> {
     output: &'a Output,
     launched: bool,
     cols: usize,
+    /// Columns of a row that count; those after them pad it to whole groups.
+    width: usize,
 }
 
 impl<'a> Got<'a> {
     /// `launched`: the output was poisoned before the kernel ran, so that poison is what it left.
-    pub(super) fn new(output: &'a Output, launched: bool, cols: usize) -> Self {
+    pub(super) fn new(output: &'a Output, launched: bool, cols: usize, width: usize) -> Self {
         Self {
             output,
             launched,
             cols,
+            width,
         }
     }
 
@@ -63,6 +66,11 @@ impl<'a> Got<'a> {
             v if v.is_nan() => f32::NAN,
             v => v,
         }
+    }
+
+    /// Columns of a row that count.
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// The elements of one row.

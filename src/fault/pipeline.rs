@@ -108,8 +108,9 @@ pub(super) struct Pipeline<'a> {
     pub(super) shared: usize,
     // Flips bits of a scale's index.
     pub(super) scale_order: usize,
-    // Whether a group's first scale is taken for all of it.
+    // Whether a group's first scale is taken for all of it, or its scales in turns.
     pub(super) first_scale_only: bool,
+    pub(super) scales_in_turns: bool,
     pub(super) norm_corrected: bool,
     // Flips bits of an output's index.
     pub(super) output_order: usize,
@@ -158,6 +159,7 @@ impl<'a> Pipeline<'a> {
             shared: tensor.layout().scales().elements,
             scale_order: 0,
             first_scale_only: false,
+            scales_in_turns: false,
             norm_corrected: false,
             output_order: 0,
             rounding: Rounding::Nearest,
@@ -285,8 +287,9 @@ impl<'a> Pipeline<'a> {
             &mut large[..]
         };
         let scale_last = self.tensor.layout().scales().scaling == Scaling::After;
-        for (i, x) in x.chunks_exact_mut(self.shared).enumerate() {
-            let first = start + i * self.shared;
+        let shared = if self.scales_in_turns { 1 } else { self.shared };
+        for (i, x) in x.chunks_exact_mut(shared).enumerate() {
+            let first = start + i * shared;
             let scale = if scale_last {
                 1.0
             } else {
@@ -423,6 +426,11 @@ impl<'a> Pipeline<'a> {
         let t = self.tensor;
         let col = if self.first_scale_only {
             col / self.n * self.n
+        } else {
+            col
+        };
+        let col = if self.scales_in_turns {
+            col / self.n * self.n + col % self.scales_per_group() * self.shared
         } else {
             col
         };

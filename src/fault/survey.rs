@@ -34,6 +34,8 @@ pub struct Signature {
 pub(super) struct Survey {
     /// Whether nothing is outside its allowed set, so that what differs from the rounded reference counts.
     pub(super) inside: bool,
+    /// Those that count: without what pads the rows.
+    pub(super) elements: u64,
     pub(super) wrong: u64,
     pub(super) wrong_per_row: Vec<u32>,
     pub(super) wrong_groups: u64,
@@ -113,7 +115,9 @@ impl Row {
         n: usize,
         inside: bool,
     ) -> Self {
-        let values = got.row(row);
+        let bits = vec![0; reference.len().div_ceil(64)];
+        let (mut values, reference) = (got.row(row), &reference[..got.width()]);
+        values.truncate(got.width());
         let expected: Vec<f32> = reference.iter().map(|r| got.round(*r)).collect();
         let mut s = Self {
             worst: (0, f32::NEG_INFINITY),
@@ -128,7 +132,7 @@ impl Row {
             magnitudes: 0,
             flipped: 0,
             negative_zeros: 0,
-            bits: vec![0; values.len().div_ceil(64)],
+            bits,
         };
         let step = step(got.of());
         let mut wrong = [false; MAX_GROUP];
@@ -142,7 +146,12 @@ impl Row {
                     .zip(g.iter().zip(e))
                     .for_each(|(w, (g, e))| *w = g != e);
             } else {
-                sets.outside((row, group), &reference[first..first + n], g, &mut wrong);
+                sets.outside(
+                    (row, group),
+                    &reference[first..first + g.len()],
+                    g,
+                    &mut wrong,
+                );
             }
             for (i, (e, g)) in e.iter().zip(g).enumerate() {
                 s.magnitudes += u64::from((g.abs() - e.abs()).abs() <= step * e.abs());
@@ -191,6 +200,7 @@ impl Survey {
         let sets = Sets::new(tensor, got.of());
         let mut s = Self {
             inside,
+            elements: (tensor.rows() * got.width()) as u64,
             wrong: 0,
             wrong_per_row: Vec::with_capacity(tensor.rows()),
             wrong_groups: 0,
@@ -248,8 +258,8 @@ impl Survey {
         s.signature = Signature {
             cosine: over(dot, got_square.sqrt() * f64::sqrt(expected_square)),
             norm_ratio: over(got_square.sqrt(), expected_square.sqrt()),
-            magnitudes_equal: magnitudes as f64 / tensor.elements() as f64,
-            signs_flipped: flipped as f64 / tensor.elements() as f64,
+            magnitudes_equal: magnitudes as f64 / s.elements as f64,
+            signs_flipped: flipped as f64 / s.elements as f64,
             rows_of_other_rows: s.row_map().flatten().count() as u64,
         };
         s

@@ -67,11 +67,20 @@ pub struct TqInfo {
     pub shape: [usize; 2],
     /// Columns as stored: those of the weight and what pads them to whole groups.
     pub cols: usize,
+    /// Whether the files tell how many columns the weight has; those that are stored are taken otherwise.
+    pub width_known: bool,
     /// How it is decoded.
     pub codec: Codec,
 }
 
 impl TqInfo {
+    /// The width that a source of this shape tells, where nothing else does.
+    pub(crate) fn width_of(&self, [rows, cols]: [usize; 2]) -> Option<usize> {
+        let n = self.codec.layout.group_size();
+        let fits = !self.width_known && rows == self.shape[0];
+        (fits && cols.checked_next_multiple_of(n) == Some(self.cols)).then_some(cols)
+    }
+
     /// Bytes of codes and scales of so many rows, and of the signs.
     pub fn bytes(&self, rows: usize) -> u64 {
         let layout = self.codec.layout;
@@ -275,8 +284,17 @@ fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
     if !first && dir.join(tq3_native::CONFIG).exists() {
         return tq3_native::open(dir, checkpoint);
     }
+    let has = |end: &str| checkpoint.names().any(|n| n.ends_with(end));
     match foreign::recognise(dir) {
         Some(refused) => Err(refused),
+        None if !first && has(".tq_norms") && !has(".tq_scales") => Err(Error::input(
+            format!(
+                "no {} found, which a model with .tq_norms tensors has",
+                tq3_native::CONFIG
+            ),
+            dir.display().to_string(),
+            "copy it from where the model is from",
+        )),
         None => turboquant::open(dir, checkpoint),
     }
 }

@@ -326,7 +326,13 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     // What a recording holds was not poisoned here.
     let launched = of.status == Status::Ran;
     let whole = widened(decoded, tensor, got);
-    let mut diagnosis = fault::diagnose(&of.name.to_string(), tensor, &whole, launched)?;
+    let mut diagnosis = fault::diagnose_width(
+        &of.name.to_string(),
+        tensor,
+        &whole,
+        launched,
+        decoded.strip.cols,
+    )?;
     diagnosis.evidence += &device::of_diagnosis(of, &diagnosis);
     Some(StripDiagnosis {
         strip_start: decoded.strip.rows.start,

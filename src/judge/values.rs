@@ -53,12 +53,12 @@ pub fn judge_strip(
     tolerance: Option<Tolerance>,
 ) -> Result<TensorRecord> {
     let tensor = strip.tensor()?;
-    if values.values().len() != tensor.elements() {
+    if values.values().len() != strip.elements() {
         return Err(Error::input(
             format!(
                 "{} values found, expected {}",
                 values.values().len(),
-                tensor.elements()
+                strip.elements()
             ),
             tensor.base(),
             "give a value for each element, row by row",
@@ -76,6 +76,7 @@ pub fn judge_strip(
     };
     let start = Instant::now();
     let expected = Output::F32(reference::dequantize(tensor));
+    let expected = expected.narrowed(strip.stored_cols(), strip.cols);
     let timed = Timed::by_wall(start);
     let lanes = vec![
         LaneRecord::of(Cpu::new(OutputType::F32).info(), Status::Ran),

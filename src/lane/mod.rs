@@ -198,9 +198,9 @@ impl Output {
         }
     }
 
-    /// The first `cols` of each row of `stored` values.
+    /// The first `cols` of each row of `stored` values: without what pads the rows.
     #[must_use]
-    pub(crate) fn narrowed(self, stored: usize, cols: usize) -> Self {
+    pub fn narrowed(self, stored: usize, cols: usize) -> Self {
         if stored == cols {
             return self;
         }

@@ -149,7 +149,16 @@ pub fn decision_line(run: &Run) -> String {
     let decisions = lanes
         .iter()
         .map(|v| format!("{} ({})", v.decision, v.reason));
-    let all: Vec<String> = damage.into_iter().chain(alone).chain(decisions).collect();
+    let plain = plain_problems(run);
+    let plain = plain.first().map(|(name, reason)| {
+        let more = match plain.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        format!("not quantised, and not the source's: {name} ({reason}){more}")
+    });
+    let problems = damage.into_iter().chain(plain).chain(alone);
+    let all: Vec<String> = problems.chain(decisions).collect();
     let said = match s.tensors {
         0 => "no TQ4 tensor in this partition".into(),
         _ => all.join("; "),

@@ -297,11 +297,18 @@ fn wanted_rows(model: &TqModel, base: &str, asked: Rows) -> Result<Wanted> {
 /// Some rows of a tensor, with its source's weight checked by the headers alone.
 fn target(model: &TqModel, source: Option<&Checkpoint>, base: &str, asked: Rows) -> Result<Target> {
     let Wanted { base, shape, rows } = wanted_rows(model, base, asked)?;
+    let mut info = model.info(&base)?;
+    let mut shape = shape;
     if let Some(source) = source {
+        let weight = source
+            .shard_of(&info.weight)
+            .and_then(|s| s.info(&info.weight));
+        if let Some(width) = weight.and_then(|w| info.width_of(w.matrix())) {
+            (shape[1], info.shape[1]) = (width, width);
+        }
         // No row is read: this checks the name, shape and dtype.
-        source.rows_f32(model.weight_of(&base), shape, 0..0, |_| ())?;
+        source.rows_f32(&info.weight, shape, 0..0, |_| ())?;
     }
-    let info = model.info(&base)?;
     Ok(Target {
         bytes: info.bytes(rows.len()),
         info: Some(info),

@@ -54,6 +54,13 @@ pub(super) static TABLE: &[Row] = &[
         "the centroids are rounded to BF16: keep them in f32"),
     row("codebook_symmetrised", asymmetric, |p, _| symmetrise(&mut p.centroids),
         "the codebook was made symmetric: take the model's own centroids, of which the two halves differ"),
+    row("codebook_mirrored_low", asymmetric, |p, _| mirror(&mut p.centroids, false),
+        "the upper half of the codebook is the lower half mirrored: take the model's own centroids, of which the two halves differ"),
+    row("codebook_mirrored_high", asymmetric, |p, _| mirror(&mut p.centroids, true),
+        "the lower half of the codebook is the upper half mirrored: take the model's own centroids, of which the two halves differ"),
+    row("codes_read_as_nibbles", dense_threes,
+        |p, _| { p.read_bits = Some(4); p.centroids.resize(16, 0.0); },
+        "codes of 3 bits without gaps are read as if each had a nibble: look at the unpacking"),
     row("codebook_int8_of_the_gemv", unit_of_four_bits, |p, _| to_int8_of_the_gemv(&mut p.centroids),
         "the centroids are round(c * 127 / 2.733), the int8 codebook of a fused GEMV, which is not this function: keep them in f32"),
     row("codebook_int8_of_three_bits", unit_of_three_bits, |p, _| p.centroids = INT8_OF_THREE_BITS.map(|c| c * 2.1519 / 127.0).to_vec(),
@@ -156,6 +163,16 @@ fn symmetrise(centroids: &mut [f32]) {
     let all = centroids.to_vec();
     for (c, mirrored) in centroids.iter_mut().zip(all.iter().rev()) {
         *c = (*c - mirrored) / 2.0;
+    }
+}
+
+fn mirror(centroids: &mut [f32], high: bool) {
+    let all = centroids.to_vec();
+    let half = all.len() / 2;
+    for (i, (c, mirrored)) in centroids.iter_mut().zip(all.iter().rev()).enumerate() {
+        if (i < half) == high {
+            *c = -mirrored;
+        }
     }
 }
 

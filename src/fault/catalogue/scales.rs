@@ -1,7 +1,7 @@
 //! Faults of the scales.
 
 use super::{Row, always, many_groups, many_rows, one_if, row};
-use crate::codec::{ScaleType, Scales, e3m5_to_f32};
+use crate::codec::{ScaleType, Scales, Unit, e3m5_to_f32};
 use crate::tensor::TqTensor;
 use half::{bf16, f16};
 
@@ -39,6 +39,19 @@ pub(super) static TABLE: &[Row] = &[
         "the scales of a group change places: each is read at its index XOR {}"),
     row("first_scale_of_group_only", many_scales, |p, _| p.first_scale_only = true,
         "the whole group has its first scale: it has one for each part"),
+    row("scales_in_turns", many_scales, |p, _| p.scales_in_turns = true,
+        "neighbouring elements have the scales of a group in turns: each scale is of elements in succession"),
+    row("scale_sign_ignored", of_deviations, |p, _| p.read_scale = |s, i| s.get(i).abs(),
+        "the sign of a scale is not read: a scale is a fitted multiplier and may be negative"),
+    row("norms_as_f16", of_f32, |p, _| p.read_scale = |s, i| f16::from_f32(s.get(i)).to_f32(),
+        "the f32 scales are rounded to F16: keep them in f32"),
+    row("norms_as_bf16", of_f32, |p, _| p.read_scale = |s, i| bf16::from_f32(s.get(i)).to_f32(),
+        "the f32 scales are rounded to BF16: keep them in f32"),
+    row("e3m5_zero_as_others", of_e3m5, |p, _| p.read_scale = |s, i| s.get(i).max(1.0 / 512.0),
+        "the scale byte 0 is read as 2^-9: it is 0"),
+    row("e3m5_read_as_e4m3_without_nan", of_e3m5,
+        |p, _| p.read_scale = |s, i| if s.bytes()[i] & 0x7F == 0x7F { 480f32.copysign(f32::from(s.bytes()[i] as i8)) } else { e4m3(s.bytes()[i]) },
+        "scales are E3M5 (three bits of exponent, bias 9, five of mantissa) and are read as E4M3"),
     row("e3m5_read_as_e4m3", of_e3m5, |p, _| p.read_scale = |s, i| e4m3(s.bytes()[i]),
         "scales are E3M5 (three bits of exponent, bias 9, five of mantissa) and are read as E4M3"),
     row("scales_of_f16_read_as_e3m5", four_bytes_f16,
@@ -51,6 +64,16 @@ pub(super) static TABLE: &[Row] = &[
 
 fn of_f16(t: &TqTensor) -> Vec<usize> {
     one_if(t.scales().stored() == ScaleType::F16)
+}
+
+fn of_f32(t: &TqTensor) -> Vec<usize> {
+    one_if(t.scales().stored() == ScaleType::F32)
+}
+
+/// Of a type that has a sign.
+fn of_deviations(t: &TqTensor) -> Vec<usize> {
+    let scales = t.layout().scales();
+    one_if(scales.unit == Unit::Deviation && scales.stored != ScaleType::E3m5)
 }
 
 fn of_e3m5(t: &TqTensor) -> Vec<usize> {

@@ -173,6 +173,7 @@ impl Format for Gguf {
             weight: stored.weight.clone(),
             shape,
             cols: shape[1],
+            width_known: true,
             codec: self.blocks[&stored.base].codec(),
         })
     }

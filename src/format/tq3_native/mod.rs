@@ -116,7 +116,7 @@ pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
         0 => Vec::new(),
         n => vec![format!(
             "no config.json tells the width of {n} of the weights: they are decoded as wide as they are stored, which \
-             is whole groups"
+             is whole groups, but where a source tells"
         )],
     };
     Ok(Opened {
@@ -154,12 +154,13 @@ impl Format for Native {
     fn info(&self, _: &Checkpoint, stored: &Stored) -> Result<TqInfo> {
         let weight = &self.weights[&stored.base];
         let cols = weight.groups * self.config.group_size();
-        let width = self.width(&stored.base, cols).unwrap_or(cols);
+        let width = self.width(&stored.base, cols);
         Ok(TqInfo {
             base: stored.base.clone(),
             weight: stored.weight.clone(),
-            shape: [weight.rows, width],
+            shape: [weight.rows, width.unwrap_or(cols)],
             cols,
+            width_known: width.is_some(),
             codec: self.codecs[&weight.bits].clone(),
         })
     }

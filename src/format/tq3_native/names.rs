@@ -123,7 +123,7 @@ fn check(
                 None => format!("{width} bytes a group found, expected {bytes}"),
             };
             let what = format!("{what} for groups of {group} by the configuration");
-            let help = "the configuration is of another model; copy it again";
+            let help = "look at bits, sensitive_bits and sensitive_patterns of tq_config.json; if they are right, the configuration is of another model";
             bad(PACKED, what, help)
         }
         _ => {

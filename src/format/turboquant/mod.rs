@@ -154,6 +154,7 @@ impl Format for Turboquant {
             weight: stored.weight.clone(),
             shape: [rows, cols],
             cols,
+            width_known: true,
             codec: self.codec().expect("there is one for all"),
         })
     }
