@@ -109,17 +109,36 @@ fn tensors() -> Result<Vec<TqTensor>> {
         }
         let rows = 7 + rng.below(10);
         let cols = layout.group_size() * (4 + 2 * rng.below(3));
-        let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Usual)?;
-        all.push(tensor);
+        all.push(synthetic::of_codec(
+            &mut rng,
+            &codec,
+            rows,
+            cols,
+            Scales::Usual,
+        )?);
+        if layout.is_interleaved() {
+            // Scales that are zero, or negative.
+            all.push(synthetic::of_codec(
+                &mut rng,
+                &codec,
+                rows,
+                cols,
+                Scales::Any,
+            )?);
+        }
     }
     Ok(all)
 }
 
 /// Injects one fault; `None` when it changes nothing that can be told from rounding.
 fn inject(tensor: &TqTensor, fault: Fault) -> Option<Row> {
-    // A fault of what is f32 or F16 shows in such an output alone.
+    // A fault of what is f32 or F16 shows in such an output alone, and one of last bits in f32.
     let types = [OutputType::Bf16, OutputType::F32, OutputType::F16];
-    let of = types.into_iter().find(|of| fault.suits(tensor, *of))?;
+    let mut types = types.into_iter().filter(|of| fault.suits(tensor, *of));
+    types.find_map(|of| inject_as(tensor, fault, of))
+}
+
+fn inject_as(tensor: &TqTensor, fault: Fault, of: OutputType) -> Option<Row> {
     let output = emulate_as(tensor, &[fault], of);
     let diagnosis = diagnose("selftest", tensor, &output, true)?;
     let decision = judge::decision(LaneName::Cuda, tensor, &output);
