@@ -76,7 +76,7 @@ impl TqTensor {
     }
 
     fn check(&self) -> Result<()> {
-        let name = |part: &str| format!("{}.{part}", self.base);
+        let name = |part: &str| format!("{}: {part}", self.base);
         let g = self.layout.group_size();
         if self.rows == 0 || self.cols == 0 {
             return Err(Error::input(
@@ -89,7 +89,7 @@ impl TqTensor {
             return Err(Error::input(
                 format!("{} columns are not a multiple of group_size {g}", self.cols),
                 &self.base,
-                "check group_size in turboquant_config.json",
+                "check the group size in the model's configuration",
             ));
         }
         if self.parts.scales.stored() != self.layout.scales().stored {
@@ -99,22 +99,22 @@ impl TqTensor {
                     self.parts.scales.stored().name(),
                     self.layout.scales().stored.name()
                 ),
-                name("tq_scales"),
+                name("scales"),
                 "",
             ));
         }
         let parts = [
             (
-                "tq_packed",
+                "packed",
                 self.parts.packed.len(),
                 self.rows.checked_mul(self.layout.packed_len(self.cols)),
             ),
             (
-                "tq_scales",
+                "scales",
                 self.parts.scales.len(),
                 self.rows.checked_mul(self.scales_per_row()),
             ),
-            ("tq_signs", self.parts.signs.len(), Some(self.cols)),
+            ("signs", self.parts.signs.len(), Some(self.cols)),
         ];
         for (part, found, expected) in parts {
             if Some(found) != expected {
@@ -148,7 +148,7 @@ impl TqTensor {
                     "sign {} found at column {i}, expected +1 or -1",
                     self.parts.signs[i]
                 ),
-                name("tq_signs"),
+                name("signs"),
                 "this is another project's format, or the file is damaged",
             ));
         }
@@ -172,7 +172,7 @@ impl TqTensor {
                     i / per_row,
                     i % per_row / self.layout.scales_per_group()
                 ),
-                name("tq_scales"),
+                name("scales"),
                 "the encoder overflowed, or the file is damaged or of another format",
             ));
         }
@@ -183,7 +183,7 @@ impl TqTensor {
                     format!(
                         "every packed byte of row {row} is 0xFF, which no working encoder writes"
                     ),
-                    name("tq_packed"),
+                    name("packed"),
                     "quantise this tensor again with a working encoder",
                 ));
             }
@@ -195,8 +195,8 @@ impl TqTensor {
                         "packed byte {:#04x} at row {row}, byte {i} holds a code over 7, expected 3-bit codes in nibbles",
                         bytes[i]
                     ),
-                    name("tq_packed"),
-                    "check bits in turboquant_config.json",
+                    name("packed"),
+                    "check bits in the model's configuration",
                 ));
             }
         }

@@ -21,18 +21,50 @@ pub mod synthetic;
 #[path = "../../src/tensor.rs"]
 pub mod tensor;
 
-/// The layouts that have a path of their own; the formats' modules read files, which the rest of tq4 does.
+/// Layouts of every kind; the formats' modules read files, which the rest of tq4 does.
 pub mod format {
     use crate::codebook::Codebook;
-    use crate::codec::{Codec, GROUP_SIZES, Layout};
+    use crate::codec::{
+        Codec, GROUP_SIZES, Layout, Normalisation, ScaleGrid, ScaleType, Scaling, SignsBefore, Unit,
+    };
+    use crate::synthetic::Rng;
     use std::sync::Arc;
 
     pub fn every_codec() -> Vec<(String, Codec)> {
-        let layouts = (2..=4).flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()));
-        let codec = |layout: Layout| Codec {
-            layout,
-            codebook: Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size())),
+        let mut all = Vec::new();
+        let mut add = |layout: Layout, codebook| {
+            let codebook = Arc::new(codebook);
+            all.push((layout.to_string(), Codec { layout, codebook }));
         };
-        layouts.map(|layout| (layout.to_string(), codec(layout))).collect()
+        let scales = |elements, stored, scaling, unit| ScaleGrid {
+            elements,
+            stored,
+            scaling,
+            unit,
+        };
+        for bits in 2..=4 {
+            for n in GROUP_SIZES {
+                let plain = Layout::new(bits, n).unwrap();
+                add(plain, Codebook::lloyd_max(bits, n));
+                let last = scales(n, ScaleType::F32, Scaling::After, Unit::Norm);
+                let before = SignsBefore::new(&Rng::new(42).signs(n));
+                let layout = plain.dense().scaled(last).signed_before(before);
+                add(layout, Codebook::normal(bits, n).unwrap());
+            }
+        }
+        for (bits, elements, stored) in [
+            (4, 16, ScaleType::F16),
+            (3, 16, ScaleType::F16),
+            (3, 8, ScaleType::E3m5),
+        ] {
+            // Of unit variance: eight deviations a unit, exact.
+            let book = Codebook::normal_converged(bits, 64).unwrap();
+            let centroids = book.centroids().iter().map(|c| c * 8.0).collect();
+            let grid = scales(elements, stored, Scaling::Before, Unit::Deviation);
+            let layout = Layout::new(bits, 32).unwrap().dense().scaled(grid);
+            let layout = layout.normalised(Normalisation::Multiply).interleaved();
+            add(layout, Codebook::new(centroids, None).unwrap());
+        }
+        all
     }
 }

@@ -571,11 +571,11 @@ fn of_several_bad_tensors_the_first_is_told_and_their_number() {
         "reference",
     ]);
     let text = assert_clear("two bad tensors", &out);
-    assert_eq!(text.matches("a.gate_proj.tq_signs").count(), 1, "{text}");
+    assert_eq!(text.matches("a.gate_proj: signs").count(), 1, "{text}");
     assert!(!text.contains("a.up_proj"), "{text}");
     let last = "\nerror: tensors that are bad input: 2; the report has each\n";
     assert!(text.ends_with(last), "{text}");
-    assert!(stdout(&out).contains("a.up_proj.tq_signs"));
+    assert!(stdout(&out).contains("a.up_proj: signs"));
 }
 
 #[test]
