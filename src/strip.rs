@@ -58,6 +58,15 @@ impl Strip {
     }
 }
 
+/// Copies the columns that rows of both widths have.
+pub(crate) fn copy_rows<T: Copy>(from: &[T], from_cols: usize, to: &mut [T], to_cols: usize) {
+    let both = from_cols.min(to_cols);
+    let rows = from
+        .chunks_exact(from_cols)
+        .zip(to.chunks_exact_mut(to_cols));
+    rows.for_each(|(from, to)| to[..both].copy_from_slice(&from[..both]));
+}
+
 /// Checksum of a tensor's stored parts, fed strip by strip: 32 hex digits of SHA-256.
 #[derive(Debug, Clone, Default)]
 pub struct TensorSum {

@@ -28,7 +28,7 @@ pub struct Args {
     lane: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Quantised model: a directory, or a GGUF file that was recorded: adds the reference, and a diagnosis on a failure
+    /// Quantised model that was recorded, a directory or a GGUF file: adds the reference, and a diagnosis on a failure
     #[arg(long, value_name = "PATH")]
     tq_model: Option<PathBuf>,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::ModelWriter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
@@ -123,18 +123,10 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
             .create(true)
             .open(&path)
             .map_err(io)?;
-        match journal.try_lock() {
-            Ok(()) if path.exists() => {}
-            // Held, or just removed by one that finished.
-            Ok(()) | Err(TryLockError::WouldBlock) => {
-                return Err(Error::input(
-                    "another process is writing here",
-                    place,
-                    "wait for it, or name another directory",
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
-        }
+        super::lock::take(&journal, &path, || {
+            let what = "another process is writing here";
+            Error::input(what, &place, "wait for it, or name another directory")
+        })?;
         let mut text = Vec::new();
         journal.read_to_end(&mut text).map_err(io)?;
         let (lines, whole) = parse::<T>(&text);

@@ -26,19 +26,21 @@ impl Lock {
         }
         let mut options = File::options();
         let file = options.append(true).create(true).open(&path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) if path.exists() => {}
-            // Held, or just removed by one that finished.
-            Ok(()) | Err(TryLockError::WouldBlock) => {
-                return Err(Error::input(
-                    "another process is writing it",
-                    out.display().to_string(),
-                    "wait for it, or name another file",
-                ));
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, e)),
-        }
+        take(&file, &path, || {
+            let (what, place) = ("another process is writing it", out.display().to_string());
+            Error::input(what, place, "wait for it, or name another file")
+        })?;
         Ok(Self { path, _file: file })
+    }
+}
+
+/// Locks an open file at `path`; `held` is the error where another process has it.
+pub(super) fn take(file: &File, path: &Path, held: impl FnOnce() -> Error) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) if path.exists() => Ok(()),
+        // Held, or just removed by one that finished.
+        Ok(()) | Err(TryLockError::WouldBlock) => Err(held()),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", path, e)),
     }
 }
 

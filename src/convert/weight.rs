@@ -6,6 +6,7 @@ use crate::encode::quantize_rows;
 use crate::error::Result;
 use crate::format::{Encodes, Matrix, ModelWriter};
 use crate::reference;
+use crate::strip::copy_rows;
 use crate::tensor::base_of;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -99,13 +100,4 @@ pub(super) fn encode(
         bytes_in,
         bytes_out: format.parts(matrix).iter().map(|p| p.bytes).sum(),
     })
-}
-
-/// Copies the columns that both have.
-fn copy_rows(from: &[f32], from_cols: usize, to: &mut [f32], to_cols: usize) {
-    let both = from_cols.min(to_cols);
-    let rows = from
-        .chunks_exact(from_cols)
-        .zip(to.chunks_exact_mut(to_cols));
-    rows.for_each(|(from, to)| to[..both].copy_from_slice(&from[..both]));
 }

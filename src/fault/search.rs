@@ -49,7 +49,7 @@ fn singles(m: &Matcher<'_>, survivors: &[Fault]) -> Vec<(Vec<Fault>, Match)> {
             continue;
         };
         found.push((vec![*fault], matched));
-        for same in of_order(m, order(m, &[*fault])) {
+        for same in of_order(m, order_of(m, *fault)) {
             if !found.iter().any(|(f, _)| *f == same) {
                 found.push((same, matched));
             }
@@ -81,14 +81,18 @@ fn uniform(m: &Matcher<'_>) -> usize {
 /// The mask by which a fault changes the order of codes, or the signs of the transform: H P = D H for the
 /// permutation `index ^ mask` of what goes into the transform and the signs `(-1)^popcount(index & mask)` of
 /// what comes out, in every f32. 0 where codes change places that have other scales or signs.
-fn order(m: &Matcher<'_>, faults: &[Fault]) -> usize {
-    let p = Pipeline::with(m.tensor, faults);
+fn order(m: &Matcher<'_>, p: &Pipeline<'_>) -> usize {
     let mask = p.sign_mask ^ p.code_order;
     if mask.max(p.code_order) < uniform(m) {
         mask
     } else {
         0
     }
+}
+
+/// The same of a fault by itself.
+fn order_of(m: &Matcher<'_>, fault: Fault) -> usize {
+    order(m, &Pipeline::with(m.tensor, &[fault]))
 }
 
 /// Everything that is this mask: signs, orders, and an order with signs.
@@ -99,9 +103,9 @@ fn of_order(m: &Matcher<'_>, mask: usize) -> Vec<Vec<Fault>> {
     let named: Vec<(Fault, bool, usize)> = Fault::catalogue(m.tensor)
         .into_iter()
         .filter_map(|f| {
-            let mask = order(m, &[f]);
-            let signs = Pipeline::with(m.tensor, &[f]).sign_mask != 0;
-            (mask != 0).then_some((f, signs, mask))
+            let p = Pipeline::with(m.tensor, &[f]);
+            let mask = order(m, &p);
+            (mask != 0).then_some((f, p.sign_mask != 0, mask))
         })
         .collect();
     let mut all: Vec<Vec<Fault>> = Vec::new();
@@ -128,7 +132,7 @@ fn of_order(m: &Matcher<'_>, mask: usize) -> Vec<Vec<Fault>> {
 /// The pair with its order or its signs by the other name.
 fn reordered(m: &Matcher<'_>, [a, b]: [Fault; 2]) -> Vec<[Fault; 2]> {
     let others = |f: Fault| {
-        let all = of_order(m, order(m, &[f])).into_iter();
+        let all = of_order(m, order_of(m, f)).into_iter();
         all.filter(|same| same.len() == 1).map(|same| same[0])
     };
     let mut pairs: Vec<[Fault; 2]> = others(a).map(|a| [a, b]).collect();

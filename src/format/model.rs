@@ -1,11 +1,12 @@
 //! A quantised model, whatever its format.
 
 use super::{foreign, gguf, tq3_native, turboquant};
-use crate::checkpoint::{Checkpoint, nearest};
+use crate::checkpoint::{Checkpoint, nearest, read_json};
 use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::{Error, Result};
 use crate::tensor::{Parts, TqTensor, base_of};
 use globset::{GlobBuilder, GlobSetBuilder};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -297,6 +298,25 @@ fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
         )),
         None => turboquant::open(dir, checkpoint),
     }
+}
+
+/// Reads and checks a model's configuration; errors name the file. Where there is none, `help` says what to name.
+pub(super) fn read_config<Raw: DeserializeOwned, Config>(
+    dir: &Path,
+    name: &str,
+    help: &str,
+    check: impl FnOnce(Raw) -> Result<Config>,
+) -> Result<Config> {
+    let path = dir.join(name);
+    if !path.exists() {
+        let what = format!("no {name} found");
+        return Err(Error::input(what, dir.display().to_string(), help));
+    }
+    check(read_json(&path)?).map_err(|e| {
+        let p = e.problem();
+        let place = format!("{} in {}", p.place, path.display());
+        Error::input(&p.what, place, &p.help)
+    })
 }
 
 /// The scales of some rows, from a tensor that holds nothing else.

@@ -23,6 +23,7 @@ use crate::record::{
 };
 use crate::reference;
 use crate::rounding::bf16_bits;
+use crate::strip::copy_rows;
 use crate::tensor::TqTensor;
 use checkpoint::Checkpoint;
 use control::Control;
@@ -325,7 +326,8 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     let got = decoded.output(lane)?;
     // What a recording holds was not poisoned here.
     let launched = of.status == Status::Ran;
-    let whole = widened(decoded, tensor, got);
+    let padding = padding(decoded, tensor);
+    let whole = widened(decoded, got, padding.as_deref());
     let mut diagnosis = fault::diagnose_width(
         &of.name.to_string(),
         tensor,
@@ -341,29 +343,40 @@ fn diagnose(of: &LaneRecord, lane: usize, decoded: &Decoded) -> Option<StripDiag
     })
 }
 
+/// Whole groups of the reference, whose last columns pad the rows; `None` where nothing does.
+fn padding(decoded: &Decoded, tensor: &TqTensor) -> Option<Vec<f32>> {
+    (decoded.strip.cols < tensor.cols()).then(|| reference::dequantize(tensor))
+}
+
 /// Values with what pads the rows: the reference's, with which nothing is wrong.
-fn widened<'o>(decoded: &Decoded, tensor: &TqTensor, values: &'o Output) -> Cow<'o, Output> {
-    let (cols, stored) = (decoded.strip.cols, tensor.cols());
-    if cols == stored {
-        return Cow::Borrowed(values);
+fn widened<'o>(decoded: &Decoded, values: &'o Output, padding: Option<&[f32]>) -> Cow<'o, Output> {
+    let (cols, stored) = (decoded.strip.cols, decoded.strip.stored_cols());
+    match padding {
+        None => Cow::Borrowed(values),
+        Some(padding) => Cow::Owned(values.widened(cols, stored, padding)),
     }
-    let padding = reference::dequantize(tensor);
-    Cow::Owned(values.widened(cols, stored, &padding))
 }
 
 /// Draws a strip.
 fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
     let tensor = decoded.strip.tensor.as_ref()?;
-    let source = decoded.strip.source.clone().map(Output::F32);
-    let source = source.as_ref().map(|s| widened(decoded, tensor, s));
+    let padding = padding(decoded, tensor);
+    let source = decoded.strip.source.as_deref();
+    let source = source.map(|source| match padding.clone() {
+        None => Cow::Borrowed(source),
+        Some(mut all) => {
+            copy_rows(source, decoded.strip.cols, &mut all, tensor.cols());
+            Cow::Owned(all)
+        }
+    });
     let there = record.lanes.iter().enumerate();
     let there = there.filter_map(|(i, l)| {
-        let output = widened(decoded, tensor, decoded.output(i)?);
+        let output = widened(decoded, decoded.output(i)?, padding.as_deref());
         Some((l.name.clone(), output))
     });
     let of_lanes: Vec<_> = there.collect();
     let mut lanes: Vec<(LaneName, Values<'_>)> = Vec::new();
-    lanes.extend(source.as_ref().map(|s| (LaneName::Source, s.values())));
+    lanes.extend(source.as_ref().map(|s| (LaneName::Source, Values::F32(s))));
     lanes.extend(of_lanes.iter().map(|(name, o)| (name.clone(), o.values())));
     let columns = Columns {
         row_start: decoded.strip.rows.start,

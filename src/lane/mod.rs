@@ -22,7 +22,7 @@ pub use open::{open, open_kernel};
 use crate::error::{Error, Result};
 use crate::record::{LaneInfo, LaneName, LaneRecord, OutputType, Status};
 use crate::rounding::bf16_bits;
-use crate::strip::Strip;
+use crate::strip::{Strip, copy_rows};
 use half::{bf16, f16};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -260,9 +260,7 @@ fn narrowed<T: Copy>(values: &[T], stored: usize, cols: usize) -> Vec<T> {
 }
 
 fn widened<T: Copy>(values: &[T], cols: usize, stored: usize, mut all: Vec<T>) -> Vec<T> {
-    for (row, values) in all.chunks_exact_mut(stored).zip(values.chunks_exact(cols)) {
-        row[..cols].copy_from_slice(values);
-    }
+    copy_rows(values, cols, &mut all, stored);
     all
 }
 

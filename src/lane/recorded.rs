@@ -4,7 +4,7 @@ use super::{Lane, Output, Timed};
 use crate::error::{Error, Result};
 use crate::lane::recording::{Given, RecordingFile, Wanted};
 use crate::record::{LaneInfo, LaneName};
-use crate::strip::Strip;
+use crate::strip::{Strip, copy_rows};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -119,12 +119,7 @@ impl Lane for Recorded {
         let (_, rows) = self.loaded.as_ref().expect("a strip is loaded");
         // A recording has the weight's columns; what pads them is nobody's.
         let (from, to) = (output.bytes().len() / rows.len(), out.len() / rows.len());
-        for (to, from) in out
-            .chunks_exact_mut(to)
-            .zip(output.bytes().chunks_exact(from))
-        {
-            to[..from.len()].copy_from_slice(from);
-        }
+        copy_rows(output.bytes(), from, out, to);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 
 #[path = "../../src/codebook/mod.rs"]
 pub mod codebook;
-#[path = "../../src/codec.rs"]
+#[path = "../../src/codec/mod.rs"]
 pub mod codec;
 #[path = "../../src/encode/mod.rs"]
 pub mod encode;

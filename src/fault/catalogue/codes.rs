@@ -6,7 +6,7 @@ use crate::codec::{Packing, Unit};
 use crate::fault::pipeline::Pipeline;
 use crate::tensor::{GROUP_SIZES, TqTensor};
 use half::{bf16, f16};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 
 const ORDER: &str = "each code is read at its index XOR {}: look at the order of bytes in a word, of codes in a byte and of \
     words in a vector load";
@@ -37,12 +37,12 @@ pub(super) static TABLE: &[Row] = &[
         "the codebook is the normal distribution's: take the model's own centroids"),
     row("codebook_unscaled", always, |p, _| unscale(&mut p.centroids, p.n),
         "the codebook is of unit variance: it must be divided by sqrt(n)"),
-    row("codebook_converged", of_norms, |p, _| p.centroids = converged(p.tensor.layout().bits(), p.n),
+    row("codebook_converged", of_norms, |p, _| p.centroids = Recomputed::Converged.centroids(p.tensor.layout().bits(), p.n),
         "the codebook is what the updates converge to: take as many as the format has, or the model's own centroids"),
     row("codes_read_with_{}_bits", other_bits,
-        |p, bits| (p.read_bits, p.centroids) = (Some(bits as u32), normal(bits as u32, p.n)),
+        |p, bits| (p.read_bits, p.centroids) = (Some(bits as u32), normal(bits, p.n)),
         "codes and codebook are read with {} bits, which other tensors of the model may have"),
-    row("codebook_of_{}_bits", other_bits, |p, bits| p.centroids = stale(bits as u32, p),
+    row("codebook_of_{}_bits", other_bits, |p, bits| p.centroids = stale(bits, p),
         "the codebook is that of {} bits, which other tensors of the model may have: upload it for each tensor"),
     row("codes_of_three_bytes_big_endian", dense_threes, |p, _| p.big_endian = true,
         "eight codes of 3 bits are a little-endian integer of three bytes: its bytes are read in the other order"),
@@ -68,7 +68,7 @@ pub(super) static TABLE: &[Row] = &[
     row("codebook_int8", always, |p, _| to_int8(&mut p.centroids),
         "the centroids are rounded to int8 with one scale: keep them in f32"),
     row("codebook_of_dimension_{}", other_sizes,
-        |p, n| p.centroids = lloyd_max(p.tensor.layout().bits(), n.clamp(3, 4096)).centroids().to_vec(),
+        |p, n| p.centroids = Recomputed::LloydMax.centroids(p.tensor.layout().bits(), n.clamp(3, 4096)),
         "the codebook is that of group size {}: take the model's own centroids"),
 ];
 
@@ -114,30 +114,16 @@ fn other_bits(t: &TqTensor) -> Vec<usize> {
     bits.collect()
 }
 
-fn normal(bits: u32, n: usize) -> Vec<f32> {
-    let book = Codebook::normal(bits.clamp(2, 4), n).expect("a size that there is");
-    book.centroids().to_vec()
+/// That of a number of bits, which a name may say as it likes.
+fn normal(bits: usize, n: usize) -> Vec<f32> {
+    Recomputed::Normal.centroids(bits.clamp(2, 4) as u32, n)
 }
 
 /// Another codebook in the place of the tensor's: its first entries, and zeros where it has none.
-fn stale(bits: u32, p: &Pipeline<'_>) -> Vec<f32> {
+fn stale(bits: usize, p: &Pipeline<'_>) -> Vec<f32> {
     let mut centroids = normal(bits, p.n);
     centroids.resize(p.tensor.layout().levels(), 0.0);
     centroids
-}
-
-/// Making one takes milliseconds, and a search tries it with every other fault.
-fn converged(bits: u32, n: usize) -> Vec<f32> {
-    static UNIT: LazyLock<[Vec<f32>; 3]> = LazyLock::new(|| {
-        [2, 3, 4].map(|bits| {
-            let book = Codebook::normal_converged(bits, 64).expect("a size that there is");
-            // Eight deviations a unit: exact.
-            book.centroids().iter().map(|c| c * 8.0).collect()
-        })
-    });
-    let root = (n as f64).sqrt();
-    let unit = UNIT[bits as usize - 2].iter();
-    unit.map(|c| (f64::from(*c) / root) as f32).collect()
 }
 
 const INT8_OF_THREE_BITS: [f32; 8] = [-127.0, -79.0, -45.0, -14.0, 14.0, 45.0, 79.0, 127.0];
@@ -208,16 +194,32 @@ fn to_int8(centroids: &mut [f32]) {
     }
 }
 
-/// The codebook of a group size. Making one takes milliseconds, and a search tries it with every other
-/// fault.
-fn lloyd_max(bits: u32, n: usize) -> Arc<Codebook> {
-    type Made = Vec<((u32, usize), Arc<Codebook>)>;
-    static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
-    let mut made = MADE.lock().expect("no thread panics here");
-    if let Some((_, book)) = made.iter().find(|(key, _)| *key == (bits, n)) {
-        return Arc::clone(book);
+/// A codebook that is recomputed.
+#[derive(Clone, Copy, PartialEq)]
+enum Recomputed {
+    LloydMax,
+    Normal,
+    Converged,
+}
+
+impl Recomputed {
+    /// Its centroids. Making one takes milliseconds, and a search tries it with every other fault.
+    fn centroids(self, bits: u32, n: usize) -> Vec<f32> {
+        type Made = Vec<((Recomputed, u32, usize), Codebook)>;
+        static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
+        let key = (self, bits, n);
+        let mut made = MADE.lock().expect("no thread panics here");
+        if let Some((_, book)) = made.iter().find(|(of, _)| *of == key) {
+            return book.centroids().to_vec();
+        }
+        let book = match self {
+            Self::LloydMax => Ok(Codebook::lloyd_max(bits, n)),
+            Self::Normal => Codebook::normal(bits, n),
+            Self::Converged => Codebook::normal_converged(bits, n),
+        };
+        let book = book.expect("a size that there is");
+        let centroids = book.centroids().to_vec();
+        made.push((key, book));
+        centroids
     }
-    let book = Arc::new(Codebook::lloyd_max(bits, n));
-    made.push(((bits, n), Arc::clone(&book)));
-    book
 }

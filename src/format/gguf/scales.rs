@@ -2,6 +2,7 @@
 
 use super::dialect::BLOCK;
 use super::{Block, GgufFile};
+use crate::codec::e3m5_to_f32;
 use crate::error::Result;
 use half::f16;
 use std::fmt;
@@ -62,7 +63,10 @@ pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales>
                 scales.add(f16::from_le_bytes([a, b]).to_f32());
                 scales.add(f16::from_le_bytes([c, d]).to_f32());
             }
-            Block::Tq3_4s => bytes.map(e3m5).into_iter().for_each(|s| scales.add(s)),
+            Block::Tq3_4s => bytes
+                .map(e3m5_to_f32)
+                .into_iter()
+                .for_each(|s| scales.add(s)),
         }
     }
     Ok(scales)
@@ -77,14 +81,4 @@ impl Scales {
             self.largest = self.largest.max(scale);
         }
     }
-}
-
-/// A scale of one byte, without a sign: 3 bits of exponent, 5 of mantissa.
-fn e3m5(byte: u8) -> f32 {
-    if byte == 0 {
-        return 0.0;
-    }
-    let mantissa = f32::from(32 + (byte & 31));
-    // 1/32 of it, times 2^(exponent - 9): both are powers of two, and exact.
-    mantissa * f32::from(1u8 << (byte >> 5)) / 16384.0
 }

@@ -1,7 +1,7 @@
 //! `tq_config.json`.
 
-use crate::checkpoint::read_json;
 use crate::error::{Error, Result};
+use crate::format::model::read_config;
 use crate::tensor::Layout;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -59,22 +59,12 @@ impl Config {
     /// When it is missing, damaged or of another format, its bits are not 2 to 4 or its group size is not 32,
     /// 64, 128 or 256.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(CONFIG);
-        if !path.exists() {
-            return Err(Error::input(
-                format!("no {CONFIG} found"),
-                dir.display().to_string(),
-                "name a tq3_native model directory; this may be its source",
-            ));
-        }
-        Self::check(read_json(&path)?).map_err(|e| {
-            let p = e.problem();
-            Error::input(
-                &p.what,
-                format!("{} in {}", p.place, path.display()),
-                &p.help,
-            )
-        })
+        read_config(
+            dir,
+            CONFIG,
+            "name a tq3_native model directory; this may be its source",
+            Self::check,
+        )
     }
 
     fn check(raw: Raw) -> Result<Self> {

@@ -1,8 +1,8 @@
 //! `turboquant_config.json`.
 
-use crate::checkpoint::read_json;
 use crate::codebook::Codebook;
 use crate::error::{Error, Result};
+use crate::format::model::read_config;
 use crate::tensor::Layout;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -37,22 +37,12 @@ impl Config {
     /// When it is missing, is another quantisation's, or its codebook is missing, unsorted or not
     /// `2^bits` long.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(CONFIG);
-        if !path.exists() {
-            return Err(Error::input(
-                format!("no {CONFIG} found"),
-                dir.display().to_string(),
-                "name a TQ4 model directory; this may be its source",
-            ));
-        }
-        Self::check(read_json(&path)?).map_err(|e| {
-            let p = e.problem();
-            Error::input(
-                &p.what,
-                format!("{} in {}", p.place, path.display()),
-                &p.help,
-            )
-        })
+        read_config(
+            dir,
+            CONFIG,
+            "name a TQ4 model directory; this may be its source",
+            Self::check,
+        )
     }
 
     fn check(raw: Raw) -> Result<Self> {
