@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 repository=$PWD
 python=${TQ4_PYTHON:-python3}
 PATH=$PATH:/usr/sbin
-# The network's address of one machine: no name server is asked.
+# The node's name alone; its address is this machine's own, so that no name server is asked.
 host=$(hostname -s)
 work=$(mktemp -d)
 gates=$work/gates
@@ -23,7 +23,7 @@ stop() {
   # Tasks that wait end by themselves, whatever becomes of Slurm.
   touch "$gates/open-1" "$gates/open-2" "$gates/open-3" "$gates/open-4"
   if [ -n "$daemons" ]; then
-    [ $status = 0 ] || show
+    [ $status = 0 ] || [ $status = 77 ] || show
     scancel --full --user="$(id -un)" 2>/dev/null || true
     until_true 100 no_job || true
     # shellcheck disable=SC2086 # a list
@@ -46,7 +46,7 @@ show() {
   squeue --all >&2 || true
   tail -n 10 "$work"/*.log "$work"/submit/* >&2
 }
-# Runs a command until it succeeds, at most $1 times, ten times a second.
+# Runs a command until it succeeds, ten times a second, at most $1 times.
 until_true() {
   left=$1
   shift
@@ -57,7 +57,10 @@ until_true() {
   done
 }
 await() {
-  until_true 200 "$@" || fail "not so within a minute: $*"
+  until_true 600 "$@" || fail "not so within a minute: $*"
+}
+is_installed() {
+  command -v "$1" >/dev/null
 }
 # The fenced block number $2 of language $1 in docs/cluster.md.
 block() {
@@ -87,7 +90,7 @@ export GATES="$gates"
 if "$python" -c 'import numpy, safetensors' 2>"$work/python.log"; then
   "$python" tests/cluster/models.py "$work"
   tq4 quantize --source-model "$work/source" --output "$work/tq4" >"$work/quantize.log"
-  if command -v munged slurmctld slurmd sbatch >"$work/programs.log"; then
+  if is_installed munged && is_installed slurmctld && is_installed slurmd && is_installed sbatch; then
     start_slurm
     run_array
   else

@@ -33,7 +33,7 @@ run_job() {
   for index in 0 1 2 3 4 5 6 7; do
     run_pod "$index" "$work/data" "--lanes reference" || fail "pod $index failed"
   done
-  sh -euc "$(block sh 3 | sed "s#/data/#$work/data/#g")" >"$work/merge.log"
+  sh -euc "$(block sh 3 | sed "s#/data/#$work/data/#g")" >"$work/merge.log" || fail "the merge failed"
   tq4 validate --all --tq-model "$work/tq4" --source-model "$work/source" --lanes reference \
     --report "$work/one-run-of-reference.jsonl" >"$work/one-run.log"
   same_report "$work/one-run-of-reference.jsonl" "$work/data/out/sweep.jsonl"

@@ -22,7 +22,7 @@ start_slurm() {
   chmod 755 "$work" "$work/munge"
   (umask 077 && head -c 1024 /dev/urandom >"$work/munge.key")
   munged --foreground --key-file="$work/munge.key" --socket="$work/munge/socket" --pid-file="$work/munge/pid" \
-    --log-file="$work/munge.log" --seed-file="$work/munge/seed" 2>"$work/munge-stderr.log" &
+    --log-file="$work/munge/log" --seed-file="$work/munge/seed" 2>"$work/munge.log" &
   daemons="$!"
   "$python" - >"$work/ports" <<'PYTHON'
 import socket
@@ -45,8 +45,6 @@ StateSaveLocation=$work/state
 SlurmdSpoolDir=$work/spool
 SlurmctldPidFile=$work/slurmctld.pid
 SlurmdPidFile=$work/slurmd.pid
-SlurmctldLogFile=$work/slurmctld.log
-SlurmdLogFile=$work/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -66,9 +64,9 @@ CONF
   echo "NodeName=$host Name=gpu File=$work/gpu[0-3]" >"$work/gres.conf"
   export SLURM_CONF="$work/slurm.conf"
   until_true 50 test -S "$work/munge/socket" || fail "munged did not start"
-  slurmctld -D >"$work/slurmctld-stderr.log" 2>&1 &
+  slurmctld -D >"$work/slurmctld.log" 2>&1 &
   daemons="$daemons $!"
-  slurmd -D >"$work/slurmd-stderr.log" 2>&1 &
+  slurmd -D >"$work/slurmd.log" 2>&1 &
   daemons="$daemons $!"
   await node_is_idle
 }
@@ -118,9 +116,13 @@ run_array() {
   touch "$gates/open-1" "$gates/open-2" "$gates/open-3" "$gates/open-4"
   all_completed
 
+  # Each log begins with how the task was ended.
+  set -- 'DUE TO JOB REQUEUE' 'Killed'
   for task in 2 3; do
-    grep -q '^resuming: [1-9][0-9]* tensors are done, [1-9][0-9]* are left$' "$work/submit/slurm-${array}_$task.out" ||
-      fail "task $task was not resumed"
+    log=$work/submit/slurm-${array}_$task.out
+    grep -q "$1" "$log" || fail "the log of task $task lacks its beginning"
+    grep -q '^resuming: [1-9][0-9]* tensors are done, [1-9][0-9]* are left$' "$log" || fail "task $task was not resumed"
+    shift
     # The last line of one that was killed may be torn.
     sed '$d' "$work/killed-$task.jsonl" >"$work/kept"
     head -c "$(wc -c <"$work/kept")" "$work/out/part-$task.jsonl" | cmp - "$work/kept" ||
