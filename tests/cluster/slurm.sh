@@ -55,13 +55,13 @@ SlurmdParameters=config_overrides
 MailProg=/bin/true
 KillWait=5
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=4 Gres=gpu:4
+NodeName=node NodeHostname=$host NodeAddr=127.0.0.1 CPUs=4 Gres=gpu:4
 PartitionName=all Nodes=ALL Default=YES
 CONF
   for gpu in 0 1 2 3; do
     ln -s /dev/null "$work/gpu$gpu"
   done
-  echo "NodeName=$host Name=gpu File=$work/gpu[0-3]" >"$work/gres.conf"
+  echo "Name=gpu File=$work/gpu[0-3]" >"$work/gres.conf"
   export SLURM_CONF="$work/slurm.conf"
   until_true 50 test -S "$work/munge/socket" || fail "munged did not start"
   slurmctld -D >"$work/slurmctld.log" 2>&1 &
