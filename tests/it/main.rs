@@ -44,6 +44,9 @@ mod dequantize;
 mod dequantize_cuda;
 // The division without a division.
 mod division;
+// The commands of README and docs/, and what they name.
+#[cfg(unix)]
+mod documents;
 // Programs as lanes.
 #[cfg(unix)]
 mod exec;
@@ -85,9 +88,6 @@ mod ptx;
 mod quantize;
 // `tq4 quantize` and every format.
 mod quantize_formats;
-// The commands of the README's section on kernels of one's own.
-#[cfg(unix)]
-mod readme;
 // Outputs of other programs in every form that is read.
 mod recording_forms;
 // Recordings of this program and dumps.
@@ -98,6 +98,8 @@ mod reference;
 mod reference_simd;
 // The report in its three forms.
 mod report;
+// What the repository says of itself.
+mod repository;
 // Sweeps that are stopped and resumed.
 mod resume;
 // Machine code of the committed PTX.

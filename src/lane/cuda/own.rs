@@ -5,6 +5,8 @@ use crate::codec::{Normalisation, ScaleType, Scaling};
 use crate::lane::kernel::{Argument, Launch, Part, Value};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
+use miniz_oxide::inflate::decompress_to_vec;
+use std::sync::LazyLock;
 
 /// Threads in a block of any of the kernels.
 pub(super) const BLOCK: u32 = 256;
@@ -82,10 +84,20 @@ impl Own {
 
     /// Its PTX, by NVRTC 12.0 for that capability.
     pub(super) fn ptx(self) -> &'static str {
+        macro_rules! unpacked {
+            ($file:literal) => {{
+                static PTX: LazyLock<String> = LazyLock::new(|| {
+                    let packed = include_bytes!(concat!(env!("OUT_DIR"), "/", $file));
+                    let text = decompress_to_vec(packed).expect("the build script packs it");
+                    String::from_utf8(text).expect("PTX is ASCII")
+                });
+                &PTX
+            }};
+        }
         match self {
-            Self::Sm75 => include_str!("../../../kernels/tq4_dequant_sm75.ptx"),
-            Self::Sm80 => include_str!("../../../kernels/tq4_dequant_sm80.ptx"),
-            Self::Codecs => include_str!("../../../kernels/tq4_dequant_codecs.ptx"),
+            Self::Sm75 => unpacked!("tq4_dequant_sm75.ptx"),
+            Self::Sm80 => unpacked!("tq4_dequant_sm80.ptx"),
+            Self::Codecs => unpacked!("tq4_dequant_codecs.ptx"),
         }
     }
 
