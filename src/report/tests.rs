@@ -204,10 +204,12 @@ fn run() -> Run {
             version: "tq4 VERSION".into(),
             command_line: vec!["validate".into(), "--all".into()],
             host: "HOST".into(),
+            os: Some("OS".into()),
         },
         model: Model {
             tq: model("model"),
             source: model("source"),
+            format: Some("turboquant".into()),
             bits: Some(4),
             group_size: Some(128),
             centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
