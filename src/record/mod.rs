@@ -331,6 +331,27 @@ impl Run {
         text + &Record::Summary(Box::new(self.summary.clone())).to_line()
     }
 
+    /// What became of the lanes that were asked for.
+    pub fn asked_for(&self) -> Vec<&LaneTotals> {
+        let lanes = self.summary.lanes.iter();
+        lanes.filter(|l| self.is_asked_for(&l.lane)).collect()
+    }
+
+    /// Whether a lane was asked for, or is there by itself.
+    pub fn is_asked_for(&self, lane: &LaneName) -> bool {
+        let LaneConfig { lanes, require, .. } = &self.model.lanes;
+        let among = |kinds: &[LaneKind]| lane.kind().is_some_and(|kind| kinds.contains(&kind));
+        // Bad input is tried on no lane: of nothing else the options tell.
+        let mut tried = self.tensors.iter().filter(|t| t.error.is_none()).peekable();
+        match tried.peek() {
+            _ if among(require) => true,
+            None => lanes.is_empty() || lane.kind().is_none() || among(lanes),
+            Some(_) => tried
+                .flat_map(|t| &t.lanes)
+                .any(|l| l.name == *lane && l.status != Status::Skipped),
+        }
+    }
+
     /// The tensors, worst first.
     pub fn worst_first(&self) -> Vec<&TensorRecord> {
         let at: std::collections::HashMap<&str, &TensorRecord> = self

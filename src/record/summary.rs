@@ -277,8 +277,9 @@ fn outweighs(new: Status, seen: Status) -> bool {
 }
 
 /// How bad a tensor is, and by which comparison: bad input, a lane that broke, a damaged checkpoint, failed
-/// gates, the rest. Among those that have something wrong the largest rmse ratio against the reference comes
-/// first, then against the source; among the rest the largest share of elements that differ. Then names decide.
+/// gates, the rest. Of damaged ones the largest rmse ratio against the source comes first, of others with
+/// something wrong the largest against the reference, of the rest the largest share of elements that differ.
+/// Then names decide.
 pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
     let class = |t: &TensorRecord| {
         if t.error.is_some() {
@@ -308,6 +309,7 @@ pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
     };
     let figures = || match class(a) {
         0 => differing(b).total_cmp(&differing(a)),
+        2 => by(&LaneName::Source),
         _ => by(&LaneName::Reference).then_with(|| by(&LaneName::Source)),
     };
     class(b)
