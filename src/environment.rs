@@ -25,3 +25,15 @@ pub(crate) fn hand_on(command: &mut Command) {
         command.env_remove(RUNTIME_DIR);
     }
 }
+
+/// The operating system with its version and kernel, as it names itself.
+pub(crate) fn operating_system() -> Option<String> {
+    #[cfg(feature = "cli")]
+    {
+        let kernel = sysinfo::System::kernel_version();
+        let kernel = kernel.map_or_else(String::new, |k| format!(", kernel {k}"));
+        Some(sysinfo::System::long_os_version()? + &kernel)
+    }
+    #[cfg(not(feature = "cli"))]
+    None
+}

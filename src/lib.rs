@@ -74,6 +74,7 @@ pub mod lane;
 pub mod metrics;
 #[doc(hidden)]
 pub mod name;
+mod natural;
 #[doc(hidden)]
 pub mod oracle;
 #[doc(hidden)]

@@ -72,6 +72,7 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
         }
     }
     BaselineDiff {
+        baseline: String::new(),
         tolerance,
         changes,
         left_out,

@@ -1,8 +1,8 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
+use super::console::Console;
 use super::lanes::{LaneArgs, tell_unmet, tell_warnings};
 use super::model::ModelArgs;
-use super::progress::Progress;
 use super::{Format, Outcome, check_outputs, print, seconds, tell};
 use crate::Error;
 use crate::bench::measure::{Job, Options, measure};
@@ -13,7 +13,7 @@ use crate::format::TqModel;
 use crate::lane::{self, Slot, cpu::Cpu};
 use crate::record::bench::{Bench, Change, Host, Measure, SCHEMA};
 use crate::record::{LaneConfig, LaneName, OutputType, Status, Tool, to_json, unmet};
-use crate::report::{Style, bench_csv, bench_page, bench_text};
+use crate::report::{Style, bench_csv, bench_page, bench_results, bench_text};
 use crate::run::Event;
 use crate::tensor::{Layout, TqTensor};
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ impl Target {
     }
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let limit = seconds("--time-limit", args.time_limit)?;
     let (same, option) = args.same();
     if !(0.0..=100.0).contains(&same) {
@@ -151,13 +151,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let kernels: Vec<LaneName> = own.kernels.iter().map(|k| k.name().clone()).collect();
     let old = args.baseline.as_deref().map(Bench::read).transpose()?;
     let model = args.tq_model.as_deref();
-    let model = model.map(|path| args.model.open(path)).transpose()?;
+    let model = model
+        .map(|path| args.model.open(path, console))
+        .transpose()?;
     let targets = targets(args, model.as_ref())?;
     let mut slots = lane::open(&config)?;
     // Timed as a lane, the reference rounds as every other does.
     slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
     own.open(&config, &mut slots)?;
-    tell_warnings(&slots);
+    tell_warnings(&slots, console);
     let options = Options {
         time_limit: limit,
         copy_bytes: args
@@ -167,7 +169,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         least_rounds: if args.fail_if_slower.is_some() { 6 } else { 1 },
         warm_up: WARM_UP,
     };
-    let bar = Progress::new();
+    let bar = console.progress();
     bar.on(Event::Total(targets.iter().map(Target::bytes).sum()));
     let mut shapes = Vec::new();
     for target in &targets {
@@ -199,11 +201,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
         comparison: None,
     };
     record.comparison = old.map(|old| baseline::compare(&old, &record, same / 100.0));
+    if let (Some(comparison), Some(path)) = (&mut record.comparison, &args.baseline) {
+        let file = path.file_name().unwrap_or_default();
+        comparison.baseline = file.to_string_lossy().into_owned();
+    }
     write(args, &record)?;
-    print(&match args.format {
-        Format::Json => to_json(&record),
-        Format::Table => bench_text(&record, Style::Terminal),
-        Format::Markdown => bench_text(&record, Style::Markdown),
+    print(&match console.style(args.format) {
+        None => to_json(&record),
+        Some(style) if console.results_only(args.format) => bench_results(&record, style),
+        Some(style) => bench_text(&record, style),
     })?;
     let outcome = outcome(&config, &kernels, &record);
     if outcome == Outcome::Passed && args.fail_if_slower.is_some() && slower(&record) {

@@ -1,10 +1,10 @@
 //! `tq4 compare`: reports or recordings of the same input from machines that never meet.
 
+use super::console::Console;
 use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
 use super::output::OutputArgs;
-use super::progress::Progress;
-use super::{Format, Outcome, check_outputs, named, print, tell};
+use super::{Outcome, check_outputs, named, print, tell};
 use crate::Error;
 use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
@@ -13,7 +13,7 @@ use crate::journal::read_report;
 use crate::lane::recording::{Given, Identity, RecordingFile};
 use crate::lane::{Slot, cpu::Cpu, recorded::Recorded};
 use crate::record::{LaneName, OutputType, ReportPair, Rows, Run, to_json};
-use crate::report::{Page, Style, table};
+use crate::report::{pair_results, pair_text};
 use crate::run::{self, Job, Options, Records, Target};
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ impl Args {
         let tolerance = self.tolerance.as_deref().map(str::parse).transpose();
         Ok(Options {
             tolerance: named("--tolerance", tolerance)?,
-            pictures: self.output.html.is_some(),
+            pictures: self.output.verbose || self.output.html.is_some(),
             ..Options::default()
         })
     }
@@ -57,7 +57,7 @@ struct Named {
     file: RecordingFile,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
     let mut inputs: Vec<&Path> = given.iter().map(|(_, g)| &*g.path).collect();
     inputs.extend(args.tq_model.as_deref());
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         });
         let [ra, rb] = reports;
         match (ra?, rb?) {
-            (Some(ra), Some(rb)) => return reports_side_by_side(args, &ra, &rb),
+            (Some(ra), Some(rb)) => return reports_side_by_side(args, &ra, &rb, console),
             (None, None) => {}
             (Some(_), None) | (None, Some(_)) => {
                 return Err(Error::input(
@@ -83,12 +83,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let mut files = open(args, &given)?;
     let model = args.tq_model.as_deref();
-    let model = model.map(|path| args.model.open(path)).transpose()?;
+    let model = model
+        .map(|path| args.model.open(path, console))
+        .transpose()?;
     fit(&mut files, model.as_ref())?;
     if let [a, b] = &mut files[..]
         && let left @ 1.. = a.file.keep_common(&mut b.file)
     {
-        tell(&format!(
+        console.note(&format!(
             "note: {left} tensors are in one of the recordings only, and are left out"
         ));
     }
@@ -98,10 +100,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let (a, b) = (a.file.path().display(), b.file.path().display());
         return Err(not_the_same(&what, format!("{a} and {b}")));
     }
-    notes(&files);
+    notes(&files, console);
     match &model {
-        Some(model) => with_model(args, model, files),
-        None => recordings_alone(args, files),
+        Some(model) => with_model(args, model, files, console),
+        None => recordings_alone(args, files, console),
     }
 }
 
@@ -184,11 +186,11 @@ fn not_the_same(what: &str, place: String) -> Error {
 }
 
 /// Tells what the files do not say, or say differently without harm.
-fn notes(files: &[Named]) {
+fn notes(files: &[Named], console: &Console) {
     for f in files {
         let mut tensors = f.file.identity().tensors.iter();
         if tensors.any(|t| t.tensor_checksum.is_none()) {
-            tell(&format!(
+            console.note(&format!(
                 "note: {} holds no checksum of its input: only names and shapes are held against it",
                 printable(&f.name.to_string())
             ));
@@ -196,7 +198,7 @@ fn notes(files: &[Named]) {
     }
     if let [a, b] = files {
         let note = other_model(&a.name, a.file.identity(), b.file.identity());
-        note.iter().for_each(|note| tell(note));
+        note.iter().for_each(|note| console.note(note));
     }
 }
 
@@ -214,13 +216,18 @@ fn other_model(name: &LaneName, a: &Identity, b: &Identity) -> Option<String> {
 }
 
 /// Every recording, and the live lane, against the reference and each other, as in `tq4 validate`.
-fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome> {
+fn with_model(
+    args: &Args,
+    model: &TqModel,
+    files: Vec<Named>,
+    console: &Console,
+) -> Result<Outcome> {
     let entries = files[0].file.identity().tensors.clone();
     let bases: Vec<String> = entries.iter().map(|e| e.tensor_base.clone()).collect();
     let mut options = args.options()?;
     let mut slots = vec![Slot::Live(Box::new(Cpu::new(OutputType::F32)))];
     if let Some(name) = &args.lane {
-        let Some((slot, config)) = args.device.open_one(name)? else {
+        let Some((slot, config)) = args.device.open_one(name, console)? else {
             return Ok(Outcome::RequiredLaneMissing);
         };
         options.lanes = config;
@@ -242,16 +249,16 @@ fn with_model(args: &Args, model: &TqModel, files: Vec<Named>) -> Result<Outcome
         .iter()
         .map(|f| other_model(&f.name, f.file.identity(), &here));
     let notes: Vec<String> = notes.flatten().collect();
-    let outcome = judge(args, job, slots, files)?;
+    let outcome = judge(args, job, slots, files, console)?;
     // A recording of other weights has broken the lane.
     if outcome != Outcome::LaneBroke {
-        notes.iter().for_each(|note| tell(note));
+        notes.iter().for_each(|note| console.note(note));
     }
     Ok(outcome)
 }
 
 /// Two recordings against each other: the second is what the first is held to.
-fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
+fn recordings_alone(args: &Args, mut files: Vec<Named>, console: &Console) -> Result<Outcome> {
     let options = args.options()?;
     if options.tolerance.is_some_and(|t| t.by_element()) {
         return Err(Error::input(
@@ -269,28 +276,34 @@ fn recordings_alone(args: &Args, mut files: Vec<Named>) -> Result<Outcome> {
         bytes: 0,
     });
     let job = Job::of_recordings(targets.collect(), &options);
-    judge(args, job, Vec::new(), files)
+    judge(args, job, Vec::new(), files, console)
 }
 
-fn judge(args: &Args, job: Job<'_>, mut slots: Vec<Slot>, files: Vec<Named>) -> Result<Outcome> {
+fn judge(
+    args: &Args,
+    job: Job<'_>,
+    mut slots: Vec<Slot>,
+    files: Vec<Named>,
+    console: &Console,
+) -> Result<Outcome> {
     let names: Vec<LaneName> = files.iter().map(|f| f.name.clone()).collect();
     let recorded = files.into_iter().map(|f| Recorded::new(f.name, f.file));
     slots.extend(recorded.map(|lane| Slot::Recorded(Box::new(lane))));
     let mut records = Records {
-        pictures: Page::PICTURES,
+        pictures: args.output.pictures(),
         ..Records::default()
     };
-    let bar = Progress::new();
+    let bar = console.progress();
     let ran = run::run(&job, &mut slots, &mut [&mut records], &mut |e| bar.on(e));
     drop(bar);
     ran?;
     let run = Run::new(job.header, records.tensors, records.plain);
     args.output.write_lines(&run)?;
-    args.output.finish(&run, false, &names)
+    args.output.finish(&run, &names, console)
 }
 
 /// Two reports: same input, same verdicts, the same bits?
-fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
+fn reports_side_by_side(args: &Args, a: &Run, b: &Run, console: &Console) -> Result<Outcome> {
     for (option, path) in &args.output.files()[1..] {
         if path.is_some() {
             let help = "give it where a report is made";
@@ -302,11 +315,11 @@ fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
     if let Some(path) = &args.output.report {
         write_atomically(path, to_json(&pair).as_bytes())?;
     }
-    match args.output.format {
-        Format::Json => print(&to_json(&pair))?,
-        Format::Table => print(&pair_text(&pair, Style::Terminal))?,
-        Format::Markdown => print(&pair_text(&pair, Style::Markdown))?,
-    }
+    print(&match console.style(args.output.format) {
+        None => to_json(&pair),
+        Some(style) if console.results_only(args.output.format) => pair_results(&pair, style),
+        Some(style) => pair_text(&pair, style, args.output.verbose),
+    })?;
     if pair.bit_identical()[1] == 0 {
         tell("error: nothing was compared: no lane has an output in both reports");
         return Ok(Outcome::NothingCompared);
@@ -315,40 +328,4 @@ fn reports_side_by_side(args: &Args, a: &Run, b: &Run) -> Result<Outcome> {
         true => Outcome::GatesFailed,
         false => Outcome::Passed,
     })
-}
-
-fn pair_text(pair: &ReportPair, style: Style) -> String {
-    let word = |passed: Option<bool>| match passed {
-        Some(true) => "pass",
-        Some(false) => "FAIL",
-        None => "not run",
-    };
-    let mut t = table(style, &["tensor", "lane", "first", "second", "bits"]);
-    for tensor in &pair.tensors {
-        for l in &tensor.lanes {
-            t.add_row([
-                printable(&tensor.tensor_base),
-                printable(&l.lane.to_string()),
-                word(l.passed[0]).to_owned(),
-                word(l.passed[1]).to_owned(),
-                match l.bit_identical() {
-                    Some(true) => "identical".to_owned(),
-                    Some(false) => "differ".to_owned(),
-                    None => String::new(),
-                },
-            ]);
-        }
-    }
-    let [same, all] = pair.bit_identical();
-    let plain: String = pair.plain_differ.iter().fold(String::new(), |text, name| {
-        text + &format!(
-            "not quantised, and not the same in both: {}\n",
-            printable(name)
-        )
-    });
-    format!(
-        "{t}\n\n{plain}same input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
-        pair.tensors.len(),
-        if pair.verdicts_differ() { "NO" } else { "yes" },
-    )
 }

@@ -1,8 +1,9 @@
 //! `tq4 demo`: a synthetic model, written and validated.
 
+use super::console::Console;
 use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute};
-use super::{Format, Outcome, check_outputs, print};
+use super::{Outcome, check_outputs, print};
 use crate::Error;
 use crate::checkpoint::{Checkpoint, PlainTensor, write_plain_model};
 use crate::codebook::Codebook;
@@ -55,7 +56,7 @@ fn only_a_demo(dir: &Path) -> Result<()> {
     }
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let outputs = args.output.files();
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
@@ -90,12 +91,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
     only_a_demo(&tq_dir)?;
     write_plain_model(&source_dir, &plain)?;
     write_tq_model(&tq_dir, &Config { layout, codebook }, &quantised)?;
-    if args.output.format != Format::Json {
-        print(&format!(
-            "wrote a synthetic model to {} and its TQ4 form to {}\n\n",
+    if let (Some(style), false) = (console.style(args.output.format), console.quiet) {
+        let wrote = style.paragraph(&format!(
+            "wrote a synthetic model to {} and its TQ4 form to {}",
             source_dir.display(),
             tq_dir.display()
-        ))?;
+        ));
+        print(&(wrote + style.blank()))?;
     }
     check_outputs(&outputs, &[&source_dir, &tq_dir])?;
     let model = TqModel::open(&tq_dir)?;
@@ -105,7 +107,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         lanes,
         programs: own.programs.clone(),
         kernels: own.hashes(),
-        pictures: args.output.html.is_some(),
+        pictures: args.output.verbose || args.output.html.is_some(),
         ..Options::default()
     };
     let job = Job::new(&model, Some(&source), &bases, &options)?;
@@ -113,5 +115,5 @@ pub fn run(args: &Args) -> Result<Outcome> {
         own,
         ..Extras::default()
     };
-    execute(job, &args.output, extras)
+    execute(job, &args.output, extras, console)
 }

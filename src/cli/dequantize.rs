@@ -1,12 +1,14 @@
 //! `tq4 dequantize`: a plain BF16 model from a TQ4 model.
 
+use super::console::Console;
 use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
-use super::progress::{Progress, earlier, json, size};
+use super::progress::{earlier, json, size};
 use super::{Format, Outcome, print, tell};
 use crate::convert::{self, Dequantized};
 use crate::error::{Result, printable};
 use crate::record::LaneName;
+use crate::report::{Column, Sheet, Style, count_of};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -27,25 +29,29 @@ pub struct Args {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+    /// Name every weight
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     // Before a device is opened: bad input must not wait for a driver.
-    let model = args.model.open(&args.tq_model)?;
-    let Some((slot, _)) = args.device.open_one(&args.lane)? else {
+    let model = args.model.open(&args.tq_model, console)?;
+    let Some((slot, _)) = args.device.open_one(&args.lane, console)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
-    let bar = Progress::new();
+    let bar = console.progress();
     let outcome = convert::dequantize(&model, &args.output, slot, &mut |e| bar.on(e));
     drop(bar);
     match outcome? {
         convert::Outcome::Done(done) => {
             if let Some(note) = left_out(&done) {
-                tell(&format!("note: {}", printable(&note)));
+                console.note(&format!("note: {}", printable(&note)));
             }
-            print(&match args.format {
-                Format::Json => json(&args.tq_model, &args.output, &done),
-                Format::Table | Format::Markdown => text(&done),
+            print(&match console.style(args.format) {
+                None => json(&args.tq_model, &args.output, &done),
+                Some(style) if console.results_only(args.format) => results(&done, style),
+                Some(style) => text(&done, style, args.verbose),
             })?;
             Ok(Outcome::Passed)
         }
@@ -93,27 +99,54 @@ fn left_out(done: &Dequantized) -> Option<String> {
     })
 }
 
-fn text(done: &Dequantized) -> String {
+/// The weights, where each is asked for; then the results.
+fn text(done: &Dequantized, style: Style, verbose: bool) -> String {
+    let mut sheet = Sheet::new([
+        Column::name("weight"),
+        Column::number("shape", 1),
+        Column::needed("differ"),
+    ]);
+    for w in done.weights.iter().filter(|_| verbose) {
+        let elements = (w.shape[0] * w.shape[1]) as u64;
+        sheet.row([
+            printable(&w.tensor_base).into(),
+            format!("{} x {}", w.shape[0], w.shape[1]).into(),
+            count_of(elements - w.bit_equal, elements).into(),
+        ]);
+    }
+    let out = match sheet.is_empty() {
+        true => String::new(),
+        false => sheet.text(style) + style.blank(),
+    };
+    let earlier = earlier(done.already_finished, done.resumed_shards);
+    out + &results(done, style) + &style.lines(&earlier)
+}
+
+/// What the conversion came to.
+fn results(done: &Dequantized, style: Style) -> String {
     let elements: u64 = done
         .weights
         .iter()
         .map(|w| (w.shape[0] * w.shape[1]) as u64)
         .sum();
     let equal: u64 = done.weights.iter().map(|w| w.bit_equal).sum();
-    let mut out = format!(
-        "{} weights decoded by {} ({}): {} to {}, with {} tensors copied\n",
+    let mut out = style.paragraph(&format!(
+        "{} weights decoded by {} ({}): {} to {}, with {} tensors copied",
         done.weights.len(),
         done.lane,
         printable(&done.device),
         size(done.bytes_in),
         size(done.bytes_out),
         done.copied
-    );
+    ));
     if done.lane != LaneName::Reference {
-        out += &format!(
-            "{equal} of {elements} elements equal the rounded reference, the rest are allowed\n"
-        );
+        let differ = match elements - equal {
+            0 => "every element equals the rounded reference".to_owned(),
+            n => format!(
+                "{n} of {elements} elements differ from the rounded reference, all of them allowed"
+            ),
+        };
+        out += &style.paragraph(&differ);
     }
-    out += &earlier(done.already_finished, done.resumed_shards);
     out
 }

@@ -1,11 +1,12 @@
 //! `tq4 devices`: what this machine has, and why a lane is not available. Each device is opened as its lane
 //! opens it, one after the other.
 
+use super::console::Console;
 use super::{Format, Outcome, print};
 use crate::error::{Error, Result, printable};
 use crate::lane::{Lane, cuda, decode, wgpu};
 use crate::record::{LaneInfo, LaneName, to_json};
-use crate::report::{Style, table};
+use crate::report::{Cell, Column, Sheet, Style, Tone};
 use crate::strip::Strip;
 use crate::synthetic::{self, Rng, Scales};
 use crate::tensor::Layout;
@@ -18,14 +19,15 @@ pub struct Args {
     format: Format,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let lanes = [wgpu_lane(), cuda_lane()];
-    let text = match args.format {
-        Format::Json => to_json(&lanes.iter().map(LaneDevices::to_json).collect::<Vec<_>>()),
-        Format::Table => texts(&lanes, Style::Terminal),
-        Format::Markdown => texts(&lanes, Style::Markdown),
-    };
-    print(&text)?;
+    print(&match console.style(args.format) {
+        None => to_json(&lanes.iter().map(LaneDevices::to_json).collect::<Vec<_>>()),
+        Some(style) if console.results_only(args.format) => {
+            lanes.iter().map(|l| l.results(style)).collect()
+        }
+        Some(style) => texts(&lanes, style),
+    })?;
     Ok(Outcome::Passed)
 }
 
@@ -108,18 +110,21 @@ impl Device {
     }
 
     fn table(&self, index: usize, style: Style) -> String {
-        let mut t = table(style, &["index", &index.to_string()]);
+        let mut sheet = Sheet::new([Column::name("index"), Column::words(&index.to_string())]);
         for fact in &self.facts {
-            t.add_row([fact.label.to_owned(), printable(&fact.text)]);
+            sheet.row([fact.label.into(), printable(&fact.text).into()]);
         }
-        t.add_row([
-            "state".to_owned(),
-            match &self.state {
-                Ok(()) => "ready".to_owned(),
-                Err(e) => printable(&format!("NOT READY: {}", words(e))),
-            },
-        ]);
-        format!("{t}\n")
+        let (state, tone) = self.told();
+        sheet.row(["state".into(), Cell::of(state, tone)]);
+        sheet.text(style)
+    }
+
+    /// Whether its lane works there, and why not.
+    fn told(&self) -> (String, Tone) {
+        match &self.state {
+            Ok(()) => ("ready".to_owned(), Tone::Good),
+            Err(e) => (printable(&format!("NOT READY: {}", words(e))), Tone::Bad),
+        }
     }
 }
 
@@ -169,20 +174,40 @@ impl LaneDevices {
     fn text(&self, style: Style) -> String {
         let devices = match &self.devices {
             Err(e) => {
-                let [what, help] = [&e.problem().what, &e.problem().help].map(|t| printable(t));
-                return format!("{}: NOT AVAILABLE: {what}\n  help: {help}\n", self.lane);
+                let help = format!("help: {}", printable(&e.problem().help));
+                return self.missing(e, style) + &style.paragraph(&help);
             }
             Ok(devices) => devices,
         };
         let devices = devices.iter().enumerate();
         let tables = devices.map(|(index, device)| device.table(index, style));
-        // Markdown takes a line right above a table for a part of it.
-        let gap = if style == Style::Markdown { "\n" } else { "" };
-        format!(
-            "{}\n{gap}{}",
-            self.title,
-            tables.collect::<Vec<_>>().join(gap)
+        style.paragraph(self.title) + &tables.collect::<String>()
+    }
+
+    /// That there is no device, and why.
+    fn missing(&self, e: &Error, style: Style) -> String {
+        let what = printable(&e.problem().what);
+        style.marked(
+            &format!("{}: ", self.lane),
+            "NOT AVAILABLE",
+            Tone::Doubtful,
+            &format!(": {what}"),
         )
+    }
+
+    /// A line for each device.
+    fn results(&self, style: Style) -> String {
+        let devices = match &self.devices {
+            Err(e) => return self.missing(e, style),
+            Ok(devices) => devices.iter().enumerate(),
+        };
+        let line = |(index, device): (usize, &Device)| {
+            let name = device.facts.iter().find(|f| f.key == "name");
+            let name = name.map_or_else(String::new, |f| format!(" ({})", printable(&f.text)));
+            let (state, tone) = device.told();
+            style.marked(&format!("{} {index}: ", self.lane), &state, tone, &name)
+        };
+        devices.map(line).collect()
     }
 }
 

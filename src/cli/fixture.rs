@@ -1,9 +1,11 @@
 //! `tq4 fixture`: small models that hold what kernels get wrong.
 
+use super::console::Console;
 use super::{Outcome, print};
 use crate::Error;
 use crate::error::Result;
 use crate::format::example;
+use crate::report::Style;
 use crate::tensor::{GROUP_SIZES, Layout};
 use std::path::PathBuf;
 
@@ -26,7 +28,7 @@ pub struct Args {
     group_size: Option<usize>,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let mut layouts = Vec::new();
     for bits in args.bits.map_or_else(|| vec![2, 3, 4], |b| vec![b]) {
         for n in args
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     // It has another name now, and nothing is left to remove.
     let _ = unfinished.keep();
     readable(&args.dir)?;
-    print(&text)?;
+    print(&Style::Terminal(console.screen).lines(&text))?;
     Ok(Outcome::Passed)
 }
 

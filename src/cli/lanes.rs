@@ -1,5 +1,6 @@
 //! Which lanes run, as options.
 
+use super::console::Console;
 use super::{named, seconds, tell};
 use crate::Error;
 use crate::error::{Result, printable};
@@ -182,10 +183,10 @@ pub fn tell_unmet(unmet: &[Unmet]) {
 }
 
 /// Tells what to know before the results of some lanes are used.
-pub fn tell_warnings(slots: &[Slot]) {
+pub fn tell_warnings(slots: &[Slot], console: &Console) {
     for lane in slots.iter().map(Slot::record) {
         if let Some(warning) = &lane.warning {
-            tell(&format!(
+            console.note(&format!(
                 "warning: lane {}: {}",
                 lane.name,
                 printable(warning)
@@ -211,7 +212,7 @@ impl DeviceArgs {
 
     /// Opens one lane; `None`, with the reason on stderr, when this machine does not have it. The
     /// configuration is for the report.
-    pub fn open_one(&self, name: &str) -> Result<Option<(Slot, LaneConfig)>> {
+    pub fn open_one(&self, name: &str, console: &Console) -> Result<Option<(Slot, LaneConfig)>> {
         let kind = kind(name, "--lane")?;
         if self.adapter.as_deref() == Some("all") {
             return Err(Error::input(
@@ -249,7 +250,7 @@ impl DeviceArgs {
                 Err(Error::backend(what, place, help))
             }
             Some(slot) => {
-                tell_warnings(std::slice::from_ref(&slot));
+                tell_warnings(std::slice::from_ref(&slot), console);
                 Ok(Some((slot, config)))
             }
             None => Err(Error::backend(

@@ -1,5 +1,6 @@
 //! `tq4 merge`: the reports of partitions into one.
 
+use super::console::Console;
 use super::output::OutputArgs;
 use super::{Outcome, check_outputs};
 use crate::error::Result;
@@ -16,7 +17,7 @@ pub struct Args {
     output: OutputArgs,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
     let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;
@@ -28,5 +29,5 @@ pub fn run(args: &Args) -> Result<Outcome> {
         .iter()
         .filter_map(|r| r.rsplit_once('='));
     let recordings: Vec<LaneName> = recordings.map(|(name, _)| name.into()).collect();
-    args.output.finish(&run, false, &recordings)
+    args.output.finish(&run, &recordings, console)
 }

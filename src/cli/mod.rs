@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod completions;
+mod console;
 mod demo;
 mod dequantize;
 mod devices;
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::checkpoint::{keep_apart, same_place};
 use crate::reference::Simd;
 use clap::{Parser, Subcommand, ValueEnum};
+use console::Console;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,9 @@ use std::time::Duration;
 struct Args {
     #[command(subcommand)]
     command: Command,
+    /// Print the results alone, a line for each lane, and errors: no progress, no notes
+    #[arg(short, long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -100,15 +105,16 @@ impl Outcome {
 /// Runs the command that `args`, the program's name first, ask for; the exit code. At most once in a
 /// process: it starts the worker threads.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = match Args::try_parse_from(args) {
-        Ok(args) => args.command,
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
         Err(e) => {
             // Help and version come this way as well. Where stdout or stderr is closed nobody reads it.
             let _ = e.print();
             return u8::try_from(e.exit_code()).unwrap_or(2);
         }
     };
-    match environment().and_then(|()| dispatch(command)) {
+    let console = Console::new(args.quiet);
+    match environment(&console).and_then(|()| dispatch(args.command, &console)) {
         Ok(outcome) => outcome.exit_code(),
         Err(e) => {
             // stderr may be closed as well; there is nobody left to tell.
@@ -119,24 +125,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Takes what the environment says of the CPU, and refuses what makes no sense.
-fn environment() -> Result<(), Error> {
+fn environment(console: &Console) -> Result<(), Error> {
     Simd::from_environment()?;
-    threads::start()
+    threads::start(console)
 }
 
-fn dispatch(command: Command) -> Result<Outcome, Error> {
+fn dispatch(command: Command, console: &Console) -> Result<Outcome, Error> {
     match command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Validate(args) => validate::run(&args),
-        Command::Merge(args) => merge::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Devices(args) => devices::run(&args),
-        Command::Selftest(args) => selftest::run(&args),
-        Command::Fixture(args) => fixture::run(&args),
-        Command::Quantize(args) => quantize::run(&args),
-        Command::Dequantize(args) => dequantize::run(&args),
-        Command::Record(args) => record::run(&args),
-        Command::Compare(args) => compare::run(&args),
+        Command::Demo(args) => demo::run(&args, console),
+        Command::Validate(args) => validate::run(&args, console),
+        Command::Merge(args) => merge::run(&args, console),
+        Command::Bench(args) => bench::run(&args, console),
+        Command::Devices(args) => devices::run(&args, console),
+        Command::Selftest(args) => selftest::run(&args, console),
+        Command::Fixture(args) => fixture::run(&args, console),
+        Command::Quantize(args) => quantize::run(&args, console),
+        Command::Dequantize(args) => dequantize::run(&args, console),
+        Command::Record(args) => record::run(&args, console),
+        Command::Compare(args) => compare::run(&args, console),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
     }
@@ -144,7 +150,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
 
 /// Writes to stdout. A reader that closed the pipe has seen enough: no error, and the exit code tells the rest.
 fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::input(

@@ -1,6 +1,6 @@
 //! Opening the quantised model that a command is given.
 
-use super::tell;
+use super::console::Console;
 use crate::error::Result;
 use crate::format::{TqModel, gguf::Dialect};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -20,10 +20,10 @@ fn dialects() -> impl TypedValueParser<Value = Dialect> {
 
 impl ModelArgs {
     /// Opens it and says what a user should know of it.
-    pub fn open(&self, path: &Path) -> Result<TqModel> {
+    pub fn open(&self, path: &Path, console: &Console) -> Result<TqModel> {
         let model = TqModel::open_in(path, self.gguf_dialect)?;
         for note in model.notes() {
-            tell(&format!("note: {note}"));
+            console.note(&format!("note: {note}"));
         }
         Ok(model)
     }

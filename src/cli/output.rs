@@ -1,7 +1,7 @@
 //! Where the report of a run goes: files that were asked for, stdout, and the exit code.
 
+use super::console::Console;
 use super::lanes::{Own, tell_unmet, tell_warnings};
-use super::progress::Progress;
 use super::{Format, Outcome, print, tell};
 use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
@@ -10,7 +10,7 @@ use crate::journal::Journal;
 use crate::lane::{self, Decoded, LaneOutput, Slot};
 use crate::metrics::Values;
 use crate::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
-use crate::report::{Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
+use crate::report::{Detail, Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
 use crate::run::Recorder;
 use crate::run::{self, Ended, Job, Records, Sink, Target, same_weights};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,10 @@ pub struct OutputArgs {
     /// Write the verdicts here as JUnit XML, for a CI system
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// A line for every tensor in the terminal, and each comparison drawn: error in BF16 steps, and by row and
+    /// group
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
 }
 
 impl OutputArgs {
@@ -48,6 +52,14 @@ impl OutputArgs {
         report.is_some_and(|p| p.extension().is_some_and(|e| e == "jsonl"))
     }
 
+    /// Tensors whose pictures are kept: of those that are printed each, of those on a page the worst.
+    pub fn pictures(&self) -> usize {
+        match self.verbose {
+            true => usize::MAX,
+            false => Page::PICTURES,
+        }
+    }
+
     /// Writes a report of lines that no journal wrote.
     pub fn write_lines(&self, run: &Run) -> Result<()> {
         match self.report.as_deref().filter(|_| self.lines()) {
@@ -57,7 +69,7 @@ impl OutputArgs {
     }
 
     /// Writes the files, prints, and says how it ended.
-    pub fn finish(&self, run: &Run, pictures: bool, recordings: &[LaneName]) -> Result<Outcome> {
+    pub fn finish(&self, run: &Run, recordings: &[LaneName], console: &Console) -> Result<Outcome> {
         let export = |exporter: &dyn Exporter| -> Result<Vec<u8>> {
             let mut text = Vec::new();
             exporter.export(run, &mut text)?;
@@ -76,8 +88,13 @@ impl OutputArgs {
             Format::Json => export(&Json)?,
             Format::Markdown => export(&Markdown::default())?,
             Format::Table => export(&Table {
-                pictures,
-                ..Table::default()
+                detail: match self.verbose {
+                    _ if console.quiet => Some(Detail::Decisions),
+                    true => Some(Detail::of_all(run)),
+                    false => None,
+                },
+                pictures: self.verbose,
+                screen: console.screen,
             })?,
         };
         print(&String::from_utf8_lossy(&text))?;
@@ -178,19 +195,17 @@ pub struct Extras<'a> {
     pub record: Option<&'a Path>,
     /// Where the worst elements go.
     pub top_errors: Option<&'a Path>,
-    /// Whether pictures are printed.
-    pub verbose: bool,
 }
 
 /// Runs the job, or what an earlier run left of it, on the lanes of its header.
-pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Result<Outcome> {
+pub fn execute(
+    mut job: Job<'_>,
+    output: &OutputArgs,
+    extras: Extras<'_>,
+    console: &Console,
+) -> Result<Outcome> {
     let mut records = Records {
-        // Printed, every tensor's picture is wanted; a page draws the worst.
-        pictures: if extras.verbose {
-            usize::MAX
-        } else {
-            Page::PICTURES
-        },
+        pictures: output.pictures(),
         ..Records::default()
     };
     let mut finished = false;
@@ -209,7 +224,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
                 same_weights(&job, &records.tensors, &records.plain)?;
                 job.header = contents.header;
                 job.without(&done, &plain);
-                tell(&format!(
+                console.note(&format!(
                     "resuming: {} tensors are done, {} are left",
                     done.len() + plain.len(),
                     job.targets.len() + job.plain.len()
@@ -221,7 +236,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     }
     // Devices are opened before a new report is begun: an adapter that is not there leaves no file.
     let recordings: Vec<LaneName> = extras.recordings.iter().map(|s| s.name().clone()).collect();
-    let mut slots = open_slots(&job, extras.own, extras.recordings)?;
+    let mut slots = open_slots(&job, extras.own, extras.recordings, console)?;
     if let (None, Some(path)) = (&journal, lines) {
         journal = Some(Journal::create(path, &job.header)?);
     }
@@ -239,7 +254,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     // The journal last: what it calls done is done in every other file.
     sinks.extend(journal.as_mut().map(|j| j as &mut dyn Sink));
     job.stop_when_lost = output.lines();
-    let bar = Progress::new();
+    let bar = console.progress();
     let ran = run::run(&job, &mut slots, &mut sinks, &mut |e| bar.on(e));
     drop(bar);
     let ended = ran?;
@@ -254,7 +269,7 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
     if let (Some(journal), false, Ended::Done) = (&mut journal, finished, ended) {
         journal.append(&Record::Summary(Box::new(run.summary.clone())))?;
     }
-    let outcome = output.finish(&run, extras.verbose, &recordings)?;
+    let outcome = output.finish(&run, &recordings, console)?;
     if ended == Ended::Lost {
         tell(
             "error: a lane lost its device, which comes back when the program starts again: run again with --resume",
@@ -264,7 +279,12 @@ pub fn execute(mut job: Job<'_>, output: &OutputArgs, extras: Extras<'_>) -> Res
 }
 
 /// The lanes of a job, a recording named after a lane in its place.
-fn open_slots(job: &Job<'_>, own: Own, recordings: Vec<Slot>) -> Result<Vec<Slot>> {
+fn open_slots(
+    job: &Job<'_>,
+    own: Own,
+    recordings: Vec<Slot>,
+    console: &Console,
+) -> Result<Vec<Slot>> {
     if job.targets.is_empty() {
         return Ok(Vec::new());
     }
@@ -279,7 +299,7 @@ fn open_slots(job: &Job<'_>, own: Own, recordings: Vec<Slot>) -> Result<Vec<Slot
     let mut slots = lane::open(&config)?;
     slots.retain(|s| s.name().kind().is_none_or(|kind| !replaced(kind)));
     own.open(&config, &mut slots)?;
-    tell_warnings(&slots);
+    tell_warnings(&slots, console);
     slots.extend(recordings);
     Ok(slots)
 }

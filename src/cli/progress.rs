@@ -13,13 +13,17 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar whose length comes with the first event.
-    pub fn new() -> Self {
+    /// A bar whose length comes with the first event; one that is not shown never draws.
+    pub fn new(shown: bool) -> Self {
         let style = ProgressStyle::with_template(
             "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {wide_msg}",
         )
         .expect("the template is constant");
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let target = match shown {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         Self {
             bar: bar.with_style(style),
         }

@@ -1,11 +1,12 @@
 //! `tq4 quantize`: a quantised model from a source model.
 
-use super::progress::{Progress, earlier, json, size};
-use super::{Format, Outcome, print, tell};
+use super::console::Console;
+use super::progress::{earlier, json, size};
+use super::{Format, Outcome, print};
 use crate::convert::{self, Choices, Encoding, Options, Quantized, SignSeed};
 use crate::error::{Error, Result, printable};
 use crate::format::ENCODINGS;
-use crate::report::{Style, table};
+use crate::report::{Column, Sheet, Style};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ pub struct Args {
     /// Part of the names of sensitive layers, o_proj and down_proj when left out; may be repeated
     #[arg(long, value_name = "TEXT", requires = "sensitive_bits")]
     sensitive: Vec<String>,
+    /// Name every weight
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 /// What `--format` takes: a format of models, or a form of what is printed.
@@ -84,7 +88,7 @@ enum Seed {
     PythonHash,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let (encoding, printed) = chosen(&args.format)?;
     let choices = Choices {
         bits: args.bits,
@@ -101,48 +105,80 @@ pub fn run(args: &Args) -> Result<Outcome> {
         include: args.include.clone(),
         exclude: args.exclude.clone(),
     };
-    let bar = Progress::new();
+    let bar = console.progress();
     let done = convert::quantize(&args.source_model, &args.output, &options, &mut |e| {
         bar.on(e)
     })?;
     drop(bar);
     for note in &done.notes {
-        tell(&format!("note: {}", printable(note)));
+        console.note(&format!("note: {}", printable(note)));
     }
-    let style = match printed {
-        Format::Json => {
-            print(&json(&args.source_model, &args.output, &done))?;
-            return Ok(Outcome::Passed);
-        }
-        Format::Table => Style::Terminal,
-        Format::Markdown => Style::Markdown,
-    };
-    print(&text(&done, style))?;
+    print(&match console.style(printed) {
+        None => json(&args.source_model, &args.output, &done),
+        Some(style) if console.results_only(printed) => results(&done, style),
+        Some(style) => text(&done, style, args.verbose),
+    })?;
     Ok(Outcome::Passed)
 }
 
-fn text(done: &Quantized, style: Style) -> String {
-    let mut t = table(style, &["weight", "shape", "rmse ratio", "bits per weight"]);
-    for w in &done.weights {
+/// The weights, where each is asked for; what was left as it is, and the results.
+fn text(done: &Quantized, style: Style, verbose: bool) -> String {
+    let mut sheet = Sheet::new([
+        Column::name("weight"),
+        Column::number("shape", 1),
+        Column::needed("rmse ratio"),
+        Column::number("bits per weight", 2),
+    ]);
+    for w in done.weights.iter().filter(|_| verbose) {
         let elements = (w.shape[0] * w.shape[1]) as f64;
-        t.add_row([
-            printable(&w.tensor_base),
-            format!("{} x {}", w.shape[0], w.shape[1]),
-            format!("{:.5}", w.rmse_ratio),
-            format!("{:.3}", 8.0 * w.bytes_out as f64 / elements),
+        sheet.row([
+            printable(&w.tensor_base).into(),
+            format!("{} x {}", w.shape[0], w.shape[1]).into(),
+            format!("{:.5}", w.rmse_ratio).into(),
+            format!("{:.3}", 8.0 * w.bytes_out as f64 / elements).into(),
         ]);
     }
-    let mut out = format!("{t}\n\n");
+    let mut out = match sheet.is_empty() {
+        true => String::new(),
+        false => sheet.text(style) + style.blank(),
+    };
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for left in &done.left {
-        let line = format!("left as it is: {}: {}\n", left.tensor_base, left.reason);
-        out += &printable(line.trim_end());
-        out.push('\n');
+        match reasons
+            .iter_mut()
+            .find(|(reason, _)| *reason == left.reason)
+        {
+            Some((_, names)) => names.push(&left.tensor_base),
+            None => reasons.push((&left.reason, vec![&left.tensor_base])),
+        }
     }
+    for (reason, names) in reasons {
+        let line = match names[..] {
+            [one] => format!("left as it is: {one}: {reason}"),
+            _ if verbose => format!(
+                "{} weights left as they are: {reason}: {}",
+                names.len(),
+                names.join(", ")
+            ),
+            _ => format!(
+                "{} weights left as they are: {reason} ({} first; -v names all)",
+                names.len(),
+                names[0]
+            ),
+        };
+        out += &style.paragraph(&printable(&line));
+    }
+    out += &results(done, style);
+    let earlier = earlier(done.already_finished, done.resumed_shards);
+    out + &style.lines(&earlier)
+}
+
+/// What the conversion came to.
+fn results(done: &Quantized, style: Style) -> String {
     let sum = |f: fn(&convert::Weight) -> u64| done.weights.iter().map(f).sum::<u64>();
     let (before, after) = (sum(|w| w.bytes_in), sum(|w| w.bytes_out));
-    out += &format!(
-        "{} weights quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller\n\
-         whole model, with {} tensors copied: {} to {}, {:.2} times smaller\n",
+    let mut out = style.paragraph(&format!(
+        "{} weights quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller",
         done.weights.len(),
         done.format,
         done.bits,
@@ -150,11 +186,22 @@ fn text(done: &Quantized, style: Style) -> String {
         size(before),
         size(after),
         before as f64 / after as f64,
+    ));
+    let ratios = || done.weights.iter().map(|w| w.rmse_ratio);
+    let worst = done.weights.iter().rev();
+    if let Some(w) = worst.max_by(|a, b| a.rmse_ratio.total_cmp(&b.rmse_ratio)) {
+        out += &style.paragraph(&format!(
+            "rmse ratio against the source: {:.5} to {:.5} ({})",
+            ratios().fold(f64::INFINITY, f64::min),
+            w.rmse_ratio,
+            printable(&w.tensor_base)
+        ));
+    }
+    out + &style.paragraph(&format!(
+        "whole model, with {} tensors copied: {} to {}, {:.2} times smaller",
         done.copied,
         size(done.bytes_in),
         size(done.bytes_out),
         done.bytes_in as f64 / done.bytes_out as f64,
-    );
-    out += &earlier(done.already_finished, done.resumed_shards);
-    out
+    ))
 }

@@ -1,14 +1,16 @@
 //! `tq4 record`: a lane's output into a file.
 
+use super::console::Console;
 use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
 use super::output::select;
-use super::progress::{Progress, size};
+use super::progress::size;
 use super::{Outcome, print};
 use crate::checkpoint::keep_apart;
 use crate::error::{Result, printable};
 use crate::lane::Slot;
 use crate::record::Rows;
+use crate::report::Style;
 use crate::run::Recorder;
 use crate::run::{self, Job, Options};
 use std::path::PathBuf;
@@ -42,8 +44,8 @@ pub struct Args {
     output: PathBuf,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
-    let model = args.model.open(&args.tq_model)?;
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+    let model = args.model.open(&args.tq_model, console)?;
     keep_apart(&args.output, &[&args.tq_model])?;
     let bases = select(&model, &args.tensor_base, args.all)?;
     let options = Options {
@@ -54,7 +56,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         ..Options::default()
     };
     let mut job = Job::new(&model, None, &bases, &options)?;
-    let Some((slot, config)) = args.device.open_one(&args.lane)? else {
+    let Some((slot, config)) = args.device.open_one(&args.lane, console)? else {
         return Ok(Outcome::RequiredLaneMissing);
     };
     job.header.model.lanes = config;
@@ -64,19 +66,20 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let info = lane.info().clone();
     let mut recorder = Recorder::to_file(&args.output, &job, 0, &info);
-    let bar = Progress::new();
+    let bar = console.progress();
     let ran = run::run(&job, &mut [slot], &mut [&mut recorder], &mut |e| bar.on(e));
     drop(bar);
     ran?;
     recorder.finish()?;
     let written = std::fs::metadata(&args.output).map_or(0, |m| m.len());
-    print(&format!(
-        "output of {} tensors by {} ({}) in {}, {}\n",
+    let done = format!(
+        "output of {} tensors by {} ({}) in {}, {}",
         job.targets.len(),
         info.name,
         printable(&info.device),
         args.output.display(),
         size(written)
-    ))?;
+    );
+    print(&Style::Terminal(console.screen).paragraph(&done))?;
     Ok(Outcome::Passed)
 }

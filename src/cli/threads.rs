@@ -1,6 +1,6 @@
 //! The CPU's worker threads, as many as `RAYON_NUM_THREADS` says.
 
-use super::tell;
+use super::console::Console;
 use crate::Error;
 use crate::error::Result;
 
@@ -11,7 +11,7 @@ const MOST: usize = 256;
 
 /// Starts them. A number beyond reason is cut and said; without a number, or with 0, it is one for each
 /// processor.
-pub fn start() -> Result<()> {
+pub fn start(console: &Console) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let given = std::env::var_os(VARIABLE).unwrap_or_default();
     let asked = match given.to_str() {
@@ -30,7 +30,7 @@ pub fn start() -> Result<()> {
     };
     let threads = asked.min(MOST.max(processors));
     if threads < asked {
-        tell(&format!(
+        console.note(&format!(
             "note: {VARIABLE} asks for {} threads; {threads} are started",
             given.display()
         ));

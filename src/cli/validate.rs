@@ -1,5 +1,6 @@
 //! `tq4 validate`: the main job.
 
+use super::console::Console;
 use super::lanes::{LaneArgs, Own};
 use super::model::ModelArgs;
 use super::output::{Extras, OutputArgs, execute, select};
@@ -66,9 +67,6 @@ pub struct Args {
     /// Write the 128 worst elements of each tensor here, as CSV
     #[arg(long, value_name = "FILE")]
     top_errors: Option<PathBuf>,
-    /// Draw each comparison in the terminal: error in BF16 steps, and by row and group
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 impl Args {
@@ -89,7 +87,7 @@ impl Args {
             },
             strip: named("--strip", self.strip.parse::<StripSize>())?,
             partition: named("--partition", partition)?.unwrap_or(Partition::WHOLE),
-            pictures: self.verbose || self.output.html.is_some(),
+            pictures: self.output.verbose || self.output.html.is_some(),
         })
     }
 
@@ -163,7 +161,7 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let mut options = args.options()?;
     if args.resume && !args.output.lines() {
         return Err(Error::input(
@@ -188,7 +186,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let given = args.recordings(&own)?;
     options.programs.clone_from(&own.programs);
     options.kernels = own.hashes();
-    let model = args.model.open(&args.tq_model)?;
+    let model = args.model.open(&args.tq_model, console)?;
     let source = args.source_model.as_deref().map(open_plain).transpose()?;
     let bases = select(&model, &args.tensor_base, args.all)?;
     let wanted = wanted(&model, &bases, options.rows)?;
@@ -207,7 +205,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
         own,
         record: args.record.as_deref(),
         top_errors: args.top_errors.as_deref(),
-        verbose: args.verbose,
     };
-    execute(job, &args.output, extras)
+    execute(job, &args.output, extras, console)
 }

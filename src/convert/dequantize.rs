@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::{ModelWriter, TqModel};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, LaneOutput, Slot};
+use crate::natural::natural;
 use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord};
 use crate::run::{self, Event, Job, Sink, Target};
 use serde::{Deserialize, Serialize};
@@ -232,7 +233,7 @@ pub fn dequantize(
     }
     let already_finished = output.finished();
     let mut weights: Vec<Restored> = output.done().iter().flat_map(|d| d.of.clone()).collect();
-    weights.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
+    weights.sort_by(|a, b| natural(&a.tensor_base, &b.tensor_base));
     if !already_finished {
         model::finish(&mut output, checkpoint, &weight_map, bytes_out, None)?;
         output.finish()?;

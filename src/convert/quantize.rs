@@ -8,6 +8,7 @@ use super::{Event, model};
 use crate::checkpoint::{Checkpoint, Planned, Shard, TensorInfo, keep_apart};
 use crate::error::{Error, Result};
 use crate::format::{self, Encodes, Encoding, Matrix, ModelWriter, Part};
+use crate::natural::natural;
 use crate::tensor::base_of;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -174,6 +175,8 @@ impl<'o> Plan<'o> {
                 ));
             }
         }
+        plan.left
+            .sort_by(|a, b| natural(&a.tensor_base, &b.tensor_base));
         if plan.chosen.is_empty() {
             return Err(Error::input(
                 format!(
@@ -237,7 +240,7 @@ impl<'o> Plan<'o> {
             job.shard(&file, writer, weights)?;
         }
         written.weights = job.done().iter().flat_map(|d| d.of.clone()).collect();
-        let by_name = |a: &Weight, b: &Weight| a.tensor_base.cmp(&b.tensor_base);
+        let by_name = |a: &Weight, b: &Weight| natural(&a.tensor_base, &b.tensor_base);
         written.weights.sort_by(by_name);
         if !written.already_finished {
             let config = self
@@ -281,7 +284,7 @@ impl<'o> Plan<'o> {
                 .weights
                 .extend(self.fill(&writer, shard, names, on)?);
         }
-        let by_name = |a: &Weight, b: &Weight| a.tensor_base.cmp(&b.tensor_base);
+        let by_name = |a: &Weight, b: &Weight| natural(&a.tensor_base, &b.tensor_base);
         written.weights.sort_by(by_name);
         writer.sync()?;
         writer.commit()?;

@@ -4,6 +4,7 @@ use super::{foreign, gguf, tq3_native, turboquant};
 use crate::checkpoint::{Checkpoint, nearest, read_json};
 use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::{Error, Result};
+use crate::natural::natural;
 use crate::tensor::{Parts, TqTensor, base_of};
 use globset::{GlobBuilder, GlobSetBuilder};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 pub(super) trait Format: Debug + Send + Sync {
     /// The codec that all weights have; `None` where they have several.
     fn codec(&self) -> Option<Codec>;
+
+    /// What it is called.
+    fn name(&self) -> String;
 
     /// All that decoding depends on besides the tensors, for checksums.
     fn identity(&self) -> String;
@@ -145,9 +149,16 @@ impl TqModel {
         self.format.identity()
     }
 
-    /// Base names of all quantised weights, sorted.
+    /// Base names of all quantised weights, layer 2 before layer 10.
     pub fn bases(&self) -> impl Iterator<Item = &str> {
-        self.weights.keys().map(String::as_str)
+        let mut names: Vec<&str> = self.weights.keys().map(String::as_str).collect();
+        names.sort_by(|a, b| natural(a, b));
+        names.into_iter()
+    }
+
+    /// What its format is called.
+    pub fn format_name(&self) -> String {
+        self.format.name()
     }
 
     /// The tensors that a quantised weight is made of, its codes first.

@@ -216,8 +216,9 @@ pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String
     if let Some((name, a, b)) = fields.into_iter().find(|(_, a, b)| a != b) {
         return Some(format!("{name}: {a} there, {b} here"));
     }
-    (a.tensors != b.tensors || a.plain != b.plain)
-        .then(|| "tensors: other names there than here".to_owned())
+    let names =
+        |m: &Model| [&m.tensors, &m.plain].map(|n| n.iter().cloned().collect::<BTreeSet<_>>());
+    (names(a) != names(b)).then(|| "tensors: other names there than here".to_owned())
 }
 
 /// A report that is being written. The file is locked until it is dropped.

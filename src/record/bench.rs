@@ -301,6 +301,9 @@ pub struct SpeedChange {
 /// A run against an earlier one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineDiff {
+    /// Name of the file that the earlier run is in; empty where that is not known.
+    #[serde(default)]
+    pub baseline: String,
     /// Part by which a speed may differ and still be the same.
     pub tolerance: f64,
     /// Every speed that both records have.

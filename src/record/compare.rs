@@ -1,7 +1,9 @@
 //! Two reports side by side, from machines that never meet: same input, same verdicts, the same bits?
 
 use super::{LaneName, Run, Status, TensorRecord, Verdict};
+use crate::natural::natural;
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// One lane of one tensor in both reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,8 +63,17 @@ impl ReportPair {
         if let Some(name) = only(&ours, &theirs).or_else(|| only(&theirs, &ours)) {
             return Err(format!("tensor {name} is in one of them only"));
         }
-        let pairs = a.tensors.iter().zip(&b.tensors);
+        // Older reports list their tensors in another order.
+        let of_b: HashMap<&str, &TensorRecord> =
+            b.tensors.iter().map(|t| (&*t.tensor_base, t)).collect();
+        let mut pairs: Vec<_> = a
+            .tensors
+            .iter()
+            .map(|t| (t, of_b[&*t.tensor_base]))
+            .collect();
+        pairs.sort_by(|(a, _), (b, _)| natural(&a.tensor_base, &b.tensor_base));
         pairs
+            .into_iter()
             .map(|(a, b)| tensor(a, b))
             .collect::<Result<_, _>>()
             .map(|tensors| Self {
@@ -91,7 +102,7 @@ fn plain_differ(a: &Run, b: &Run) -> Vec<String> {
     let both = a.plain.iter().chain(&b.plain);
     let one_only = both.filter(|p| !(a.plain.contains(p) && b.plain.contains(p)));
     let mut names: Vec<String> = one_only.map(|p| p.name.clone()).collect();
-    names.sort_unstable();
+    names.sort_by(|a, b| natural(a, b));
     names.dedup();
     names
 }

@@ -38,6 +38,7 @@ pub use tensor::{
 };
 
 use crate::error::{Error, Result};
+use crate::natural::natural;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +55,9 @@ pub struct Tool {
     pub command_line: Vec<String>,
     /// Operating system and architecture.
     pub host: String,
+    /// The operating system with its version, as it names itself; null where that is not known.
+    #[serde(default)]
+    pub os: Option<String>,
 }
 
 impl Tool {
@@ -63,6 +67,7 @@ impl Tool {
             version: format!("tq4 {}", env!("CARGO_PKG_VERSION")),
             command_line: std::env::args().skip(1).collect(),
             host: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            os: crate::environment::operating_system(),
         }
     }
 }
@@ -197,6 +202,9 @@ pub struct Model {
     pub tq: Option<ModelIdentity>,
     /// The source model, when one was given.
     pub source: Option<ModelIdentity>,
+    /// What the TQ4 model's format is called; null without one.
+    #[serde(default)]
+    pub format: Option<String>,
     /// 2, 3 or 4; null without a TQ4 model.
     pub bits: Option<u32>,
     /// Elements per group; null without a TQ4 model.
@@ -224,9 +232,10 @@ pub struct Model {
     pub strip: StripSize,
     /// The part of `tensors` and `plain` that this report is about.
     pub partition: Partition,
-    /// Every TQ4 tensor of the whole job, all partitions together, sorted; names without `.weight`.
+    /// Every TQ4 tensor of the whole job, all partitions together, layer 2 before layer 10; names
+    /// without `.weight`.
     pub tensors: Vec<String>,
-    /// Every other tensor of either model, all partitions together, sorted; empty without a source or
+    /// Every other tensor of either model, all partitions together, likewise; empty without a source or
     /// when tensors were chosen by name.
     pub plain: Vec<String>,
 }
@@ -292,8 +301,8 @@ impl Run {
         mut tensors: Vec<TensorRecord>,
         mut plain: Vec<PlainRecord>,
     ) -> Self {
-        tensors.sort_by(|a, b| a.tensor_base.cmp(&b.tensor_base));
-        plain.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors.sort_by(|a, b| natural(&a.tensor_base, &b.tensor_base));
+        plain.sort_by(|a, b| natural(&a.name, &b.name));
         let summary = summarise(&header.model, &tensors, &plain);
         Self {
             format: header.format,
@@ -320,6 +329,27 @@ impl Run {
             text += &Record::Plain(p.clone()).to_line();
         }
         text + &Record::Summary(Box::new(self.summary.clone())).to_line()
+    }
+
+    /// What became of the lanes that were asked for.
+    pub fn asked_for(&self) -> Vec<&LaneTotals> {
+        let lanes = self.summary.lanes.iter();
+        lanes.filter(|l| self.is_asked_for(&l.lane)).collect()
+    }
+
+    /// Whether a lane was asked for, or is there by itself.
+    pub fn is_asked_for(&self, lane: &LaneName) -> bool {
+        let LaneConfig { lanes, require, .. } = &self.model.lanes;
+        let among = |kinds: &[LaneKind]| lane.kind().is_some_and(|kind| kinds.contains(&kind));
+        // Bad input is tried on no lane: of nothing else the options tell.
+        let mut tried = self.tensors.iter().filter(|t| t.error.is_none()).peekable();
+        match tried.peek() {
+            _ if among(require) => true,
+            None => lanes.is_empty() || lane.kind().is_none() || among(lanes),
+            Some(_) => tried
+                .flat_map(|t| &t.lanes)
+                .any(|l| l.name == *lane && l.status != Status::Skipped),
+        }
     }
 
     /// The tensors, worst first.

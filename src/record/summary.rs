@@ -5,6 +5,7 @@ use super::{
     CheckpointTotals, LaneKind, LaneName, LaneRecord, Model, PlainRecord, PlainStatus, Status,
     TensorRecord, Unmet, Verdict, published, unmet,
 };
+use crate::natural::natural;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -276,8 +277,9 @@ fn outweighs(new: Status, seen: Status) -> bool {
 }
 
 /// How bad a tensor is, and by which comparison: bad input, a lane that broke, a damaged checkpoint, failed
-/// gates, the rest;
-/// then the largest rmse ratio against the reference, then against the source.
+/// gates, the rest. Of damaged ones the largest rmse ratio against the source comes first, of others with
+/// something wrong the largest against the reference, of the rest the largest share of elements that differ.
+/// Then names decide.
 pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
     let class = |t: &TensorRecord| {
         if t.error.is_some() {
@@ -299,9 +301,19 @@ pub(crate) fn worse(a: &TensorRecord, b: &TensorRecord) -> std::cmp::Ordering {
             .fold(-1.0, f64::max)
     };
     let by = |rhs| ratio(b, rhs).total_cmp(&ratio(a, rhs));
+    // Of outputs that pass, rounding makes the ratio what it is.
+    let differing = |t: &TensorRecord| {
+        let lanes = t.metrics.iter().filter(|m| m.rhs != LaneName::Source);
+        let share = |m| t.unequal(m) as f64 / t.elements.max(1) as f64;
+        lanes.map(share).fold(0.0, f64::max)
+    };
+    let figures = || match class(a) {
+        0 => differing(b).total_cmp(&differing(a)),
+        2 => by(&LaneName::Source),
+        _ => by(&LaneName::Reference).then_with(|| by(&LaneName::Source)),
+    };
     class(b)
         .cmp(&class(a))
-        .then_with(|| by(&LaneName::Reference))
-        .then_with(|| by(&LaneName::Source))
-        .then_with(|| a.tensor_base.cmp(&b.tensor_base))
+        .then_with(figures)
+        .then_with(|| natural(&a.tensor_base, &b.tensor_base))
 }

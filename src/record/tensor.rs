@@ -192,6 +192,19 @@ impl TensorRecord {
         self.decisions.iter().find(|d| d.lane == *lane)
     }
 
+    /// The decision that a comparison led to.
+    pub fn decision_on(&self, m: &Metrics) -> Option<&Decision> {
+        let mut decisions = self.decisions.iter();
+        decisions.find(|d| d.lane == m.lhs && d.rhs == m.rhs)
+    }
+
+    /// Elements of a comparison that differ: of a lane that is held to the reference, those that are not the
+    /// reference rounded to the lane's type.
+    pub fn unequal(&self, m: &Metrics) -> u64 {
+        let exactness = self.decision_on(m).and_then(|d| d.exactness.as_ref());
+        exactness.map_or(m.elements.saturating_sub(m.bit_equal), |e| e.unequal)
+    }
+
     /// Whether a lane broke on it.
     pub fn broke(&self) -> bool {
         self.lanes.iter().any(|l| l.status == super::Status::Failed)

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// The report as JUnit XML.
 ///
-/// A lane that differs is a failure, one that broke an error, one that did not run is skipped. The
+/// A lane that differs is a failure, one that broke an error, one that did not run is skipped, one that was not
+/// asked for is not there. The
 /// checkpoint against its source and the tensors that are not quantised are suites of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct JUnit;
@@ -19,7 +20,7 @@ pub struct JUnit;
 impl Exporter for JUnit {
     fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
         let mut report = Report::new("tq4");
-        for lane in &run.summary.lanes {
+        for lane in run.asked_for() {
             let mut suite = TestSuite::new(lane.lane.to_string());
             let decided = run.tensors.iter();
             let decided = decided.filter_map(|t| Some((t, t.decision_of(&lane.lane)?)));

@@ -1,90 +1,154 @@
-//! The report for a pull request or a job summary: verdicts first, then narrow tables, the rest folded
-//! away.
+//! The report for an issue, a pull request or a job summary: what ran where, verdicts, failures, then the rest,
+//! cut so that it fits a comment of GitHub.
 
-use super::view::{DecisionView, LINE, Look, line, name, rows, verdicts};
+use super::figures::{floor, largest};
+use super::limited::Limited;
+use super::sheet::{Column, Sheet, Style};
+use super::table::{comparisons, line_sheet};
+use super::view::{DecisionView, Look, Row, name, rows, tensor_passed, verdicts};
 use super::words::{
-    checkpoint_problem, codebook_note, foreign_codebook, lane_line, notes, plain_problems,
-    shape_line, totals,
+    checkpoint_problem, codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain,
+    plain_problems, shape_line, totals,
 };
 use super::{Detail, Exporter, put};
-use crate::error::{Result, printable};
-use crate::record::{LaneRecord, Run, TensorRecord, lanes_once};
-use std::fmt::Write as _;
+use crate::error::Result;
+use crate::record::{Run, TensorRecord};
 use std::io::Write;
 
-/// Tensors of the table of lines that stand in the open; all of them are in the folded one.
-const WORST: usize = 10;
-/// Tensors whose every figure is written out, however many are told of one by one.
+/// Tensors of the table of lines that stand in the open; where there are more they are folded.
+const OPEN: usize = 10;
+/// Tensors whose every figure is written out.
 const FIGURES: usize = 40;
+/// Columns of a table: a phone shows no more.
+const COLUMNS: usize = 6;
+/// Characters of a text that may be of any length: a name, a reason, a diagnosis.
+const TEXT: usize = 1000;
+/// Comparisons, notes and decisions of one tensor.
+const EACH: usize = 24;
 
 /// The report as Markdown.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Markdown {
-    /// How much is said of each tensor; what suits the run when `None`.
-    pub detail: Option<Detail>,
+    /// Most bytes.
+    pub limit: usize,
+}
+
+impl Default for Markdown {
+    /// What GitHub takes as a comment, or as the text of an issue.
+    fn default() -> Self {
+        Self { limit: 65_536 }
+    }
 }
 
 impl Exporter for Markdown {
     fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
-        let mut text = String::new();
-        // Of one tensor the decisions say it all.
-        let many = run.tensors.len() != 1;
-        if many {
-            let (ended, why) = Look::of_run(&run.summary);
-            text += &format!("{} {}: {why}\n\n", ended.mark, ended.word);
+        let mut out = Limited::new(self.limit);
+        let row = |(what, text): &(String, String)| {
+            format!("| {} | {} |\n", text_of(what), text_of(text))
+        };
+        out.list(4, "|   |   |\n|---|---|\n", &facts(run), row, "facts");
+        let (ended, why) = Look::of_run(&run.summary);
+        out.push(&format!("{} {}: {why}\n\n", ended.mark, ended.word));
+        out.list(4, "", &decisions(run), String::clone, "decisions");
+        let mut said = totals(run, false);
+        if Detail::of(run) == Detail::Summary {
+            said.extend(largest(run));
         }
-        if let Some(problem) = checkpoint_problem(run) {
-            let failed = marked(Look::FAIL);
-            text += &format!("- {failed} {}\n", plain(&problem));
-        }
-        for v in verdicts(run) {
-            let [lane, decision, reason] = [&v.lane, &v.decision, &v.reason].map(|t| plain(t));
-            text += &format!("- {} {lane}: {decision} ({reason})\n", marked(v.verdict));
-        }
-        for total in totals(run, !many) {
-            text += &format!("- {}\n", plain(&total));
-        }
-        if many {
-            text += &lines(&run.worst_first());
-        }
-        match self.detail.unwrap_or_else(|| Detail::of(run)) {
-            Detail::Each => {
-                for (i, t) in run.tensors.iter().enumerate() {
-                    text += &section(t, i < FIGURES);
-                }
+        said.extend(floor(run));
+        out.list(4, "", &said, |t| format!("- {}\n", text_of(t)), "lines");
+        let other = plain_problems(run);
+        let problem =
+            |(name, why): &(String, String)| format!("> {}\n", text_of(&format!("{name}: {why}")));
+        out.list(8, "", &other, problem, "tensors that are not quantised");
+
+        let order = run.worst_first();
+        let is_wrong = |t: &&TensorRecord| tensor_passed(t) == Some(false);
+        let (wrong, right): (Vec<_>, Vec<_>) = order.iter().copied().partition(is_wrong);
+        out.list(
+            2,
+            "",
+            &wrong,
+            |t| section(t),
+            "tensors with something wrong",
+        );
+        match order.len() {
+            0 | 1 => {}
+            n if n <= OPEN => tensors(&mut out, &order),
+            n => {
+                out.push(&format!(
+                    "<details><summary>All {n} tensors, worst first</summary>\n\n"
+                ));
+                tensors(&mut out, &order);
+                out.close("</details>\n\n");
             }
-            Detail::Lines => {
-                for t in run.worst_first() {
-                    for note in notes(t) {
-                        text += &quote(&format!("{}: {note}", t.tensor_base));
-                    }
-                }
-            }
         }
-        for (name, reason) in plain_problems(run) {
-            text += &quote(&format!("{name}: {reason}"));
+        if Detail::of(run) == Detail::Each {
+            out.list(2, "", &right, |t| section(t), "tensors");
         }
-        put(&(text + &lanes(&lanes_once(&run.tensors))), to)
+        if order.len() <= FIGURES {
+            let rows = order
+                .iter()
+                .flat_map(|t| rows(t).into_iter().map(move |r| (*t, r)));
+            let rows: Vec<(&TensorRecord, Row)> = rows.collect();
+            out.list(
+                1,
+                "",
+                &rows,
+                |(t, r)| figures(t, r, order.len() > 1),
+                "comparisons",
+            );
+        }
+        put(&out.text(), to)
     }
 }
 
-/// Text in a table cell or a line: no Markdown of its own, no HTML.
-fn plain(text: &str) -> String {
-    let mut out = String::new();
-    for c in printable(text).chars() {
-        match c {
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '&' => out += "&amp;",
-            '|' | '*' | '`' | '[' | ']' | '\\' | '~' | '#' => {
-                out.push('\\');
-                out.push(c);
-            }
-            // Underscores inside a word mean nothing and are in every name.
-            _ => out.push(c),
-        }
+/// Text of any length as Markdown of a length that is known.
+fn text_of(text: &str) -> String {
+    match text.char_indices().nth(TEXT) {
+        Some((end, _)) => plain(&text[..end]) + "…",
+        None => plain(text),
     }
-    out
+}
+
+/// What ran where, and on what: the first that a reader of an issue asks for.
+fn facts(run: &Run) -> Vec<(String, String)> {
+    let (model, tool) = (&run.model, &run.tool);
+    let mut facts = Vec::new();
+    let mut add = |what: &str, text: String| facts.push((what.to_owned(), text));
+    if let Some(tq) = &model.tq {
+        let mut parts: Vec<String> = model.format.iter().cloned().collect();
+        parts.extend(model.bits.map(|b| format!("{b} bits")));
+        parts.extend(model.group_size.map(|n| format!("group {n}")));
+        parts.push(format!("{} quantised tensors", model.tensors.len()));
+        if model.partition.count > 1 {
+            parts.push(format!("partition {}", model.partition));
+        }
+        add("model", format!("{}: {}", tq.name, parts.join(", ")));
+    }
+    if let Some(source) = &model.source {
+        add("source", source.name.clone());
+    }
+    add("version", tool.version.clone());
+    let os = tool.os.iter().chain([&tool.host]);
+    add("system", os.cloned().collect::<Vec<_>>().join(", "));
+    for l in lanes_shown(run) {
+        add(
+            &name(&l.name),
+            format!("{}: {}", l.status.word(), lane_line(&l)),
+        );
+    }
+    facts
+}
+
+/// The checkpoint where it is damaged, then every lane.
+fn decisions(run: &Run) -> Vec<String> {
+    let problem = checkpoint_problem(run);
+    let problem = problem.map(|p| format!("- {} {}\n", marked(Look::FAIL), text_of(&p)));
+    let lanes = verdicts(run).into_iter().map(|v| {
+        let (lane, decision, reason) = (plain(&v.lane), plain(&v.decision), text_of(&v.reason));
+        format!("- {} {lane}: {decision} ({reason})\n", marked(v.verdict))
+    });
+    problem.into_iter().chain(lanes).collect()
 }
 
 fn marked(v: Look) -> String {
@@ -92,122 +156,85 @@ fn marked(v: Look) -> String {
     format!("{} {bold}{}{bold}", v.mark, v.word)
 }
 
-fn quote(text: &str) -> String {
-    format!("\n> {}\n", plain(text))
-}
-
-/// A table; the columns after the first are numbers when `numbers` says so.
-fn table(header: &[&str], numbers: bool, rows: &[Vec<String>]) -> String {
-    let other = if numbers { "---:|" } else { "---|" };
-    let mut text = format!(
-        "| {} |\n|---|{}\n",
-        header.join(" | "),
-        other.repeat(header.len() - 1)
-    );
-    for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text
-}
-
 fn folded(summary: &str, body: &str) -> String {
-    format!("\n<details><summary>{summary}</summary>\n\n{body}\n</details>\n")
+    format!("<details><summary>{summary}</summary>\n\n{body}</details>\n\n")
 }
 
-/// A line for each tensor: the worst in the open, all of them folded.
-fn lines(order: &[&TensorRecord]) -> String {
-    // Name and verdict first: what is cut off on a phone must not be the outcome.
-    let columns = [0, 6, 1, 2, 3];
-    let table_of = |tensors: &[&TensorRecord]| {
-        let cells = |t: &&TensorRecord| columns.map(|c| plain(&line(t)[c])).into();
-        let rows: Vec<Vec<String>> = tensors.iter().map(cells).collect();
-        table(&columns.map(|c| LINE[c]), false, &rows)
-    };
-    match order.len() {
-        0 => String::new(),
-        n if n <= WORST => format!("\n{}", table_of(order)),
-        n => {
-            let title = format!("All {n} tensors, worst first");
-            let all = folded(&title, &table_of(order));
-            format!("\n{}{all}", table_of(&order[..WORST]))
-        }
+/// A line for each tensor.
+fn tensors(out: &mut Limited, order: &[&TensorRecord]) {
+    /// No line is shorter, with its verdict and its separators.
+    const SHORTEST: usize = 16;
+    let most = order.len().min(out.left() / SHORTEST);
+    let text = line_sheet(&order[..most])
+        .narrow(COLUMNS)
+        .text(Style::Markdown);
+    let mut lines = text.trim_end().lines().map(|l| format!("{l}\n"));
+    let head: String = lines.by_ref().take(2).collect();
+    let lines: Vec<String> = lines.collect();
+    out.list_of(order.len(), 2, &head, &lines, String::clone, "tensors");
+}
+
+/// A tensor with what is wrong and its comparisons.
+fn section(t: &TensorRecord) -> String {
+    let mut text = format!("### {}\n\n{}\n\n", text_of(&t.tensor_base), shape_line(t));
+    for note in notes(t).iter().take(EACH) {
+        text += &format!("> {}\n\n", text_of(note));
     }
-}
-
-fn lanes(lanes: &[LaneRecord]) -> String {
-    let row = |l: &LaneRecord| {
-        let (name, status) = (plain(&name(&l.name)), l.status.word().into());
-        vec![name, status, plain(&lane_line(l))]
-    };
-    let rows: Vec<Vec<String>> = lanes.iter().map(row).collect();
-    folded("Lanes", &table(&["lane", "status", "device"], false, &rows))
-}
-
-fn section(t: &TensorRecord, all_figures: bool) -> String {
-    let title = plain(&t.tensor_base);
-    let mut text = format!("\n### {title}\n\n{}\n", shape_line(t));
     let rows = rows(t);
     if !rows.is_empty() {
-        let head = [
-            "comparison",
-            "rmse ratio",
-            "max abs",
-            "equal %",
-            "max ULP",
-            "verdict",
-        ];
-        let cells: Vec<Vec<String>> = rows
-            .iter()
-            .map(|r| {
-                let figure = |key: &str| r.get(key).text.clone();
-                vec![
-                    plain(&r.name),
-                    figure("rmse_over_rhs_rms"),
-                    figure("max_abs"),
-                    r.equal_percent.clone(),
-                    figure("max_ulp"),
-                    r.verdict
-                        .map_or(String::new(), |v| format!("{} {}", v.mark, v.word)),
-                ]
-            })
-            .collect();
-        text += &format!("\n{}", table(&head, true, &cells));
+        let sheet = comparisons(&rows[..rows.len().min(EACH)]);
+        text += &sheet.narrow(COLUMNS).text(Style::Markdown);
     } else if t.error.is_none() {
-        text += "\nNothing to compare: only the reference ran.\n";
+        text += "Nothing to compare: only the reference ran.\n\n";
     }
     if let Some(f) = foreign_codebook(t) {
-        text += &format!("\n{}\n", codebook_note(&f));
+        text += &format!("{}\n\n", codebook_note(&f));
     }
-    for note in notes(t) {
-        text += &quote(&note);
-    }
-    for d in t.decisions.iter().map(DecisionView::new) {
-        if !d.gates.is_empty() {
-            text += &gates(&d);
-        }
-    }
-    for r in rows.iter().filter(|_| all_figures) {
-        let figure = |f: &super::view::Figure| vec![f.key.clone(), f.full.clone()];
-        let figures: Vec<Vec<String>> = r.figures.iter().map(figure).collect();
-        let body = table(&["figure", "value"], true, &figures);
-        text += &folded(&format!("Every figure of {}", plain(&r.name)), &body);
+    let failed = t
+        .decisions
+        .iter()
+        .filter(|d| d.verdict.passed() == Some(false));
+    for d in failed.take(EACH).map(DecisionView::new) {
+        text += &gates(&d);
     }
     text
 }
 
 fn gates(d: &DecisionView) -> String {
-    let rows: Vec<Vec<String>> = d
-        .gates
-        .iter()
-        .map(|g| {
-            vec![
-                g.name.into(),
-                g.value.full.clone(),
-                format!("{} {}", g.relation, g.limit),
-                marked(g.verdict),
-            ]
-        })
-        .collect();
-    let body = table(&["gate", "value", "limit", "verdict"], true, &rows);
-    folded(&format!("Gates of {}", plain(&d.lane)), &body)
+    let mut sheet = Sheet::new([
+        Column::name("gate"),
+        Column::needed("value"),
+        Column::needed("limit"),
+        Column::word("verdict", None),
+    ]);
+    for g in &d.gates {
+        let limit = format!("{} {}", g.relation, g.limit);
+        sheet.row([
+            g.name.into(),
+            g.value.full.clone().into(),
+            limit.into(),
+            g.verdict.into(),
+        ]);
+    }
+    folded(
+        &format!("Gates of {}", plain(&d.lane)),
+        &sheet.text(Style::Markdown),
+    )
+}
+
+/// All figures of a comparison; with the tensor's name where there are several.
+fn figures(t: &TensorRecord, r: &Row, several: bool) -> String {
+    let mut sheet = Sheet::new([Column::name("figure"), Column::needed("value")]);
+    for f in &r.figures {
+        sheet.row([f.key.clone().into(), f.full.clone().into()]);
+    }
+    let of = if several {
+        format!(", {}", text_of(&t.tensor_base))
+    } else {
+        String::new()
+    };
+    folded(
+        &format!("Every figure of {}{of}", plain(&r.name)),
+        &sheet.text(Style::Markdown),
+    )
 }

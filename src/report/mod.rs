@@ -1,11 +1,20 @@
 //! Looks: a [`Run`] as JSON, as tables, as Markdown, as a page. Each format is fed from the record alone.
 
 mod bench;
+mod bench_csv;
+mod bench_words;
 mod csv;
+mod decisions;
+mod figures;
 mod html;
 mod json;
 mod junit;
+mod limited;
+mod look;
 mod markdown;
+mod pair;
+mod screen;
+mod sheet;
 mod table;
 mod terminal;
 #[cfg(test)]
@@ -13,15 +22,22 @@ mod tests;
 mod view;
 mod words;
 
-pub use bench::{csv as bench_csv, text as bench_text};
+pub use bench::{results as bench_results, text as bench_text};
+pub use bench_csv::csv as bench_csv;
 pub use csv::TopErrors;
 pub use html::{Page, bench_page};
 pub use json::Json;
 pub use junit::JUnit;
 pub use markdown::Markdown;
+pub use pair::{results as pair_results, text as pair_text};
+pub use screen::Screen;
+#[doc(hidden)]
+pub use screen::Tone;
+#[doc(hidden)]
+pub use sheet::{Cell, Column, Sheet, Style};
 pub use table::Table;
 #[doc(hidden)]
-pub use table::{Style, lanes_table, table};
+pub use view::count_of;
 
 use crate::error::{Error, Result};
 use crate::record::Run;
@@ -53,18 +69,29 @@ pub enum Detail {
     Each,
     /// One line, the worst tensor first.
     Lines,
+    /// A line where something is wrong, the largest figures of the rest.
+    Summary,
+    /// Nothing beside the decisions.
+    Decisions,
 }
 
 impl Detail {
     /// Tensors of which each comparison is read one by one.
     const EACH: usize = 8;
 
-    /// What suits a run: every comparison of a few tensors, a line for each of many.
+    /// What suits a run: every comparison of a few tensors, a summary of many.
     pub fn of(run: &Run) -> Self {
-        if run.tensors.len() <= Self::EACH {
-            Self::Each
-        } else {
-            Self::Lines
+        match run.tensors.len() {
+            0..=Self::EACH => Self::Each,
+            _ => Self::Summary,
+        }
+    }
+
+    /// What suits a run of which every tensor is to be told: a line for each of many.
+    pub fn of_all(run: &Run) -> Self {
+        match Self::of(run) {
+            Self::Summary => Self::Lines,
+            few => few,
         }
     }
 }

@@ -1,187 +1,249 @@
-//! Tables for people at a terminal.
+//! A run's report for people at a terminal.
 
+use super::decisions::decisions;
+use super::figures::{floor, largest};
+use super::screen::{Screen, Tone, paragraph};
+use super::sheet::{Cell, Column, Sheet, Style};
 use super::terminal::{group_text, picture_text};
-use super::view::{LINE, line, name, rows};
+use super::view::{Line, Look, OUTPUT_RMSE, Row, name, rows, tensor_passed};
 use super::words::{
-    codebook_note, decision_line, foreign_codebook, lane_line, notes, plain_problems, shape_line,
+    codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain_problems, shape_line,
     totals,
 };
 use super::{Detail, Exporter, put};
 use crate::error::{Result, printable};
-use crate::record::{LaneRecord, Run, TensorRecord, lanes_once};
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, presets};
+use crate::record::{LaneRecord, Run, Status, TensorRecord};
 use std::io::Write;
 
-/// Where a table is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// A terminal of 100 columns.
-    Terminal,
-    /// A pull request or a job summary.
-    Markdown,
-}
+/// Tensors with something wrong that a summary names.
+const WRONG: usize = 20;
 
-/// Columns that tables are set for.
-const WIDTH: u16 = 100;
-
-/// An empty table with a header.
-pub fn table(style: Style, header: &[&str]) -> comfy_table::Table {
-    let mut t = comfy_table::Table::new();
-    match style {
-        Style::Terminal => {
-            t.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')));
-            t.set_content_arrangement(ContentArrangement::Dynamic);
-            t.set_width(WIDTH);
-        }
-        Style::Markdown => {
-            t.load_style(presets::ASCII_MARKDOWN);
-        }
-    }
-    t.set_header(header.iter().copied());
-    // Names are not broken: they are copied and searched for.
-    if let Some(names) = t.column_mut(0) {
-        names.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    t
-}
-
-/// A table for a terminal in which these columns are numbers.
-fn numbers(header: &[&str], columns: &[usize]) -> comfy_table::Table {
-    let mut t = table(Style::Terminal, header);
-    for column in columns {
-        if let Some(c) = t.column_mut(*column) {
-            c.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    t
-}
-
-/// Every lane and what became of it. Markdown takes a line right below a table for another row of it.
-pub fn lanes_table(lanes: &[LaneRecord], style: Style) -> String {
-    let mut t = table(style, &["lane", "status", "device"]);
-    for l in lanes {
-        t.add_row([name(&l.name), l.status.word().into(), lane_line(l)]);
-    }
-    let gap = if style == Style::Markdown {
-        "\n\n"
-    } else {
-        "\n"
-    };
-    format!("{t}{gap}")
-}
-
-/// The report as text for a terminal of 100 columns.
+/// The report as text for a terminal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Table {
     /// How much is said of each tensor; what suits the run when `None`.
     pub detail: Option<Detail>,
     /// Whether the tensors' pictures are drawn, where the run holds them.
     pub pictures: bool,
+    /// What is written to.
+    pub screen: Screen,
 }
 
 impl Exporter for Table {
     fn export(&self, run: &Run, to: &mut dyn Write) -> Result<()> {
         let detail = self.detail.unwrap_or_else(|| Detail::of(run));
-        let mut out = String::new();
-        match detail {
-            Detail::Each => {
-                for t in &run.tensors {
-                    out += &format!("{}{}\n", each(t), self.picture(t));
-                }
+        let mut out = match detail {
+            Detail::Each => self.each(run),
+            Detail::Lines => self.lines(&run.worst_first(), usize::MAX),
+            Detail::Summary => {
+                let mut wrong = run.worst_first();
+                wrong.retain(|t| tensor_passed(t) == Some(false));
+                self.lines(&wrong, WRONG)
             }
-            Detail::Lines => {
-                out += &lines(run);
-                for t in run.worst_first() {
-                    out += &self.picture(t);
-                }
-            }
+            Detail::Decisions => String::new(),
+        };
+        if detail != Detail::Decisions {
+            out += &self.about(run, detail);
         }
-        for (name, reason) in plain_problems(run) {
-            out += &format!("{name}: {reason}\n");
+        for d in decisions(run) {
+            out += &d.paragraph(self.screen);
         }
-        let lanes = lanes_once(&run.tensors);
-        if !lanes.is_empty() {
-            out += &lanes_table(&lanes, Style::Terminal);
-        }
-        for sum in totals(run, detail == Detail::Each) {
-            out += &format!("{sum}\n");
-        }
-        put(&format!("{out}{}\n", decision_line(run)), to)
+        put(&out, to)
     }
 }
 
 impl Table {
+    fn paragraph(&self, text: &str) -> String {
+        paragraph(text, self.screen)
+    }
+
+    /// What is said of the whole run.
+    fn about(&self, run: &Run, detail: Detail) -> String {
+        let mut out = String::new();
+        let plain = plain_problems(run);
+        let shown = if detail == Detail::Summary {
+            WRONG
+        } else {
+            plain.len()
+        };
+        for (name, reason) in plain.iter().take(shown) {
+            out += &self.paragraph(&format!("{name}: {reason}"));
+        }
+        out += &self.more(plain.len().saturating_sub(shown));
+        let lanes = lanes_shown(run);
+        if !lanes.is_empty() {
+            out += &lanes_table(&lanes, Style::Terminal(self.screen));
+        }
+        let figures = match detail {
+            Detail::Lines | Detail::Summary => largest(run),
+            Detail::Each | Detail::Decisions => Vec::new(),
+        };
+        let totals = totals(run, detail == Detail::Each);
+        for line in floor(run).into_iter().chain(totals).chain(figures) {
+            out += &self.paragraph(&line);
+        }
+        out
+    }
+
+    /// Every comparison of each tensor.
+    fn each(&self, run: &Run) -> String {
+        let tensors = run.tensors.iter();
+        tensors
+            .map(|t| format!("{}{}\n", self.tensor(t), self.picture(t)))
+            .collect()
+    }
+
+    /// The comparisons of one tensor: a title line, a table, and what is wrong.
+    fn tensor(&self, t: &TensorRecord) -> String {
+        let title = format!("{}  {}", printable(&t.tensor_base), shape_line(t));
+        let mut out = self.paragraph(&title);
+        let rows = rows(t);
+        if !rows.is_empty() {
+            out += &comparisons(&rows).text(Style::Terminal(self.screen));
+        } else if t.error.is_none() {
+            out += "nothing to compare: only the reference ran\n";
+        }
+        if let Some(f) = foreign_codebook(t) {
+            out += &self.paragraph(&codebook_note(&f));
+        }
+        for note in notes(t) {
+            out += &self.paragraph(&note);
+        }
+        out
+    }
+
+    /// A line for each of `tensors` but for those beyond so many; then what was wrong with any of them.
+    fn lines(&self, tensors: &[&TensorRecord], most: usize) -> String {
+        let mut wrong = String::new();
+        let shown = &tensors[..tensors.len().min(most)];
+        for t in shown {
+            for note in notes(t) {
+                wrong += &self.paragraph(&format!("{}: {note}", printable(&t.tensor_base)));
+            }
+            wrong += &self.picture(t);
+        }
+        if shown.is_empty() {
+            return String::new();
+        }
+        let sheet = line_sheet(shown);
+        let more = self.more(tensors.len() - shown.len());
+        format!(
+            "{}{more}\n{wrong}",
+            sheet.text(Style::Terminal(self.screen))
+        )
+    }
+
+    /// Says how many are not named.
+    fn more(&self, count: usize) -> String {
+        match count {
+            0 => String::new(),
+            n => self.paragraph(&format!(
+                "and {n} more: -v lists every tensor, --report has all"
+            )),
+        }
+    }
+
     fn picture(&self, t: &TensorRecord) -> String {
         if !self.pictures {
             return String::new();
         }
         let groups = t.diagnosis.iter().map(|d| {
             let (start, d) = (d.strip_start, &d.diagnosis);
-            group_text(&d.lane, start, &d.group)
+            group_text(&d.lane, start, &d.group, self.screen)
         });
-        let text: String = groups
-            .chain(t.picture.iter().map(|p| picture_text(p)))
-            .collect();
-        if text.is_empty() {
-            return text;
+        let pictures = t.picture.iter().map(|p| picture_text(p, self.screen));
+        let text: String = groups.chain(pictures).collect();
+        match text.is_empty() {
+            true => text,
+            false => format!("\n{text}"),
         }
-        format!("\n{text}")
     }
 }
 
-/// The comparisons of one tensor: a title line, a table, and what is wrong.
-fn each(t: &TensorRecord) -> String {
-    let mut out = format!("{}  {}\n", printable(&t.tensor_base), shape_line(t));
-    let rows = rows(t);
-    if !rows.is_empty() {
-        let head = [
-            "comparison",
-            "rmse ratio",
-            "max abs",
-            "p99 rel",
-            "bit-equal %",
-            "max ULP",
-            "verdict",
-        ];
-        let mut table = numbers(&head, &[1, 2, 3, 4, 5]);
-        for r in rows {
-            let text = |key: &str| r.get(key).text.clone();
-            table.add_row([
-                r.name.clone(),
-                text("rmse_over_rhs_rms"),
-                text("max_abs"),
-                text("rel_p99"),
-                r.equal_percent.clone(),
-                text("max_ulp"),
-                r.verdict.map_or("", |v| v.word).into(),
-            ]);
-        }
-        out += &format!("{table}\n");
-    } else if t.error.is_none() {
-        out += "nothing to compare: only the reference ran\n";
+impl From<Look> for Cell {
+    /// The word in its colour.
+    fn from(look: Look) -> Self {
+        Self::of(look.word, look.tone)
     }
-    if let Some(f) = foreign_codebook(t) {
-        out += &format!("{}\n", codebook_note(&f));
-    }
-    let indent = textwrap::Options::new(WIDTH.into()).subsequent_indent("  ");
-    for note in notes(t) {
-        out += &format!("{}\n", textwrap::fill(&note, &indent));
-    }
-    out
 }
 
-/// One line for each tensor, worst first; then what was wrong with any.
-fn lines(run: &Run) -> String {
-    let mut table = numbers(&LINE, &[1, 3, 4, 5]);
-    let mut wrong = String::new();
-    for t in run.worst_first() {
-        table.add_row(line(t));
-        for note in notes(t) {
-            wrong += &format!("{}: {note}\n", printable(&t.tensor_base));
-        }
+/// A line for each of these tensors.
+pub fn line_sheet(tensors: &[&TensorRecord]) -> Sheet {
+    let mut sheet = Sheet::new([
+        Column::name("tensor"),
+        Column::word("verdict", None),
+        Column::number("vs source", 2),
+        Column::word("worst lane", 4),
+        Column::number("rmse ratio", 5),
+        Column::number(OUTPUT_RMSE, 5),
+        Column::number("differ", 6),
+        Column::number("max ULP", 3),
+    ]);
+    for t in tensors {
+        sheet.row(line(&Line::new(t)));
     }
-    if run.tensors.is_empty() {
-        return wrong;
+    sheet
+}
+
+fn line(l: &Line) -> [Cell; 8] {
+    let of = |text: fn(&Row) -> String| -> Cell {
+        l.worst.as_ref().map(text).unwrap_or_default().into()
+    };
+    [
+        l.name.clone().into(),
+        l.verdict.into(),
+        l.source.clone().into(),
+        of(|r| r.lane.clone()),
+        of(|r| r.ratios()[0].clone()),
+        of(|r| r.ratios()[1].clone()),
+        of(|r| r.differ.clone()),
+        of(|r| r.telling("max_ulp")),
+    ]
+}
+
+/// The comparisons of a tensor as a table.
+pub fn comparisons(rows: &[Row]) -> Sheet {
+    let mut sheet = Sheet::new([
+        Column::words("comparison"),
+        Column::number("rmse ratio", 6),
+        Column::number(OUTPUT_RMSE, 6),
+        Column::number("max abs", 4),
+        Column::number("p99 rel", 2),
+        Column::number("differ", 7),
+        Column::number("max ULP", 5),
+        Column::word("verdict", None),
+    ]);
+    for r in rows {
+        let [ratio, output] = r.ratios();
+        sheet.row([
+            r.name.clone().into(),
+            ratio.into(),
+            output.into(),
+            r.get("max_abs").text.clone().into(),
+            r.telling("rel_p99").into(),
+            r.differing().into(),
+            r.telling("max_ulp").into(),
+            r.verdict.map(Cell::from).unwrap_or_default(),
+        ]);
     }
-    format!("{table}\n\n{wrong}")
+    sheet
+}
+
+/// Every lane and what became of it.
+pub fn lanes_table(lanes: &[LaneRecord], style: Style) -> String {
+    let mut sheet = Sheet::new([
+        Column::name("lane"),
+        Column::word("status", None),
+        Column::words("device"),
+    ]);
+    for l in lanes {
+        let tone = match l.status {
+            Status::Ran | Status::Recorded | Status::Skipped => Tone::Plain,
+            Status::Unavailable => Tone::Doubtful,
+            Status::Failed => Tone::Bad,
+        };
+        let status = Cell::of(l.status.word(), tone);
+        sheet.row([name(&l.name).into(), status, lane_line(l).into()]);
+    }
+    sheet.text(style)
 }

@@ -11,6 +11,8 @@ use crate::tensor::Layout;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+mod long;
+
 const NAME: &str = "layers.1.<b>\u{1b}|x|*";
 
 /// Every key of a device's arithmetic, and a warning.
@@ -204,10 +206,12 @@ fn run() -> Run {
             version: "tq4 VERSION".into(),
             command_line: vec!["validate".into(), "--all".into()],
             host: "HOST".into(),
+            os: Some("OS".into()),
         },
         model: Model {
             tq: model("model"),
             source: model("source"),
+            format: Some("turboquant".into()),
             bits: Some(4),
             group_size: Some(128),
             centroids_config_vs_cuda: Some(CodebookComparison::new(&codebook(), 2, 32)),
@@ -257,6 +261,18 @@ fn text(exporter: &dyn Exporter, run: &Run) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
+/// Text for a terminal with every paragraph in one line.
+fn unfolded(text: &str) -> String {
+    text.replace("\n  ", " ")
+}
+
+fn lines_of(detail: Detail) -> Table {
+    Table {
+        detail: Some(detail),
+        ..Table::default()
+    }
+}
+
 #[test]
 fn json_is_the_record() {
     let text = text(&Json, &run());
@@ -295,9 +311,7 @@ fn tables_tell_of_few_tensors_one_by_one_and_of_many_in_lines() {
     }
     let lines = text(&Table::default(), &many);
     assert_eq!(lines.matches("BAD INPUT").count(), 12);
-    let detail = Some(Detail::Lines);
-    let pictures = false;
-    insta::assert_snapshot!("table_lines", text(&Table { detail, pictures }, &run()));
+    insta::assert_snapshot!("table_lines", text(&lines_of(Detail::Lines), &run()));
     for text in [&few, &lines] {
         assert!(text.contains("cuda_dequant_differs_from_reference ("));
         assert!(!text.contains('\u{1b}'));
@@ -311,7 +325,10 @@ fn markdown_is_narrow_and_escaped() {
     let lines = text(&Markdown::default(), &many);
     assert!(lines.contains("All 36 tensors, worst first"));
     let one = text(&Markdown::default(), &one);
-    assert!(one.starts_with("- \u{2718} **FAIL** cuda: cuda_dequant_differs_from_reference ("));
+    assert!(one.starts_with(
+        "|   |   |\n|---|---|\n| model | model: turboquant, 4 bits, group 128, 3 quantised"
+    ));
+    assert!(one.contains("\n- \u{2718} **FAIL** cuda: cuda_dequant_differs_from_reference ("));
     for text in [one, lines] {
         assert!(text.contains("layers.1.&lt;b&gt;\\\\u{1b}\\|x\\|\\*"));
         assert!(!text.contains("<b>") && !text.contains('\u{1b}'));
@@ -344,15 +361,13 @@ fn a_damaged_checkpoint_leads_in_every_form() {
     );
     for table in [
         text(&Table::default(), &run),
-        text(
-            &Table {
-                detail: Some(Detail::Lines),
-                pictures: false,
-            },
-            &run,
-        ),
+        text(&lines_of(Detail::Summary), &run),
     ] {
-        assert!(table.contains(&format!("decision: {problem}")), "{table}");
+        let said = unfolded(&table);
+        assert!(
+            said.contains(&format!("decision: FAILED: {problem}")),
+            "{table}"
+        );
         assert!(
             table.contains("checkpoint: rows 8..9 are <far> off"),
             "{table}"
@@ -393,8 +408,8 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
     let t = run.tensors.iter_mut().find(|t| name(t)).expect("it");
     t.picture = Some(Box::new(picture.clone()));
     let verbose = Table {
-        detail: None,
         pictures: true,
+        ..Table::default()
     };
     let told = text(&verbose, &run);
     assert!(told.contains("cuda vs reference: error by row and group"));

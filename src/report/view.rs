@@ -1,10 +1,9 @@
 //! The verdicts and figures of a report, alike in every format.
 
+pub use super::look::{Look, tensor_passed};
 use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
-use crate::record::{
-    Decision, Gate, LaneName, LaneTotals, Outcome, Run, Summary, TensorRecord, Verdict, lanes_once,
-};
+use crate::record::{Decision, Gate, LaneName, LaneTotals, Run, TensorRecord, Verdict, lanes_once};
 use serde_json::Value;
 
 /// Five decimals, or three significant digits where those do not fit.
@@ -64,117 +63,6 @@ impl Figure {
             },
             full: serde_json::json!(value).to_string(),
         }
-    }
-}
-
-/// Pass, fail or not run: a class for its colour, a mark and a word, for colour alone says nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// Class in the style sheet.
-    pub class: &'static str,
-    /// A sign of its own shape.
-    pub mark: &'static str,
-    /// The word.
-    pub word: &'static str,
-}
-
-impl Look {
-    /// Right.
-    pub const PASS: Self = Self {
-        class: "pass",
-        mark: "\u{2714}",
-        word: "pass",
-    };
-    /// Wrong.
-    pub const FAIL: Self = Self {
-        class: "fail",
-        mark: "\u{2718}",
-        word: "FAIL",
-    };
-    /// Not judged.
-    pub const NONE: Self = Self {
-        class: "none",
-        mark: "\u{25cb}",
-        word: "not run",
-    };
-
-    /// Of a verdict.
-    pub fn of(verdict: Verdict) -> Self {
-        match verdict.passed() {
-            Some(true) => Self {
-                word: verdict.word(),
-                ..Self::PASS
-            },
-            Some(false) => Self::FAIL,
-            None => Self {
-                word: verdict.word(),
-                ..Self::NONE
-            },
-        }
-    }
-
-    /// Right, wrong or not judged.
-    pub fn of_passed(passed: Option<bool>) -> Self {
-        match passed {
-            Some(true) => Self::PASS,
-            Some(false) => Self::FAIL,
-            None => Self::NONE,
-        }
-    }
-
-    /// Of a tensor: the worst that became of it.
-    pub fn of_tensor(t: &TensorRecord) -> Self {
-        let passed = tensor_passed(t);
-        let word = match passed {
-            _ if t.error.is_some() => "BAD INPUT",
-            _ if t.broke() => "BROKE",
-            _ if t.damaged() => "DAMAGED",
-            None => "NOT RUN",
-            Some(_) => Self::of_passed(passed).word,
-        };
-        Self {
-            word,
-            ..Self::of_passed(passed)
-        }
-    }
-
-    /// Of a run, with a sentence.
-    pub fn of_run(s: &Summary) -> (Self, &'static str) {
-        match s.outcome {
-            Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
-                (Self::NONE, "no kernel lane ran")
-            }
-            Outcome::Passed => (Self::PASS, "every lane that ran passed"),
-            Outcome::Failed if s.checkpoint.as_ref().is_some_and(|c| c.damaged > 0) => (
-                Self::FAIL,
-                "the checkpoint is damaged or the source is another model's",
-            ),
-            Outcome::Failed => (
-                Self::FAIL,
-                "a lane failed its gates, or a tensor that is not quantised is not the source's",
-            ),
-            Outcome::NothingCompared => (
-                Self::NONE,
-                "nothing was compared: no lane ran beside the reference, and there is no source",
-            ),
-            Outcome::Broke => (Self::FAIL, "a lane broke, or a tensor is bad input"),
-            Outcome::RequiredLaneMissing => (
-                Self::NONE,
-                "a required lane did not run on every tensor, or on software only",
-            ),
-        }
-    }
-}
-
-/// What became of a tensor on all lanes together: right, wrong, or not judged.
-pub fn tensor_passed(t: &TensorRecord) -> Option<bool> {
-    let mut decisions = t.decisions.iter();
-    if t.error.is_some() || t.broke() || t.damaged() || t.failed() {
-        Some(false)
-    } else if decisions.any(|d| d.verdict.passed() == Some(true)) {
-        Some(true)
-    } else {
-        None
     }
 }
 
@@ -242,7 +130,8 @@ impl GateView {
     }
 }
 
-/// Every lane's outcome over the whole run; of a lane on software the reason says so.
+/// Every lane's outcome over the whole run, those that ran first and of them those that failed; of a lane on
+/// software the reason says so. Of lanes that were not asked for nothing is said.
 pub fn verdicts(run: &Run) -> Vec<DecisionView> {
     let ran = lanes_once(&run.tensors);
     let software = |name: &LaneName| {
@@ -252,8 +141,15 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
             lane.device.as_deref().unwrap_or("unknown device"),
         ))
     };
-    let lanes = run.summary.lanes.iter();
+    let mut lanes = run.asked_for();
+    lanes.sort_by_key(|l| match l.verdict {
+        Verdict::Differs => 0,
+        Verdict::Broke => 1,
+        Verdict::WithinTolerance | Verdict::Allowed | Verdict::Identical => 2,
+        Verdict::NotRun => 3,
+    });
     lanes
+        .into_iter()
         .map(|l| {
             let mut view = DecisionView::of_totals(l, run.summary.tensors);
             if let Some(device) = software(&l.lane) {
@@ -264,18 +160,58 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
         .collect()
 }
 
+/// Name of the root mean square error of two outputs.
+pub const OUTPUT_RMSE: &str = "output rmse";
+
+/// What a comparison is against: its figures mean something else for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// The source's weights, which no correct decoder gives back.
+    Source,
+    /// The reference before it is rounded.
+    Reference,
+    /// Another lane's output, rounded as the first is.
+    Output,
+}
+
+impl Against {
+    /// Of what stands on the right.
+    pub fn of(rhs: &LaneName) -> Self {
+        match rhs {
+            LaneName::Source => Self::Source,
+            LaneName::Reference => Self::Reference,
+            _ => Self::Output,
+        }
+    }
+
+    /// What its root mean square error is called. That of two outputs is another figure than a lane's
+    /// against the reference, in which the rounding is.
+    pub fn ratio(self) -> &'static str {
+        match self {
+            Self::Source | Self::Reference => "rmse ratio",
+            Self::Output => OUTPUT_RMSE,
+        }
+    }
+}
+
 /// One comparison: the figures that are looked at first, and all of them.
 pub struct Row {
     /// The compared lane, as the record names it.
     pub lhs: String,
     /// What it is held to, as the record names it.
     pub rhs: String,
+    /// The compared lane as people say it.
+    pub lane: String,
     /// The two as people say them.
     pub name: String,
+    /// What it is against.
+    pub against: Against,
     /// Verdict, for a comparison that gates look at.
     pub verdict: Option<Look>,
     /// All figures, by the keys of the JSON report and in their order.
     pub figures: Vec<Figure>,
+    /// Elements that differ, of how many.
+    pub differ: String,
     /// Share of equal elements in percent; 100 only when every one is.
     pub equal_percent: String,
 }
@@ -298,8 +234,11 @@ impl Row {
         Self {
             lhs: printable(&m.lhs.published()),
             rhs: printable(&m.rhs.published()),
+            lane: name(&m.lhs),
             name: format!("{} vs {}", name(&m.lhs), name(&m.rhs)),
-            verdict: decision_on(t, m).map(|d| Look::of(d.verdict)),
+            against: Against::of(&m.rhs),
+            verdict: t.decision_on(m).map(|d| Look::of(d.verdict)),
+            differ: count_of(t.unequal(m), m.elements),
             figures: keys
                 .iter()
                 .filter(|(key, _)| !no_figures.contains(&key.as_str()))
@@ -310,6 +249,32 @@ impl Row {
             } else {
                 format!("{:.3}", (equal * 1000.0).floor() / 1000.0)
             },
+        }
+    }
+
+    /// `rmse_over_rhs_rms` where it is against the source or the reference, and where it is against an output.
+    pub fn ratios(&self) -> [String; 2] {
+        let text = self.get("rmse_over_rhs_rms").text.clone();
+        match self.against {
+            Against::Source | Against::Reference => [text, String::new()],
+            Against::Output => [String::new(), text],
+        }
+    }
+
+    /// Elements that differ; against the source only where it says something of a decoder, as is every figure
+    /// but how far it is off.
+    pub fn differing(&self) -> String {
+        match self.against {
+            Against::Source => String::new(),
+            Against::Reference | Against::Output => self.differ.clone(),
+        }
+    }
+
+    /// The figure with this key; against the source only where it says something of a decoder.
+    pub fn telling(&self, key: &str) -> String {
+        match self.against {
+            Against::Source => String::new(),
+            Against::Reference | Against::Output => self.get(key).text.clone(),
         }
     }
 
@@ -325,10 +290,12 @@ pub fn rows(t: &TensorRecord) -> Vec<Row> {
     t.metrics.iter().map(|m| Row::new(t, m)).collect()
 }
 
-/// The decision that a comparison led to.
-fn decision_on<'t>(t: &'t TensorRecord, m: &Metrics) -> Option<&'t Decision> {
-    let mut decisions = t.decisions.iter();
-    decisions.find(|d| d.lane == m.lhs && d.rhs == m.rhs)
+/// So many of all of them; 0 alone says it all.
+pub fn count_of(count: u64, all: u64) -> String {
+    match count {
+        0 => "0".into(),
+        n => format!("{n} of {all}"),
+    }
 }
 
 /// `rmse_over_rhs_rms` of a comparison.
@@ -343,40 +310,37 @@ pub fn source_ratio(t: &TensorRecord) -> Option<f64> {
     ratio(t, &LaneName::Reference, &LaneName::Source)
 }
 
-/// Heads of [`line`].
-pub const LINE: [&str; 7] = [
-    "tensor",
-    "vs source",
-    "worst lane",
-    "rmse ratio",
-    "equal %",
-    "ULP",
-    "verdict",
-];
-
 /// A tensor in a line.
-pub fn line(t: &TensorRecord) -> [String; 7] {
-    let finite = |m: &Metrics| Some(m.rmse_over_rhs_rms).filter(|v| v.is_finite());
-    let size = |m: &Metrics| finite(m).unwrap_or(f64::INFINITY);
-    let judged = t.metrics.iter().filter(|m| decision_on(t, m).is_some());
-    let worst = judged.max_by(|a, b| size(a).total_cmp(&size(b)));
-    let [lane, ratio, equal, ulp] = worst.map_or_else(Default::default, |m| {
-        let row = Row::new(t, m);
-        let ulp = m.max_ulp.to_string();
-        [
-            name(&m.lhs),
-            short(m.rmse_over_rhs_rms),
-            row.equal_percent,
-            ulp,
-        ]
-    });
-    [
-        printable(&t.tensor_base),
-        source_ratio(t).map(short).unwrap_or_default(),
-        lane,
-        ratio,
-        equal,
-        ulp,
-        Look::of_tensor(t).word.into(),
-    ]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// `rmse_over_rhs_rms` of the reference against the source.
+    pub source: String,
+    /// The worst of its comparisons that gates look at.
+    pub worst: Option<Row>,
+    /// The worst that became of it.
+    pub verdict: Look,
+}
+
+impl Line {
+    /// The line of a tensor.
+    pub fn new(t: &TensorRecord) -> Self {
+        let size = |m: &Metrics| Some(m.rmse_over_rhs_rms).filter(|v| v.is_finite());
+        let size = |m: &Metrics| size(m).unwrap_or(f64::INFINITY);
+        let failed = |m: &Metrics| {
+            let verdict = t.decision_on(m).map(|d| d.verdict.passed());
+            verdict.map(|passed| passed == Some(false))
+        };
+        let judged = t.metrics.iter().filter(|m| failed(m).is_some());
+        let worst = judged.max_by(|a, b| {
+            let order = failed(a).cmp(&failed(b));
+            order.then_with(|| size(a).total_cmp(&size(b)))
+        });
+        Self {
+            name: printable(&t.tensor_base),
+            source: source_ratio(t).map(short).unwrap_or_default(),
+            worst: worst.map(|m| Row::new(t, m)),
+            verdict: Look::of_tensor(t),
+        }
+    }
 }

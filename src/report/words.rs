@@ -1,8 +1,12 @@
 //! What a report says in words, alike in every format: problems, totals, the decision, lanes.
 
-use super::view::{Figure, name, verdicts};
+use super::view::{Figure, name};
 use crate::error::printable;
-use crate::record::{LaneRecord, Outcome, PlainStatus, Run, Status, TensorError, TensorRecord};
+use crate::record::{
+    Arithmetic, LaneRecord, LaneTotals, PlainStatus, Run, Status, TensorError, TensorRecord,
+    Verdict, lanes_once,
+};
+use std::collections::BTreeMap;
 
 /// What is wrong with a tensor that could not be validated.
 pub fn problem(e: &TensorError) -> String {
@@ -88,13 +92,7 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
         "total: {part}{} tensors{bad}, {} elements, {} bytes",
         s.tensors, s.elements, s.bytes
     )];
-    lines.extend(s.lanes.iter().map(|l| {
-        let (lane, passed) = (name(&l.lane), l.passed);
-        format!(
-            "{lane}: {passed} passed, {} failed, {} not run",
-            l.failed, l.not_run
-        )
-    }));
+    lines.extend(run.asked_for().into_iter().map(|l| lane_totals(run, l)));
     if few {
         lines.clear();
     }
@@ -122,48 +120,58 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
     lines
 }
 
-/// What is wrong with the checkpoint, then every lane's decision, in one line, after the outcome where
-/// these do not say it.
-pub fn decision_line(run: &Run) -> String {
-    let s = &run.summary;
-    let damage = checkpoint_problem(run);
-    let lane_failed = s.lanes.iter().any(|l| l.failed > 0);
-    let outcome = match s.outcome {
-        Outcome::Failed if !lane_failed => "FAILED: ",
-        Outcome::Broke => "BROKE: ",
-        Outcome::RequiredLaneMissing => "A REQUIREMENT IS NOT MET: ",
-        Outcome::NothingCompared => "NOTHING WAS COMPARED: ",
-        Outcome::Passed | Outcome::Failed => "",
-    };
-    let lanes = verdicts(run);
-    // Of the reference there is no decision.
-    let alone = s.outcome == Outcome::Passed && s.lanes.iter().all(|l| l.passed == 0);
-    let alone = match &s.checkpoint {
-        Some(_) if alone => Some(
-            "only the reference ran, and its error against the source is what the format costs"
-                .into(),
-        ),
-        None if alone => Some("only the reference ran".into()),
-        _ => None,
-    };
-    let decisions = lanes
-        .iter()
-        .map(|v| format!("{} ({})", v.decision, v.reason));
-    let plain = plain_problems(run);
-    let plain = plain.first().map(|(name, reason)| {
-        let more = match plain.len() {
-            1 => String::new(),
-            n => format!(" and {} more", n - 1),
+/// What became of a lane's tensors.
+fn lane_totals(run: &Run, lane: &LaneTotals) -> String {
+    let mut counts: BTreeMap<Verdict, u64> = BTreeMap::new();
+    let mut arithmetics: Vec<&str> = Vec::new();
+    let decisions = run.tensors.iter().filter_map(|t| t.decision_of(&lane.lane));
+    for d in decisions {
+        *counts.entry(d.verdict).or_default() += 1;
+        let exactness = d
+            .exactness
+            .as_ref()
+            .filter(|_| d.verdict == Verdict::Allowed);
+        if let Some(name) = exactness.and_then(|e| e.arithmetic).map(Arithmetic::name)
+            && !arithmetics.contains(&name)
+        {
+            arithmetics.push(name);
+        }
+    }
+    let counts = counts.into_iter().map(|(verdict, count)| {
+        let how = match verdict {
+            Verdict::Allowed if !arithmetics.is_empty() => format!(" ({})", arithmetics.join(", ")),
+            _ => String::new(),
         };
-        format!("not quantised, and not the source's: {name} ({reason}){more}")
+        format!("{count} {}{how}", verdict.word())
     });
-    let problems = damage.into_iter().chain(plain).chain(alone);
-    let all: Vec<String> = problems.chain(decisions).collect();
-    let said = match s.tensors {
-        0 => "no TQ4 tensor in this partition".into(),
-        _ => all.join("; "),
-    };
-    format!("decision: {outcome}{said}")
+    let counts: Vec<String> = counts.collect();
+    format!("{}: {}", name(&lane.lane), counts.join(", "))
+}
+
+/// The lanes of a table: those that were asked for.
+pub fn lanes_shown(run: &Run) -> Vec<LaneRecord> {
+    let mut lanes = lanes_once(&run.tensors);
+    lanes.retain(|l| run.is_asked_for(&l.name));
+    lanes
+}
+
+/// Text in a table cell or a line of Markdown: no Markdown of its own, no HTML.
+pub fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in printable(text).chars() {
+        match c {
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '&' => out += "&amp;",
+            '|' | '*' | '`' | '[' | ']' | '\\' | '~' | '#' => {
+                out.push('\\');
+                out.push(c);
+            }
+            // Underscores inside a word mean nothing and are in every name.
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// A lane's device, or why it did not run and what would help.

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{TqInfo, TqModel};
 use crate::judge::blank;
 use crate::lane::recording::Wanted;
+use crate::natural::natural;
 use crate::record::{
     CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
     TensorRecord, Tolerance, Tool,
@@ -131,6 +132,7 @@ impl<'a> Job<'a> {
         let model_record = Model {
             tq: Some(model.checkpoint().identity()?),
             source: source.map(Checkpoint::identity).transpose()?,
+            format: Some(model.format_name()),
             bits: codec.as_ref().map(|c| c.layout.bits()),
             group_size: codec.as_ref().map(|c| c.layout.group_size()),
             centroids_config_vs_cuda: codec.as_ref().and_then(CodebookComparison::of),
@@ -176,6 +178,7 @@ impl<'a> Job<'a> {
             header: header(Model {
                 tq: None,
                 source: None,
+                format: None,
                 bits: None,
                 group_size: None,
                 centroids_config_vs_cuda: None,
@@ -345,11 +348,9 @@ fn plain_names(model: &TqModel, source: &Checkpoint) -> Vec<String> {
         quantised.extend(model.parts_of(base).iter().map(String::as_str));
     }
     let names: BTreeSet<&str> = model.checkpoint().names().chain(source.names()).collect();
-    names
-        .into_iter()
-        .filter(|n| !quantised.contains(n))
-        .map(str::to_owned)
-        .collect()
+    let mut names: Vec<&str> = names.difference(&quantised).copied().collect();
+    names.sort_by(|a, b| natural(a, b));
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn plain_bytes(model: &TqModel, source: Option<&Checkpoint>, name: &str) -> u64 {

@@ -19,9 +19,8 @@ fn demo_writes_a_model_and_validates_it_on_what_there_is() {
         );
     }
     assert!(
-        text.trim_end()
-            .lines()
-            .last()
+        text.lines()
+            .rfind(|l| !l.starts_with("  "))
             .unwrap()
             .starts_with("decision: "),
         "{text}"

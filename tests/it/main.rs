@@ -117,6 +117,8 @@ mod strips;
 // Memory of a sweep.
 #[cfg(target_os = "linux")]
 mod sweep_memory;
+// What is printed at a terminal.
+mod terminal;
 // The shader under a second WGSL compiler.
 mod tint;
 // Options of `tq4 validate` together.

@@ -6,7 +6,7 @@ use crate::codec::{Codec, Layout, Scales};
 use crate::error::{Error, Result};
 use crate::format::model::{Format, Opened, Stored, TqInfo};
 use crate::tensor::{Parts, base_of};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -158,6 +158,12 @@ impl Format for Gguf {
         let mut blocks = self.blocks.values();
         let first = blocks.next()?;
         blocks.all(|b| b == first).then(|| first.codec())
+    }
+
+    fn name(&self) -> String {
+        let types: BTreeSet<&str> = self.blocks.values().map(|b| b.name()).collect();
+        let types: Vec<&str> = types.into_iter().collect();
+        format!("GGUF {}", types.join(", "))
     }
 
     fn identity(&self) -> String {

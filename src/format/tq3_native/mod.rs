@@ -147,6 +147,10 @@ impl Format for Native {
         codecs.next().filter(|_| codecs.next().is_none()).cloned()
     }
 
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
     fn identity(&self) -> String {
         format!("{:?} {:?}", self.config, self.widths)
     }

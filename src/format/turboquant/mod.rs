@@ -106,6 +106,10 @@ impl Format for Turboquant {
         })
     }
 
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
     fn identity(&self) -> String {
         self.config.to_json()
     }

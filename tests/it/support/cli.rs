@@ -26,6 +26,11 @@ pub fn stdout(o: &Output) -> String {
     String::from_utf8_lossy(&o.stdout).into_owned()
 }
 
+/// What is printed with each paragraph in one line.
+pub fn unfolded(text: &str) -> String {
+    text.replace("\n  ", " ")
+}
+
 pub fn stderr(o: &Output) -> String {
     String::from_utf8_lossy(&o.stderr).into_owned()
 }

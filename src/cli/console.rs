@@ -1,0 +1,63 @@
+//! What the commands write to: the terminal's width and colours, and how much its user wants to read.
+
+use super::progress::Progress;
+use super::{Format, tell};
+use crate::report::{Screen, Style};
+use anstream::{AutoStream, ColorChoice};
+use std::io::{IsTerminal, stdout};
+use terminal_size::{Width, terminal_size_of};
+
+/// Where a command writes.
+pub struct Console {
+    /// What stdout shows.
+    pub screen: Screen,
+    /// Whether only results are written, and errors.
+    pub quiet: bool,
+}
+
+impl Console {
+    /// The narrowest screen that text is set for.
+    const NARROWEST: usize = 40;
+
+    /// The console of this process.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = stdout().is_terminal();
+        let size = || terminal_size_of(stdout()).map(|(Width(columns), _)| columns.into());
+        let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+        let columns = if terminal { size() } else { given() };
+        let width = columns.filter(|columns| *columns > 0);
+        Self {
+            screen: Screen {
+                width: width.map_or(Screen::default().width, |w: usize| w.max(Self::NARROWEST)),
+                colour: AutoStream::choice(&stdout()) != ColorChoice::Never,
+            },
+            quiet,
+        }
+    }
+
+    /// How what is printed is set; `None` where it is JSON.
+    pub fn style(&self, format: Format) -> Option<Style> {
+        match format {
+            Format::Json => None,
+            Format::Table => Some(Style::Terminal(self.screen)),
+            Format::Markdown => Some(Style::Markdown),
+        }
+    }
+
+    /// Whether only results are to be printed in this form. The others are for machines and other readers.
+    pub fn results_only(&self, format: Format) -> bool {
+        self.quiet && format == Format::Table
+    }
+
+    /// A note or a warning on stderr, unless only results are wanted.
+    pub fn note(&self, line: &str) {
+        if !self.quiet {
+            tell(line);
+        }
+    }
+
+    /// A bar on stderr, unless only results are wanted.
+    pub fn progress(&self) -> Progress {
+        Progress::new(!self.quiet)
+    }
+}

@@ -1,0 +1,105 @@
+//! What is decided, a paragraph for each lane.
+
+use super::screen::{Screen, Tone, marked_paragraph};
+use super::view::verdicts;
+use super::words::{checkpoint_problem, plain_problems};
+use crate::error::printable;
+use crate::record::{Outcome, Run, TensorRecord, missing_lanes};
+
+/// One decision, or what is decided for the run.
+pub struct Said {
+    /// What leads: a lane's published string, or how the run ended.
+    pub lead: String,
+    /// Its colour.
+    pub tone: Tone,
+    /// What follows.
+    pub why: String,
+}
+
+impl Said {
+    /// The whole of it, a paragraph.
+    pub fn paragraph(&self, screen: Screen) -> String {
+        let (lead, why) = (&self.lead, &self.why);
+        marked_paragraph("decision: ", lead, self.tone, why, screen)
+    }
+}
+
+/// How the run ended where its lanes do not say it, the checkpoint first; then every lane's decision.
+pub fn decisions(run: &Run) -> Vec<Said> {
+    let s = &run.summary;
+    let said = |word: &str, tone, why: &str| Said {
+        lead: word.into(),
+        tone,
+        why: format!(": {why}"),
+    };
+    if s.tensors == 0 {
+        return vec![Said {
+            lead: "no TQ4 tensor in this partition".into(),
+            tone: Tone::Plain,
+            why: String::new(),
+        }];
+    }
+    let mut all = Vec::new();
+    if let Some(damage) = checkpoint_problem(run) {
+        all.push(said("FAILED", Tone::Bad, &damage));
+    }
+    let plain = plain_problems(run);
+    if let Some((name, reason)) = plain.first() {
+        let more = match plain.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let what = format!("not quantised, and not the source's: {name} ({reason}){more}");
+        all.push(said("FAILED", Tone::Bad, &what));
+    }
+    let first = |is: &dyn Fn(&TensorRecord) -> bool, what: &str| {
+        let mut those = run.tensors.iter().filter(|t| is(t));
+        let first = printable(&those.next()?.tensor_base);
+        let more = match those.count() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        Some(format!("{what} {first}{more}"))
+    };
+    match s.outcome {
+        Outcome::Broke => {
+            let bad = first(&|t| t.error.is_some(), "bad input:");
+            let broke = first(&TensorRecord::broke, "a lane broke at");
+            all.extend(
+                [bad, broke]
+                    .into_iter()
+                    .flatten()
+                    .map(|w| said("BROKE", Tone::Bad, &w)),
+            );
+        }
+        Outcome::RequiredLaneMissing => {
+            let missing = missing_lanes(&run.model, &run.tensors);
+            let lanes = missing.iter().map(|m| match &m.software {
+                Some(device) => format!("{} ran on software only ({device})", m.lane),
+                None if m.several => format!("{} did not run on every tensor", m.lane),
+                None => format!("{} did not run", m.lane),
+            });
+            let lanes = printable(&lanes.collect::<Vec<_>>().join(", "));
+            all.push(said("A REQUIREMENT IS NOT MET", Tone::Doubtful, &lanes));
+        }
+        Outcome::NothingCompared => {
+            let why = "no lane ran beside the reference, and there is no source";
+            all.push(said("NOTHING WAS COMPARED", Tone::Doubtful, why));
+        }
+        Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
+            let cost = ", and its error against the source is what the format costs";
+            all.push(Said {
+                lead: "only the reference ran".into(),
+                tone: Tone::Doubtful,
+                why: s.checkpoint.as_ref().map_or("", |_| cost).into(),
+            });
+        }
+        Outcome::Passed | Outcome::Failed => {}
+    }
+    all.extend(verdicts(run).into_iter().map(|v| Said {
+        lead: v.decision,
+        tone: v.verdict.tone,
+        why: format!(" ({})", v.reason),
+    }));
+    all
+}
