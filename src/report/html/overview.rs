@@ -1,10 +1,12 @@
 //! Many tensors at a glance: one mark each, by layer and projection, and a table that sorts.
 
-use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, draw_axes, svg};
+use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, MODEL, draw_axes, power_of_ten, svg};
 use super::plots::BOTTOM;
 use crate::error::printable;
-use crate::record::{Run, TensorRecord};
+use crate::judge::gate::MAX_RMSE_RATIO;
+use crate::record::{Run, Status, TensorRecord, lanes_once};
 use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
+use crate::report::words::{damage, problem};
 use plotters::prelude::*;
 
 /// Size of a panel.
@@ -12,26 +14,76 @@ const PANEL: (u32, u32) = (440, 170);
 /// Panels at most; the projections beyond are drawn together in the last.
 const PANELS: usize = 24;
 
+/// What became of a tensor, as a mark shows it; what is worst last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    NotRun,
+    Passed,
+    Failed,
+    Damaged,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Damaged, Self::Failed, Self::Passed, Self::NotRun];
+
+    fn of(t: &TensorRecord) -> Self {
+        match tensor_passed(t) {
+            _ if t.damaged() => Self::Damaged,
+            Some(false) => Self::Failed,
+            Some(true) => Self::Passed,
+            None => Self::NotRun,
+        }
+    }
+
+    /// Class, sign and words of the legend.
+    fn legend(self) -> [&'static str; 3] {
+        match self {
+            Self::Damaged => ["damaged", "\u{25c6}", "checkpoint damaged"],
+            Self::Failed => ["fail", "\u{2716}", "a lane failed or broke"],
+            Self::Passed => ["passed", "\u{25cf}", "every lane that ran passed"],
+            Self::NotRun => ["idle", "\u{25cb}", "no lane ran"],
+        }
+    }
+}
+
+/// What the height of a mark is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Height {
+    /// The largest rmse ratio of a lane, as a power of ten.
+    Lanes,
+    /// The rmse ratio of the reference against the source.
+    Source,
+}
+
+impl Height {
+    fn of(self, t: &TensorRecord) -> Option<f64> {
+        let height = match self {
+            Self::Source => source_ratio(t)?,
+            Self::Lanes => {
+                let lanes = t.decisions.iter();
+                let ratios = lanes.filter_map(|d| ratio(t, &d.lane, &d.rhs));
+                ratios.max_by(f64::total_cmp)?.max(LEAST).log10()
+            }
+        };
+        height.is_finite().then_some(height)
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Lanes => "Error of the worst lane",
+            Self::Source => "Error against the source: what the format costs",
+        }
+    }
+}
+
+/// The least rmse ratio that is drawn: 0 has no logarithm.
+const LEAST: f64 = 1e-8;
+
 /// One tensor's mark.
 struct Mark {
     base: String,
-    passed: Option<bool>,
-    /// What the mark stands at: the error against the source, or the worst lane's.
+    state: State,
     height: f64,
-}
-
-impl Mark {
-    /// `None` where there is no finite height.
-    fn new(t: &TensorRecord) -> Option<Self> {
-        let lanes = t.decisions.iter();
-        let ratios = lanes.filter_map(|d| ratio(t, &d.lane, &d.rhs));
-        let height = source_ratio(t).or_else(|| ratios.max_by(f64::total_cmp))?;
-        height.is_finite().then(|| Self {
-            base: printable(&t.tensor_base),
-            passed: tensor_passed(t),
-            height,
-        })
-    }
 }
 
 /// Layer and projection in a tensor's name: the first number, and what stands around it. Further
@@ -71,18 +123,73 @@ pub struct OverviewRow {
     pub lanes: Vec<(Look, Option<Figure>)>,
 }
 
+/// A tensor that failed.
+pub struct FailedView {
+    /// The tensor.
+    pub base: String,
+    /// Anchor of its section.
+    pub anchor: Option<String>,
+    /// Its verdict.
+    pub verdict: Look,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Tensors that are named one by one before all others.
+const NAMED: usize = 5;
+
+/// Why a tensor failed.
+fn why(t: &TensorRecord) -> String {
+    let lanes = t.diagnosis.iter().map(|d| &d.diagnosis);
+    let lanes = lanes.map(|d| printable(&format!("{}: {}", d.lane, d.sentence())));
+    let broke = t.lanes.iter().filter(|l| l.status == Status::Failed);
+    let broke = broke.map(|l| {
+        let reason = l.reason.as_deref().unwrap_or_default();
+        printable(&format!("{}: {reason}", l.name))
+    });
+    let undiagnosed = t
+        .decisions
+        .iter()
+        .filter(|d| d.verdict.passed() == Some(false));
+    let undiagnosed = undiagnosed
+        .filter(|_| t.diagnosis.is_empty())
+        .map(|d| printable(&format!("{}: {}", d.lane, d.reason)));
+    let error = t.error.iter().map(problem);
+    let all: Vec<String> = error
+        .chain(broke)
+        .chain(damage(t))
+        .chain(lanes)
+        .chain(undiagnosed)
+        .collect();
+    all.join("; ")
+}
+
+/// Charts of one kind of error.
+pub struct Panels {
+    /// What the error is of.
+    pub title: &'static str,
+    /// The line that is drawn, in words.
+    pub line: &'static str,
+    /// Tensors without a finite error, which have no mark.
+    pub without: usize,
+    /// Projection and chart.
+    pub charts: Vec<(String, String)>,
+}
+
 /// The overview.
 pub struct Overview {
     /// Tensors in all.
     pub total: usize,
     /// Lanes in column order.
     pub lanes: Vec<String>,
-    /// What the marks' height is.
-    pub height: &'static str,
-    /// Tensors whose height is not a number or that have none.
-    pub without_height: usize,
-    /// Projection and chart.
-    pub panels: Vec<(String, String)>,
+    /// The worst of those that failed.
+    pub failed: Vec<FailedView>,
+    /// How many more failed.
+    pub more_failed: usize,
+    /// Class, sign and words of each kind of mark.
+    pub legend: Vec<[&'static str; 3]>,
+    /// The charts; those of the lanes first.
+    pub panels: Vec<Panels>,
     /// Whether there is a source.
     pub source: bool,
     /// The table, worst first.
@@ -93,18 +200,34 @@ impl Overview {
     /// The overview of the tensors in `order`, of which the first `sections` have one.
     pub fn new(run: &Run, order: &[&TensorRecord], sections: usize) -> Self {
         let source = order.iter().any(|t| source_ratio(t).is_some());
-        let marks: Vec<Mark> = order.iter().filter_map(|t| Mark::new(t)).collect();
+        let once = lanes_once(&run.tensors);
+        let asked = || {
+            run.summary
+                .lanes
+                .iter()
+                .filter(|l| !super::skipped(&once, &l.lane))
+        };
+        let failed = order.iter().any(|t| t.failed());
+        let heights = [Height::Lanes, Height::Source].into_iter();
+        let heights = heights.filter(|h| {
+            *h == Height::Source && source || *h == Height::Lanes && (failed || !source)
+        });
+        let all = order.iter().enumerate();
+        let wrong: Vec<_> = all
+            .filter(|(_, t)| tensor_passed(t) == Some(false))
+            .collect();
+        let anchor = |i: usize| (i < sections).then(|| format!("tensor-{i}"));
         let figure = |v: f64| Figure::of("rmse_over_rhs_rms", v);
         let row = |(i, t): (usize, &&TensorRecord)| OverviewRow {
             base: printable(&t.tensor_base),
-            anchor: (i < sections).then(|| format!("tensor-{i}")),
+            anchor: anchor(i),
             wrong: (t.error.is_some() || t.broke() || t.damaged()).then(|| Look::of_tensor(t)),
             layer: layer_and_projection(&t.tensor_base)
                 .0
                 .map_or_else(String::new, |l| l.to_string()),
             shape: t.shape,
             source: source_ratio(t).map(figure),
-            lanes: (run.summary.lanes.iter())
+            lanes: asked()
                 .map(|l| match t.decision_of(&l.lane) {
                     Some(d) => (Look::of(d.verdict), ratio(t, &d.lane, &d.rhs).map(figure)),
                     None => (Look::NONE, None),
@@ -113,21 +236,56 @@ impl Overview {
         };
         Self {
             total: order.len(),
-            lanes: run.summary.lanes.iter().map(|l| name(&l.lane)).collect(),
-            height: if source {
-                "rmse ratio of the reference against the source"
-            } else {
-                "rmse ratio of the worst lane"
-            },
-            without_height: order.len() - marks.len(),
-            panels: panels(&marks),
+            lanes: asked().map(|l| name(&l.lane)).collect(),
+            failed: wrong
+                .iter()
+                .take(NAMED)
+                .map(|(i, t)| FailedView {
+                    base: printable(&t.tensor_base),
+                    anchor: anchor(*i),
+                    verdict: Look::of_tensor(t),
+                    why: why(t),
+                })
+                .collect(),
+            more_failed: wrong.len().saturating_sub(NAMED),
+            legend: State::ALL
+                .into_iter()
+                .filter(|s| order.iter().any(|t| State::of(t) == *s))
+                .map(State::legend)
+                .collect(),
+            panels: heights
+                .map(|height| Panels::new(height, order))
+                .filter(|p| !p.charts.is_empty())
+                .collect(),
             source,
             rows: order.iter().enumerate().map(row).collect(),
         }
     }
 }
 
-fn panels(marks: &[Mark]) -> Vec<(String, String)> {
+impl Panels {
+    fn new(height: Height, order: &[&TensorRecord]) -> Self {
+        let mark = |t: &&TensorRecord| {
+            Some(Mark {
+                base: printable(&t.tensor_base),
+                state: State::of(t),
+                height: height.of(t)?,
+            })
+        };
+        let marks: Vec<Mark> = order.iter().filter_map(mark).collect();
+        Self {
+            title: height.title(),
+            line: match height {
+                Height::Lanes => "line: the gate on the rmse ratio of BF16 output",
+                Height::Source => "",
+            },
+            without: order.len() - marks.len(),
+            charts: charts(height, &marks),
+        }
+    }
+}
+
+fn charts(height: Height, marks: &[Mark]) -> Vec<(String, String)> {
     let mut groups: Vec<(String, Vec<(usize, &Mark)>)> = Vec::new();
     for m in marks {
         let (layer, mut projection) = layer_and_projection(&m.base);
@@ -141,8 +299,13 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
         });
         groups[at].1.push((layer.unwrap_or(0), m));
     }
-    groups.sort_by(|a, b| a.0.cmp(&b.0));
-    let heights = marks.iter().map(|m| m.height);
+    let fine = |group: &[(usize, &Mark)]| group.iter().all(|(_, m)| m.state < State::Failed);
+    groups.sort_by(|a, b| fine(&a.1).cmp(&fine(&b.1)).then(a.0.cmp(&b.0)));
+    let gate = (height == Height::Lanes).then(|| MAX_RMSE_RATIO.log10());
+    let heights = marks
+        .iter()
+        .map(|m| m.height)
+        .chain(gate.filter(|_| !marks.is_empty()));
     let (low, high) = heights.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     if low > high {
         return Vec::new();
@@ -154,23 +317,28 @@ fn panels(marks: &[Mark]) -> Vec<(String, String)> {
     groups
         .iter()
         .map(|(projection, group)| {
-            let failed = group
-                .iter()
-                .filter(|(_, m)| m.passed == Some(false))
-                .count();
+            let count = |state: State| group.iter().filter(|(_, m)| m.state == state).count();
             let label = format!(
-                "{} tensors {projection} by layer, {failed} failed",
-                group.len()
+                "{} tensors {projection} by layer, {} failed, {} of a damaged checkpoint",
+                group.len(),
+                count(State::Failed),
+                count(State::Damaged)
             );
             let text = svg(PANEL, &label, |area| {
-                panel(area, group, last, (low - room, high + room))
+                panel(area, group, last, (low - room, high + room), gate)
             });
             (projection.clone(), text)
         })
         .collect()
 }
 
-fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) -> Drawn {
+fn panel(
+    area: &Area<'_>,
+    group: &[(usize, &Mark)],
+    last: usize,
+    y: (f64, f64),
+    gate: Option<f64>,
+) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_top(12)
@@ -191,22 +359,42 @@ fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) 
                     String::new()
                 }
             },
-            y_tick: &|v| tick(*v, y.1),
+            y_tick: &|v| match gate {
+                Some(_) => short_power(*v),
+                None => tick(*v, y.1),
+            },
             grid: true,
         },
     )?;
-    let of = |passed: Option<bool>| {
-        let marks = group.iter().filter(move |(_, m)| m.passed == passed);
+    if let Some(gate) = gate {
+        let ends = [(-0.7, gate), (last as f64 + 0.7, gate)];
+        chart.draw_series(LineSeries::new(ends, MODEL.stroke_width(1)))?;
+    }
+    let of = |state: State| {
+        let marks = group.iter().filter(move |(_, m)| m.state == state);
         marks.map(|(layer, m)| (*layer as f64, m.height))
     };
-    chart.draw_series(of(None).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
-    chart.draw_series(of(Some(true)).map(|at| Circle::new(at, 3, DATA.filled())))?;
-    chart.draw_series(of(Some(false)).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
+    chart.draw_series(of(State::NotRun).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
+    chart.draw_series(of(State::Passed).map(|at| Circle::new(at, 3, DATA.filled())))?;
+    chart.draw_series(of(State::Failed).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
+    chart.draw_series(of(State::Damaged).map(|at| {
+        let corners = vec![(0, -7), (6, 0), (0, 7), (-6, 0)];
+        EmptyElement::at(at) + Polygon::new(corners, MODEL.filled())
+    }))?;
     Ok(())
 }
 
+/// The text of a tick on a logarithmic axis: of whole powers of ten alone.
+fn short_power(v: f64) -> String {
+    if (v - v.round()).abs() < 1e-6 {
+        power_of_ten(v.round())
+    } else {
+        String::new()
+    }
+}
+
 /// The text of a tick on an axis that ends at `high`: as many decimals on each.
-fn tick(v: f64, high: f64) -> String {
+pub fn tick(v: f64, high: f64) -> String {
     if (0.01..1e4).contains(&high) {
         let decimals = (2 - high.log10().floor() as i32).clamp(0, 4) as usize;
         format!("{v:.decimals$}")
