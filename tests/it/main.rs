@@ -73,6 +73,8 @@ mod lanes;
 mod measure;
 // The HTML page beside the Markdown and the JSON.
 mod page;
+// The page of a benchmark.
+mod page_bench;
 // What pages say and draw first.
 mod page_cases;
 // Partitions of a sweep, and `tq4 merge`.

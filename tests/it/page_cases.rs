@@ -114,8 +114,8 @@ fn fails(document: &Document<'_>, fault: &str) {
     assert!(what.is_some_and(|at| at > lane), "{fault} in {head}");
     let first: Vec<String> = figures(document).into_iter().map(|f| f.0).collect();
     assert_eq!(first[0], MAP);
-    assert!(first[1].starts_with("mine: expected, got and difference, row "));
-    assert!(first[2].starts_with("mine: where got[i] = expected[j], row "));
+    assert!(first[1].starts_with("mine: row ") && first[1].ends_with(", expected and got"));
+    assert!(first[2].starts_with("mine: row ") && first[2].ends_with(", got[i] = expected[j]"));
 }
 
 fn tile(document: &Document<'_>) {
@@ -132,14 +132,14 @@ fn tile(document: &Document<'_>) {
     assert_eq!(rows.len(), beyond(map)[0]);
     assert_eq!(calm.cells().len() + rows.len(), beyond(map)[1]);
     // Zeros are no evidence of where an output comes from.
-    let matrix = figure(document, "where got[i]");
+    let matrix = figure(document, "got[i]");
     assert!(label(matrix).contains("128 are left out"));
     assert!(self::masks(matrix).is_empty());
 }
 
 fn swap(document: &Document<'_>) {
     fails(document, "output_pairs_swapped");
-    let matrix = figure(document, "where got[i]");
+    let matrix = figure(document, "got[i]");
     let words = label(matrix);
     assert!(
         words.contains("0 of 128 outputs equal their own expected value, 128 equal the"),
@@ -157,7 +157,7 @@ fn swap(document: &Document<'_>) {
 
 fn sign(document: &Document<'_>) {
     fails(document, "fwht_upper_lane_sign");
-    let matrix = figure(document, "where got[i]");
+    let matrix = figure(document, "got[i]");
     let words = label(matrix);
     assert!(
         words.contains("64 of 128 outputs equal their own"),

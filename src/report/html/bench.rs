@@ -383,3 +383,51 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
         })
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(ratio: f64, interval: Option<[f64; 2]>, outcome: Change) -> SpeedChange {
+        SpeedChange {
+            name: "64x1024".into(),
+            lane: LaneName::Cuda,
+            measure: Measure::KernelCold,
+            speed_ratio: ratio,
+            interval,
+            outcome,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_a_factor_in_words_and_the_slower_ones_come_first() {
+        let diff = BaselineDiff {
+            tolerance: 0.05,
+            changes: vec![
+                change(1.004, Some([0.99, 1.02]), Change::Same),
+                change(2.5, Some([2.4, 2.7]), Change::Faster),
+                change(0.8, Some([0.75, 0.86]), Change::Slower),
+                change(0.9, None, Change::NotDecidable),
+            ],
+            left_out: vec!["b is not in the baseline".into()],
+        };
+        let baseline = Baseline::new(&diff);
+        assert_eq!(
+            baseline.counts,
+            "of 4 speeds: 1 slower, 1 not decidable, 1 faster, 1 the same within 5 %"
+        );
+        assert_eq!(baseline.outcome.word, "slower");
+        let words: Vec<&str> = baseline.changes.iter().map(|c| &*c.words).collect();
+        assert_eq!(
+            words,
+            [
+                "1.3 times slower (1.2 to 1.3)",
+                "0.900 times the speed",
+                "2.5 times faster (2.4 to 2.7)",
+                "1.00 times the speed (0.99 to 1.02)"
+            ]
+        );
+        assert_eq!(baseline.left_out, diff.left_out);
+    }
+}

@@ -209,19 +209,23 @@ pub fn is_of_source(c: &Comparison) -> bool {
 
 /// A wrong group of a lane: its values side by side, and which output equals which expected value.
 pub fn of_group(lane: &str, row: usize, group: &Group) -> [Chart; 2] {
-    let place = format!("row {row}, group {}", group.group);
+    let title = |what: &str| format!("{lane}: row {row}, group {}, {what}", group.group);
     let equal = Equal::new(group);
+    let signs = match equal.has_signs() {
+        true => "; red: equal but for the sign",
+        false => "",
+    };
     [
         Chart::new(
             values(group),
-            format!("{lane}: expected, got and difference, {place}"),
+            title("expected and got"),
             "the group of the element that is furthest off, on one scale; hatched: NaN or infinity",
         ),
         Chart::new(
             equal.matrix(),
-            format!("{lane}: where got[i] = expected[j], {place}"),
+            title("got[i] = expected[j]"),
             format!(
-                "{}. Right outputs lie on the diagonal, moved ones on another line; the colour of FAIL: with the other sign",
+                "{}; right outputs lie on the diagonal, moved ones on another line{signs}",
                 equal.words()
             ),
         ),

@@ -185,6 +185,11 @@ impl Equal {
         equal
     }
 
+    /// Whether an output equals an expected value with the other sign.
+    pub fn has_signs(&self) -> bool {
+        self.cells.contains(&Cell::Negated)
+    }
+
     /// What the matrix shows, in words.
     pub fn words(&self) -> String {
         let n = self.n;
