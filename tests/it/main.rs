@@ -77,6 +77,8 @@ mod page;
 mod page_bench;
 // What pages say and draw first.
 mod page_cases;
+// The page of many tensors.
+mod page_size;
 // Partitions of a sweep, and `tq4 merge`.
 mod partition;
 // Pictures of any output.

@@ -85,7 +85,7 @@ fn panel_on(
             y: name,
             ticks: (8, 3),
             x_tick: &|v| format!("{v:.0}"),
-            y_tick: &|v| super::overview::tick(*v, high),
+            y_tick: &|v| super::marks::tick(*v, high),
             grid: true,
         },
     )?;

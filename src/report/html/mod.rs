@@ -1,11 +1,13 @@
 //! One self-contained page: no network, no framework, static SVG, light and dark.
 
+mod baseline;
 mod bench;
 mod bench_plots;
 mod chart;
 mod figures;
 mod group;
 mod heat;
+mod marks;
 mod measured;
 mod overview;
 mod plots;
