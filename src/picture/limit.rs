@@ -5,6 +5,7 @@ use crate::arithmetic::Group;
 use crate::metrics::Values;
 use crate::record::{OutputType, Tolerance};
 use crate::tensor::TqTensor;
+use half::{bf16, f16};
 
 /// The least share of a wrong element: what is wrong lies above the limit, however little.
 const ABOVE: f32 = 1.0 + f32::EPSILON;
@@ -39,7 +40,12 @@ impl<'a> Limit<'a> {
 
     /// Whether a value is the rounded reference; a NaN never is.
     pub(super) fn same(&self, got: f32, reference: f32) -> bool {
-        f64::from(got) == round(self.of, reference.into())
+        let rounded = match self.of {
+            OutputType::Bf16 => bf16::from_f32(reference).to_f32(),
+            OutputType::F16 => f16::from_f32(reference).to_f32(),
+            OutputType::F32 => reference,
+        };
+        got == rounded
     }
 
     /// Of group `index`, counted row by row.
@@ -109,7 +115,6 @@ mod tests {
     use super::*;
     use crate::synthetic::{self, Rng, Scales};
     use crate::tensor::Layout;
-    use half::bf16;
 
     #[test]
     fn the_limit_lies_between_the_last_allowed_value_and_the_first_wrong_one() {

@@ -67,7 +67,13 @@ impl Height {
             Self::Lanes => {
                 let lanes = t.decisions.iter();
                 let ratios = lanes.filter_map(|d| ratio(t, &d.lane, &d.rhs));
-                ratios.max_by(f64::total_cmp)?.max(LEAST).log10()
+                let worst = ratios.max_by(f64::total_cmp)?;
+                // Of a NaN there is no larger one.
+                if worst.is_nan() {
+                    worst
+                } else {
+                    worst.max(LEAST).log10()
+                }
             }
         };
         height.is_finite().then_some(height)
