@@ -67,6 +67,20 @@ impl Bound {
     pub(crate) fn of_reference(&self, magnitudes: f64) -> f64 {
         self.reference * magnitudes / self.root + self.underflow
     }
+
+    /// Whether a correct kernel may return `got`. `bounds` are the group's and that of its reference; the exact
+    /// value, which is known to be near the reference, is asked for where that does not tell.
+    pub(crate) fn allows(
+        of: OutputType,
+        got: f64,
+        reference: f64,
+        [bound, of_reference]: [f64; 2],
+        exact: impl FnOnce() -> f64,
+    ) -> bool {
+        let within = |at: f64, bound: f64| Allowed::new(of, at, bound).contains(got);
+        within(reference, bound - of_reference)
+            || (within(reference, bound + of_reference) && within(exact(), bound))
+    }
 }
 
 /// What so many roundings may do to a value, as a part of it.

@@ -227,6 +227,33 @@ impl Diagnosis {
         format!("diagnosis of {}: {}", self.lane, self.evidence)
     }
 
+    /// What is wrong in a sentence: the fault with its advice, or the kind of error.
+    pub fn sentence(&self) -> String {
+        let faults: Vec<String> = self
+            .faults
+            .iter()
+            .map(|f| format!("{}: {}", f.name, f.advice))
+            .collect();
+        match &self.family {
+            _ if self.explained && self.distinguishing < ENOUGH => {
+                format!("consistent with {}", faults.join("; "))
+            }
+            _ if self.explained => faults.join("; "),
+            Some(family) => format!("unexplained: {}", family.words()),
+            None => {
+                let s = if self.place.wrong_groups == 1 {
+                    ""
+                } else {
+                    "s"
+                };
+                format!(
+                    "unexplained: {} of {} elements, in {} group{s}",
+                    self.place.wrong, self.place.elements, self.place.wrong_groups
+                )
+            }
+        }
+    }
+
     /// Every name by which the output is explained, the plainest first; none when it is not.
     pub fn names(&self) -> Vec<String> {
         let faults: Vec<&str> = self.faults.iter().map(|f| f.name.as_str()).collect();

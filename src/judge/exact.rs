@@ -310,7 +310,6 @@ impl Pass<'_> {
         let magnitudes = group.magnitudes(centroids);
         let bound = self.bound.of(magnitudes);
         let of_reference = self.bound.of_reference(magnitudes);
-        let set = |at: f64, bound: f64| Allowed::new(T::OF, at, bound);
         let products = self.multiply(group, self.tensor.layout().group_size());
         for (i, (r, g)) in reference.iter().zip(got).enumerate() {
             if g.same(T::rounded(*r)) {
@@ -325,10 +324,8 @@ impl Pass<'_> {
                 let distance = (wide - rounded).abs();
                 counts.beyond_tolerance += u64::from(!t.holds(distance, r));
             }
-            // The exact value is known to be near the reference: most elements need no more than that.
-            let inside = set(r, bound - of_reference).contains(wide)
-                || (set(r, bound + of_reference).contains(wide)
-                    && set(group.exact(centroids, i), bound).contains(wide));
+            let exact = || group.exact(centroids, i);
+            let inside = Bound::allows(T::OF, wide, r, [bound, of_reference], exact);
             if inside {
                 continue;
             }
@@ -337,7 +334,7 @@ impl Pass<'_> {
             let away = (wide - r).abs() / bound;
             let away = if away.is_nan() { f64::INFINITY } else { away };
             if counts.worst.as_ref().is_none_or(|w| away > w.bounds_away) {
-                let set = set(group.exact(centroids, i), bound);
+                let set = Allowed::new(T::OF, exact(), bound);
                 let (n, per_row) = (
                     self.tensor.layout().group_size(),
                     self.tensor.groups_per_row(),

@@ -276,7 +276,7 @@ impl Judge {
         }
         record.picture = self
             .picture
-            .and_then(|p| draw(p.strip.as_ref()?, &record))
+            .and_then(|p| draw(p.strip.as_ref()?, &record, self.tolerance))
             .map(Box::new);
         record
     }
@@ -358,7 +358,7 @@ fn widened<'o>(decoded: &Decoded, values: &'o Output, padding: Option<&[f32]>) -
 }
 
 /// Draws a strip.
-fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
+fn draw(decoded: &Decoded, record: &TensorRecord, tolerance: Option<Tolerance>) -> Option<Picture> {
     let tensor = decoded.strip.tensor.as_ref()?;
     let padding = padding(decoded, tensor);
     let source = decoded.strip.source.as_deref();
@@ -381,6 +381,7 @@ fn draw(decoded: &Decoded, record: &TensorRecord) -> Option<Picture> {
     let columns = Columns {
         row_start: decoded.strip.rows.start,
         lanes,
+        tolerance,
     };
     let in_this_strip = record
         .diagnosis

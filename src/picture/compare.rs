@@ -1,10 +1,12 @@
 //! The pictures of one lane against another.
 
 use super::grid::{Cell, Grid, bin_range};
+use super::limit::{GroupLimit, Limit, type_of};
 use super::scatter::{Counts, Scatter};
 use super::{GROUP_BINS, ROW_BINS};
 use crate::fault::{Fault, emulate};
 use crate::metrics::{Values, bf16_steps};
+use crate::record::{OutputType, Tolerance};
 use crate::tensor::TqTensor;
 use half::bf16;
 use rayon::prelude::*;
@@ -68,6 +70,24 @@ pub(super) enum Lhs<'a> {
     Emulated(&'a [Fault]),
 }
 
+/// What the left-hand side is held to.
+#[derive(Clone, Copy)]
+pub(super) enum Rhs<'a> {
+    /// The source, from which the format alone differs.
+    Source(Values<'a>),
+    /// The reference, with what the user tolerates.
+    Reference(Values<'a>, Option<Tolerance>),
+}
+
+impl Lhs<'_> {
+    fn of(self) -> OutputType {
+        match self {
+            Self::Values(values) => type_of(values),
+            Self::Emulated(_) => OutputType::Bf16,
+        }
+    }
+}
+
 /// The bin of a distance in BF16 steps.
 fn step_bin(steps: u32) -> usize {
     match steps {
@@ -100,8 +120,14 @@ impl Comparison {
         tensor: &TqTensor,
         row_start: usize,
         (lhs_name, lhs): (&str, Lhs<'_>),
-        (rhs_name, rhs): (&str, Values<'_>),
+        (rhs_name, rhs): (&str, Rhs<'_>),
     ) -> Self {
+        let (rhs, limit) = match rhs {
+            Rhs::Source(values) => (values, None),
+            Rhs::Reference(values, tolerance) => {
+                (values, Some(Limit::new(tensor, lhs.of(), tolerance)))
+            }
+        };
         let (rows, n) = (tensor.rows(), tensor.layout().group_size());
         let row_bins = rows.min(ROW_BINS);
         let group_bins = tensor.groups_per_row().min(GROUP_BINS);
@@ -112,6 +138,7 @@ impl Comparison {
                 || (Vec::new(), Counts::new()),
                 |(mut strips, mut counts), bin| {
                     let range = bin_range(bin, row_bins, rows);
+                    let rhs = (rhs, limit.as_ref());
                     strips.push((bin, strip(tensor, lhs, rhs, range, group_bins, &mut counts)));
                     (strips, counts)
                 },
@@ -156,7 +183,7 @@ impl Comparison {
 fn strip(
     tensor: &TqTensor,
     lhs: Lhs<'_>,
-    rhs: Values<'_>,
+    (rhs, limit): (Values<'_>, Option<&Limit<'_>>),
     rows: std::ops::Range<usize>,
     group_bins: usize,
     counts: &mut Counts,
@@ -183,6 +210,8 @@ fn strip(
         worst: Vec::new(),
     };
     let mut floor = f32::NEG_INFINITY;
+    // The group at hand, once an element of it differs.
+    let mut of_group: Option<(usize, GroupLimit<'_>)> = None;
     for i in offset..rows.end * cols {
         let ((l, l16), r) = (left(i), rhs.get(i));
         let steps = bf16_steps(l16, rhs.bf16(i));
@@ -191,7 +220,17 @@ fn strip(
         let position_cell = &mut s.by_position[i % n];
         let key = if l.is_finite() && r.is_finite() {
             let (error, square) = (f64::from(l) - f64::from(r), f64::from(r).powi(2));
+            let share = match limit {
+                Some(limit) if !limit.same(l, r) => {
+                    let group = of_group.take().filter(|(at, _)| *at == i / n);
+                    let (_, group) =
+                        of_group.insert(group.unwrap_or_else(|| (i / n, limit.group(i / n))));
+                    group.share(i % n, l, r)
+                }
+                _ => 0.0,
+            };
             for cell in [group_cell, position_cell] {
+                cell.share = cell.share.max(share);
                 cell.error += error * error;
                 cell.square += square;
                 cell.count += 1;

@@ -11,6 +11,10 @@ pub struct Grid {
     pub cols: usize,
     /// `rmse / max(rhs_rms, 1e-12)` of the finite pairs in each cell; 0 where there is none.
     pub value: Vec<f32>,
+    /// Of the element in each cell that is furthest off, by how many times it is as far off as a correct one
+    /// may be: over 1 where it is wrong, 0 where all equal the rounded right-hand side. All 0 against the
+    /// source, from which every element may differ.
+    pub share: Vec<f32>,
     /// Pairs in each cell of which one side is not finite.
     pub not_finite: Vec<u64>,
 }
@@ -21,6 +25,7 @@ pub(super) struct Cell {
     pub error: f64,
     pub square: f64,
     pub count: u64,
+    pub share: f32,
     pub not_finite: u64,
 }
 
@@ -42,20 +47,15 @@ impl Grid {
             rows,
             cols,
             value: Vec::with_capacity(rows * cols),
+            share: Vec::with_capacity(rows * cols),
             not_finite: Vec::with_capacity(rows * cols),
         };
         for cell in cells {
             grid.value.push(cell.value());
+            grid.share.push(cell.share);
             grid.not_finite.push(cell.not_finite);
         }
         grid
-    }
-
-    /// Smallest value above zero and largest value; `None` when all are zero.
-    pub fn range(&self) -> Option<(f32, f32)> {
-        let positive = self.value.iter().copied().filter(|v| *v > 0.0);
-        let (low, high) = positive.fold((f32::MAX, 0.0f32), |(l, h), v| (l.min(v), h.max(v)));
-        (high > 0.0).then_some((low, high))
     }
 }
 

@@ -6,6 +6,7 @@
 mod codes;
 mod compare;
 mod grid;
+mod limit;
 mod scatter;
 
 pub use codes::{Codes, Normalised};
@@ -17,8 +18,9 @@ pub use scatter::Scatter;
 use crate::fault::{Diagnosis, Fault};
 use crate::metrics::Values;
 use crate::name::LaneName;
+use crate::record::Tolerance;
 use crate::tensor::TqTensor;
-use compare::Lhs;
+use compare::{Lhs, Rhs};
 use serde::Serialize;
 
 /// Rows of a heat map at most.
@@ -32,6 +34,8 @@ pub struct Columns<'a> {
     pub row_start: usize,
     /// Lanes, the source first where there is one, then the reference, each with its values.
     pub lanes: Vec<(LaneName, Values<'a>)>,
+    /// How far a lane that is lossy by intent may be off.
+    pub tolerance: Option<Tolerance>,
 }
 
 /// The pictures of one tensor.
@@ -78,13 +82,14 @@ impl Picture {
         let lane = |name: LaneName| outputs.lanes.iter().find(|(n, _)| *n == name);
         let (_, reference) = lane(LaneName::Reference).expect("the reference always runs");
         let source = lane(LaneName::Source).map(|(_, values)| *values);
-        let compare = |name: &str, lhs: Lhs<'_>, rhs_name: &str, rhs: Values<'_>| {
+        let compare = |name: &str, lhs: Lhs<'_>, rhs_name: &str, rhs: Rhs<'_>| {
             Comparison::new(tensor, outputs.row_start, (name, lhs), (rhs_name, rhs))
         };
+        let reference_with = Rhs::Reference(*reference, outputs.tolerance);
         let mut comparisons = Vec::new();
         if let Some(source) = source {
             let lhs = Lhs::Values(*reference);
-            comparisons.push(compare("reference", lhs, "source", source));
+            comparisons.push(compare("reference", lhs, "source", Rhs::Source(source)));
         }
         for (name, values) in &outputs.lanes {
             if !matches!(name, LaneName::Source | LaneName::Reference) {
@@ -92,7 +97,7 @@ impl Picture {
                     &name.to_string(),
                     Lhs::Values(*values),
                     "reference",
-                    *reference,
+                    reference_with,
                 ));
             }
         }
@@ -112,7 +117,7 @@ impl Picture {
                         "emulated",
                         Lhs::Emulated(&faults),
                         "reference",
-                        *reference,
+                        reference_with,
                     ),
                 })
             })

@@ -389,7 +389,8 @@ fn a_damaged_checkpoint_leads_in_every_form() {
         )),
         "{page}"
     );
-    assert!(page.matches("DAMAGED").count() == 2, "{page}");
+    // Among those that failed, in the table and over its section.
+    assert!(page.matches("DAMAGED").count() == 3, "{page}");
 }
 
 #[test]
@@ -402,6 +403,7 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
     let columns = Columns {
         row_start: 8,
         lanes: lanes.map(|l| (l, Values::F32(&values))).into(),
+        tolerance: None,
     };
     let picture = Picture::new(&weight, &columns, &[&diagnosis().diagnosis]);
     let name = |t: &TensorRecord| t.tensor_base == NAME;
@@ -444,11 +446,12 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
         assert!(page.contains(words), "{words}");
     }
     assert!(page.contains("(software); warning: the driver changes sums even"));
-    // Two panels by projection, two comparisons of four charts, the fault's two pairs, the codes' two.
+    // Two panels of either error by projection; the map and the group; the fault's two pairs; of the lane the
+    // scatter alone, of the source three charts; the codes' two.
     let drawings = document
         .descendants()
         .filter(|n| n.attribute("role") == Some("img"));
-    assert_eq!(drawings.count(), 2 + 2 * 4 + 4 + 2);
+    assert_eq!(drawings.count(), 2 * 2 + 3 + 4 + 1 + 3 + 2);
 }
 
 /// Every key in a value, however deep.

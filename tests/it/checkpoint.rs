@@ -132,10 +132,10 @@ fn leads(case: &Case, tq: &str, source: &str, tensor: &str, said: &str) {
     let rows: Vec<&str> = page.matches("<tr data-tensor=\"").collect();
     assert_eq!(rows.len(), 3);
     let first = page.split("<tr data-tensor=\"").nth(1).unwrap();
+    let first = first.split("</tr>").next().unwrap();
     assert!(
-        first.starts_with(tensor) && first[..400].contains("DAMAGED"),
-        "{}",
-        &first[..400]
+        first.starts_with(tensor) && first.contains("DAMAGED"),
+        "{first}"
     );
 
     let out = case.validate(tq, source, &["--report", lines.to_str().unwrap()]);

@@ -3,8 +3,9 @@
 //! `TQ4_CHROMIUM` names the browser. Pictures of what it saw lie in `target/tmp/pages`.
 
 use crate::support::chromium::Chromium;
-use crate::support::{pages, tool};
-use std::path::Path;
+use crate::support::{cases, pages, tool};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// Texts whose contrast with what is behind them is below 4.5 (WCAG AA), and colours of charts below 3.
 const LOW_CONTRAST: &str = r##"(() => {
@@ -73,15 +74,45 @@ const SORTING: &str = r##"(() => {
   return { wrong, clicks };
 })()"##;
 
+/// Tables that are wider than their box and do not show that they go on.
+const UNSEEN: &str = r##"[...document.querySelectorAll(".wide")].filter(w =>
+  w.scrollWidth > w.clientWidth + 1 && !getComputedStyle(w).backgroundImage.includes("gradient")).map(w => w.textContent.slice(0, 40))"##;
+
+/// Where the verdict, the fault and the first map stand, and the colours of what is wrong and of the page.
+const FIRST: &str = r##"(() => {
+  const bottom = e => e.getBoundingClientRect().bottom;
+  const map = document.querySelector("figure");
+  // The frame of the plot: what the calm cells are drawn in.
+  const plot = map.querySelector("rect[mask]").getBoundingClientRect();
+  const probe = document.createElement("i");
+  document.body.append(probe);
+  probe.style.color = "var(--fail)";
+  const fail = getComputedStyle(probe).color.match(/\d+/g).map(Number);
+  probe.remove();
+  return { verdict: bottom(document.querySelector("ul.verdicts .v")), fault: bottom(document.querySelector(".fault") || map),
+    map: bottom(map), plot: [plot.left, plot.top, plot.width, plot.height], fail };
+})()"##;
+
+/// The browser, where there is one.
+fn browser(what: &str) -> Option<PathBuf> {
+    let how = "name a Chromium in TQ4_CHROMIUM (Debian: chromium)";
+    tool("TQ4_CHROMIUM", what, how)
+}
+
+/// The folder for pictures of pages.
+fn shots() -> PathBuf {
+    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    std::fs::create_dir_all(&shots).unwrap();
+    shots
+}
+
 #[test]
 fn pages_in_a_browser() {
-    let how = "name a Chromium in TQ4_CHROMIUM (Debian: chromium)";
-    let Some(path) = tool("TQ4_CHROMIUM", "pages in a browser", how) else {
+    let Some(path) = browser("pages in a browser") else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
-    std::fs::create_dir_all(&shots).unwrap();
+    let shots = shots();
     let mut browser = Chromium::start(&path);
     for name in pages::write_all(dir.path()) {
         let page = dir.path().join(format!("{name}.html"));
@@ -97,26 +128,99 @@ fn pages_in_a_browser() {
                     scroll.as_u64().unwrap() <= width.into(),
                     "{at}: {scroll} wide"
                 );
-                for check in [LOW_CONTRAST, BAD_LABELS] {
+                for check in [LOW_CONTRAST, BAD_LABELS, UNSEEN] {
                     let found = browser.evaluate(check);
-                    assert_eq!(found, serde_json::json!([]), "{at}");
+                    assert_eq!(found, json!([]), "{at}");
                 }
                 let shot = browser.screenshot(width);
                 std::fs::write(shots.join(format!("{name}-{width}-{scheme}.png")), shot).unwrap();
             }
         }
         let sorting = browser.evaluate(SORTING);
-        assert_eq!(sorting["wrong"], serde_json::json!([]), "{name}");
+        assert_eq!(sorting["wrong"], json!([]), "{name}");
         // Two recordings of one tensor without its codes: no other tensors, no picture, nothing to sort.
         let clicks = sorting["clicks"].as_u64().unwrap();
         assert_eq!(clicks > 0, name != "pairs", "{name}");
         // In print every colour is that of the light scheme, whatever the screen's.
-        browser.call(
-            "Emulation.setEmulatedMedia",
-            serde_json::json!({"media": "print"}),
-        );
+        browser.call("Emulation.setEmulatedMedia", json!({"media": "print"}));
         let printed = browser.evaluate("getComputedStyle(document.body).backgroundColor");
         assert_eq!(printed, "rgb(255, 255, 255)", "{name}");
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.requests_outside(), Vec::<String>::new());
+}
+
+/// Rows of a picture in which what is wrong is drawn in its full colour, as parts of the plot's height.
+fn red_rows(shot: &[u8], first: &Value) -> Vec<f64> {
+    let decoder = png::Decoder::new(std::io::Cursor::new(shot));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    let number = |v: &Value| v.as_f64().unwrap();
+    let [left, top, width, height] = [0, 1, 2, 3].map(|i| number(&first["plot"][i]));
+    let fail = [0, 1, 2].map(|i| number(&first["fail"][i]));
+    let channels = info.color_type.samples();
+    let red = |x: usize, y: usize| {
+        let at = &pixels[y * info.line_size + x * channels..];
+        (0..3).all(|i| (f64::from(at[i]) - fail[i]).abs() < 24.0)
+    };
+    // The middle of the first group, and half a pixel inside the plot.
+    let x = (left + width / 16.0) as usize;
+    let rows = (top as usize + 2)..((top + height) as usize - 2);
+    let found = rows.filter(|y| red(x, *y));
+    found.map(|y| (y as f64 - top) / height).collect()
+}
+
+#[test]
+fn the_first_screen_says_what_is_wrong_and_where() {
+    let Some(path) = browser("the first screen of pages") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let shots = shots();
+    let mut browser = Chromium::start(&path);
+    for name in cases::write_all(dir.path()) {
+        let page = dir.path().join(format!("{name}.html"));
+        for (width, scheme) in [
+            (1280, "light"),
+            (1280, "dark"),
+            (390, "light"),
+            (390, "dark"),
+        ] {
+            let at = format!("{name} at {width}, {scheme}");
+            browser.open(&page, width, scheme);
+            for check in [LOW_CONTRAST, BAD_LABELS, UNSEEN] {
+                assert_eq!(browser.evaluate(check), json!([]), "{at}");
+            }
+            let scroll = browser.evaluate("document.documentElement.scrollWidth");
+            assert!(scroll.as_u64().unwrap() <= width.into(), "{at}: {scroll}");
+            let shot = browser.screenshot(width);
+            std::fs::write(shots.join(format!("{name}-{width}-{scheme}.png")), &shot).unwrap();
+            // A sweep opens with its tensors; the others are pages of one.
+            if name == "damaged" {
+                continue;
+            }
+            let first = browser.evaluate(FIRST);
+            let bottom = |what: &str| first[what].as_f64().unwrap();
+            assert!(bottom("verdict") < 300.0, "{at}: {first}");
+            assert!(bottom("fault") < 800.0, "{at}: {first}");
+            if width == 1280 {
+                assert!(bottom("map") < 800.0, "{at}: {first}");
+            }
+            let red = red_rows(&shot, &first);
+            let rows = cases::LOST.start as f64..cases::LOST.end as f64;
+            match name {
+                "pass" => assert!(red.is_empty(), "{at}: {red:?}"),
+                "tile" => {
+                    let at_row = |part: f64| part * cases::ROWS as f64;
+                    let outside =
+                        |part: &&f64| !(rows.start - 1.0..rows.end + 1.0).contains(&at_row(**part));
+                    assert_eq!(red.iter().find(outside), None, "{at}");
+                    assert!(at_row(red[red.len() - 1] - red[0]) > 30.0, "{at}");
+                }
+                _ => assert!(red[0] < 0.05 && red[red.len() - 1] > 0.95, "{at}"),
+            }
+        }
     }
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_eq!(browser.requests_outside(), Vec::<String>::new());

@@ -76,6 +76,12 @@ mod lanes;
 mod measure;
 // The HTML page beside the Markdown and the JSON.
 mod page;
+// The page of a benchmark.
+mod page_bench;
+// What pages say and draw first.
+mod page_cases;
+// The page of many tensors.
+mod page_size;
 // Partitions of a sweep, and `tq4 merge`.
 mod partition;
 // Pictures of any output.

@@ -1,8 +1,11 @@
-//! The page of a benchmark: bars with their intervals, the share of the copy bandwidth, sizes, ratios.
+//! The page of a benchmark: what changed since the baseline, then bars with their intervals, the share of the
+//! copy bandwidth, sizes, ratios.
 
 use super::Shell;
+use super::baseline::Baseline;
 use super::bench_plots::{Bar, Series, bars, sizes};
-use super::tensor::Chart;
+use super::figures::Chart;
+use super::measured::{figure, measured};
 use crate::error::printable;
 use crate::record::LaneName;
 use crate::record::bench::{Bench, Checked, LaneTimes, Measure, ShapeRecord, Speed};
@@ -17,8 +20,7 @@ struct BenchPage {
     lanes: Vec<LaneView>,
     sizes: Vec<Chart>,
     shapes: Vec<ShapeView>,
-    changes: Vec<ChangeView>,
-    left_out: Vec<String>,
+    baseline: Option<Baseline>,
 }
 
 /// One tensor or shape.
@@ -52,21 +54,11 @@ struct RatioView {
     lhs: String,
     rhs: String,
     measure: &'static str,
-    figures: Vec<Figure>,
-}
-
-/// One speed against an earlier one.
-struct ChangeView {
-    name: String,
-    lane: String,
-    measure: &'static str,
-    outcome: &'static str,
-    notes: String,
-    figures: Vec<Figure>,
+    figures: [Figure; 3],
 }
 
 /// The words for a measure.
-fn words(measure: Measure) -> &'static str {
+pub fn words(measure: Measure) -> &'static str {
     match measure {
         Measure::Copy => "copy",
         Measure::KernelCold => "kernel, cold",
@@ -84,14 +76,6 @@ fn optional(key: &str, value: Option<f64>) -> Figure {
             full: "null".into(),
         },
     }
-}
-
-/// The two ends of an interval.
-fn ends(interval: Option<[f64; 2]>) -> [Figure; 2] {
-    [
-        optional("interval_low", interval.map(|i| i[0])),
-        optional("interval_high", interval.map(|i| i[1])),
-    ]
 }
 
 /// The page of a benchmark's record.
@@ -112,36 +96,23 @@ pub fn bench_page(record: &Bench) -> String {
         lanes: record.lanes.iter().map(LaneView::new).collect(),
         sizes: size_sweeps(record),
         shapes: record.shapes.iter().map(shape).collect(),
-        changes: record
-            .comparison
-            .iter()
-            .flat_map(|c| &c.changes)
-            .map(|c| ChangeView {
-                name: printable(&c.name),
-                lane: name(&c.lane),
-                measure: words(c.measure),
-                outcome: c.outcome.text(),
-                notes: printable(&c.notes.join("; ")),
-                figures: [Figure::of("speed_ratio", c.speed_ratio)]
-                    .into_iter()
-                    .chain(ends(c.interval))
-                    .collect(),
-            })
-            .collect(),
-        left_out: record
-            .comparison
-            .iter()
-            .flat_map(|c| &c.left_out)
-            .map(|l| printable(l))
-            .collect(),
+        baseline: record.comparison.as_ref().map(Baseline::new),
     };
     page.render().expect("writing to memory")
 }
 
 /// Rates at the two ends of the time's interval.
-fn rate_interval(speed: &Speed, rate: f64) -> Option<(f64, f64)> {
+fn rate_interval(speed: &Speed, rate: f64) -> Option<[f64; 2]> {
     let [low, high] = speed.interval_s?;
-    Some((rate * speed.median_s / high, rate * speed.median_s / low))
+    Some([rate * speed.median_s / high, rate * speed.median_s / low])
+}
+
+/// A rate in the digits that the time's interval carries.
+fn rate(key: &str, speed: &Speed, value: Option<f64>) -> Figure {
+    match value {
+        Some(v) => figure(key, v, rate_interval(speed, v)),
+        None => optional(key, None),
+    }
 }
 
 fn shape(s: &ShapeRecord) -> ShapeView {
@@ -166,12 +137,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
             .collect()
     };
     let chart = |title: &str, caption: &str, rows: Vec<Bar>, reference: Option<f64>| {
-        (!rows.is_empty()).then(|| Chart {
-            svg: bars(title, &rows, reference),
-            title: title.into(),
-            caption: caption.into(),
-            ramp: None,
-        })
+        (!rows.is_empty()).then(|| Chart::new(bars(title, &rows, reference), title, caption))
     };
     let ratios: Vec<Bar> = s
         .ratios
@@ -179,7 +145,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         .map(|r| Bar {
             label: format!("{} over {}, {}", r.lhs, r.rhs, words(r.measure)),
             value: r.speed_ratio,
-            interval: r.interval.map(|[low, high]| (low, high)),
+            interval: r.interval,
         })
         .collect();
     ShapeView {
@@ -227,14 +193,13 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                         measure: words(m),
                         clock: printable(&speed.clock),
                         figures: [
-                            optional("percent_of_copy", speed.percent_of_copy),
-                            Figure::of("gb_per_s", speed.gb_per_s),
-                            optional("elements_per_s", speed.elements_per_s),
-                            Figure::of("median_s", speed.median_s),
-                            Figure::of("mad_s", speed.mad_s),
+                            rate("percent_of_copy", speed, speed.percent_of_copy),
+                            rate("gb_per_s", speed, Some(speed.gb_per_s)),
+                            rate("elements_per_s", speed, speed.elements_per_s),
                         ]
                         .into_iter()
-                        .chain(ends(speed.interval_s))
+                        .chain(measured("median_s", speed.median_s, speed.interval_s))
+                        .chain([figure("mad_s", speed.mad_s, None)])
                         .collect(),
                     })
                 })
@@ -247,10 +212,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                 lhs: name(&r.lhs),
                 rhs: name(&r.rhs),
                 measure: words(r.measure),
-                figures: [Figure::of("speed_ratio", r.speed_ratio)]
-                    .into_iter()
-                    .chain(ends(r.interval))
-                    .collect(),
+                figures: measured("speed_ratio", r.speed_ratio, r.interval),
             })
             .collect(),
     }
@@ -306,12 +268,11 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
                 .filter(|s| !s.points.is_empty())
                 .collect();
             let title = format!("GB/s by size, {}", words(m));
-            Chart {
-                svg: sizes(&title, &series),
+            Chart::new(
+                sizes(&title, &series),
                 title,
-                caption: "a mark of its own shape for each lane".into(),
-                ramp: None,
-            }
+                "a mark of its own shape for each lane",
+            )
         })
         .into()
 }

@@ -3,8 +3,8 @@
 use super::chart::{
     AXIS, Area, Axes, DATA, Drawn, FAIL, INK, MODEL, SIZE, draw_axes, font, power_of_two, svg,
 };
+use super::measured::rounded;
 use crate::error::printable;
-use crate::report::view::short;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -15,7 +15,7 @@ pub struct Bar {
     /// Its length.
     pub value: f64,
     /// Where the true value lies.
-    pub interval: Option<(f64, f64)>,
+    pub interval: Option<[f64; 2]>,
 }
 
 /// One line over sizes.
@@ -34,7 +34,7 @@ pub fn bars(title: &str, rows: &[Bar], reference: Option<f64>) -> String {
     let size = (SIZE.0, 46 + BAR * rows.len() as u32);
     let values: Vec<String> = rows
         .iter()
-        .map(|r| format!("{} {}", r.label, short(r.value)))
+        .map(|r| format!("{} {}", r.label, rounded(r.value, r.interval)))
         .collect();
     let label = format!("{title}: {}", values.join("; "));
     svg(size, &label, |area| bars_on(area, rows, reference))
@@ -43,7 +43,7 @@ pub fn bars(title: &str, rows: &[Bar], reference: Option<f64>) -> String {
 fn bars_on(area: &Area<'_>, rows: &[Bar], reference: Option<f64>) -> Drawn {
     let high = rows
         .iter()
-        .map(|r| r.interval.map_or(r.value, |(_, high)| high.max(r.value)))
+        .map(|r| r.interval.map_or(r.value, |[_, high]| high.max(r.value)))
         .chain(reference)
         .filter(|v| v.is_finite())
         .fold(0.0, f64::max);
@@ -74,7 +74,10 @@ fn bars_on(area: &Area<'_>, rows: &[Bar], reference: Option<f64>) -> Drawn {
             let bar = Rectangle::new([(0.0, top), (row.value, bottom)], DATA.mix(0.75).filled());
             plot.draw(&bar)?;
         }
-        if let Some((low, high)) = row.interval.filter(|(l, h)| l.is_finite() && h.is_finite()) {
+        if let Some([low, high]) = row
+            .interval
+            .filter(|ends| ends.iter().all(|v| v.is_finite()))
+        {
             let line = INK.stroke_width(2);
             plot.draw(&PathElement::new(vec![(low, middle), (high, middle)], line))?;
             for end in [low, high] {
@@ -84,7 +87,11 @@ fn bars_on(area: &Area<'_>, rows: &[Bar], reference: Option<f64>) -> Drawn {
         }
         let (x, y) = plot.map_coordinate(&(0.0, i as f64 + 0.44));
         let style = font().pos(Pos::new(HPos::Left, VPos::Bottom));
-        let text = format!("{}: {}", printable(&row.label), short(row.value));
+        let text = format!(
+            "{}: {}",
+            printable(&row.label),
+            rounded(row.value, row.interval)
+        );
         area.draw(&Text::new(text, (x + 2, y), style))?;
     }
     if let Some(at) = reference.filter(|r| *r <= high) {

@@ -1,19 +1,63 @@
-//! Heat maps: one grey PNG as a mask over one colour of the page, so that light and dark both work.
+//! Heat maps: grey PNGs as masks over colours of the page, so that light and dark both work. Every map has one
+//! scale: pale up to what is allowed, strong beyond it and full at ten times.
 
 use super::chart::{Area, Axes, Drawn, GRID, SIZE, draw_axes, svg};
 use super::plots::{BOTTOM, LEFT};
 use crate::picture::{Comparison, Grid, Scatter};
+use crate::report::view::short;
 use base64::Engine as _;
 use plotters::prelude::*;
 
-/// A heat map and the ends of its scale.
+/// A heat map.
 pub struct Heat {
     /// The chart.
     pub svg: String,
-    /// Value at which a cell is empty and at which it is full; `None` when every cell is zero.
-    pub scale: Option<(f64, f64)>,
+    /// Cells in all, and those beyond the limit.
+    pub cells: [usize; 2],
     /// Whether a cell holds values that are not finite.
     pub not_finite: bool,
+}
+
+/// What 1 on the scale of a heat map is.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// What each element may be off; a cell shows the element that is furthest off.
+    Element,
+    /// So much of the rms error over the rms value of a cell.
+    Rms(f64),
+}
+
+impl Limit {
+    /// The cells of a grid, as multiples of the limit.
+    fn shares(self, grid: &Grid) -> Vec<f32> {
+        match self {
+            Self::Element => grid.share.clone(),
+            Self::Rms(limit) => grid
+                .value
+                .iter()
+                .map(|v| (f64::from(*v) / limit) as f32)
+                .collect(),
+        }
+    }
+}
+
+/// Multiple of the limit at which a cell is full.
+const FULL: f32 = 10.0;
+
+/// Grey of a cell that is within the limit; 0 beyond it. The style sheet's legend has the same ends.
+fn calm(share: f32) -> u8 {
+    if share > 1.0 {
+        return 0;
+    }
+    (20.0 + 41.0 * share) as u8
+}
+
+/// Grey of a cell that is beyond the limit; 0 within it.
+fn beyond(share: f32) -> u8 {
+    if share <= 1.0 {
+        return 0;
+    }
+    (128.0 + 127.0 * (share.ln() / FULL.ln()).min(1.0)) as u8
 }
 
 /// Stands for the mask's id, which only the page can make unique.
@@ -33,8 +77,12 @@ fn png(cols: usize, rows: usize, grey: &[u8]) -> String {
     format!("data:image/png;base64,{text}")
 }
 
-/// `grey` over the rectangle from `corner` (upper left) to `other`, in the colour of heat maps.
-fn image(grey: &[u8], cols: usize, rows: usize, corner: (i32, i32), other: (i32, i32)) -> String {
+/// A rectangle of a chart, from its upper left to its lower right corner.
+pub type Place = [(i32, i32); 2];
+
+/// Grey values, `cols` in a row, as the opacity of a colour over a rectangle; `part` tells the masks of one
+/// chart apart.
+pub fn image(grey: &[u8], cols: usize, [corner, other]: Place, colour: &str, part: &str) -> String {
     let place = format!(
         "x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
         corner.0,
@@ -42,11 +90,11 @@ fn image(grey: &[u8], cols: usize, rows: usize, corner: (i32, i32), other: (i32,
         (other.0 - corner.0).max(1),
         (other.1 - corner.1).max(1)
     );
-    let data = png(cols, rows, grey);
+    let data = png(cols, grey.len() / cols, grey);
     format!(
-        "<mask id=\"{MASK}\"><image href=\"{data}\" {place} preserveAspectRatio=\"none\" \
+        "<mask id=\"{MASK}{part}\"><image href=\"{data}\" {place} preserveAspectRatio=\"none\" \
          style=\"image-rendering:pixelated\"/></mask>\
-         <rect {place} fill=\"var(--heat)\" mask=\"url(#{MASK})\"/>"
+         <rect {place} fill=\"var({colour})\" mask=\"url(#{MASK}{part})\"/>"
     )
 }
 
@@ -59,7 +107,7 @@ pub fn insert(svg: String, heat: &str) -> String {
 }
 
 /// Counts of a scatter on a logarithmic scale.
-pub fn density(s: &Scatter, corner: (i32, i32), other: (i32, i32)) -> String {
+pub fn density(s: &Scatter, place: Place) -> String {
     let most = s.counts.iter().copied().max().unwrap_or(0);
     if most == 0 {
         return String::new();
@@ -74,7 +122,7 @@ pub fn density(s: &Scatter, corner: (i32, i32), other: (i32, i32)) -> String {
             n => (40.0 + 215.0 * log(*n) / log(most)) as u8,
         })
         .collect();
-    image(&grey, s.cols, s.rows, corner, other)
+    image(&grey, s.cols, place, "--heat", "")
 }
 
 /// What runs along the x axis of a heat map.
@@ -87,35 +135,42 @@ pub enum Across {
 }
 
 /// The heat map of `c` by rows and groups, or by rows and positions within the group.
-pub fn map(c: &Comparison, across: Across, row_start: usize, row_count: usize) -> Heat {
+pub fn map(
+    c: &Comparison,
+    across: Across,
+    limit: Limit,
+    (row_start, row_count): (usize, usize),
+) -> Heat {
     let (grid, total, name) = match across {
         Across::Groups(groups) => (&c.by_group, groups, "group"),
         Across::Positions => (&c.by_position, c.by_position.cols, "position in the group"),
     };
-    // Two octaves at least, so that noise does not look like a pattern.
-    let scale = grid.range().map(|(low, high)| {
-        let (low, high) = (f64::from(low), f64::from(high));
-        (low.min(high / 4.0).max(high / 1024.0), high)
-    });
-    let not_finite = grid.not_finite.iter().any(|n| *n > 0);
-    let label = format!(
-        "Error of {} against {} by row and {name}: {}",
-        c.lhs,
-        c.rhs,
-        match scale {
-            None => "no error in any cell".to_owned(),
-            Some((_, high)) => format!("largest cell {high:.3e}"),
-        }
+    let shares = limit.shares(grid);
+    let cells = [
+        shares.len(),
+        shares.iter().filter(|share| **share > 1.0).count(),
+    ];
+    let not_finite = grid.not_finite.iter().filter(|n| **n > 0).count();
+    let mut label = format!(
+        "Error of {} against {} by row and {name}: {} of {} cells beyond the limit",
+        c.lhs, c.rhs, cells[1], cells[0]
     );
+    if cells[1] > 0 {
+        let largest = shares.iter().copied().fold(0.0, f32::max);
+        label += &format!(", the worst {} times", short(largest.into()));
+    }
+    if not_finite > 0 {
+        label += &format!(", {not_finite} with NaN or infinity");
+    }
     let mut under = String::new();
     let rows = (row_start as f64, (row_start + row_count) as f64);
     let text = svg(SIZE, &label, |area| {
-        map_on(area, grid, (total as f64, name), rows, scale, &mut under)
+        map_on(area, grid, (total as f64, name), rows, &shares, &mut under)
     });
     Heat {
         svg: insert(text, &under),
-        scale,
-        not_finite,
+        cells,
+        not_finite: not_finite > 0,
     }
 }
 
@@ -124,7 +179,7 @@ fn map_on(
     grid: &Grid,
     (total, name): (f64, &str),
     rows: (f64, f64),
-    scale: Option<(f64, f64)>,
+    shares: &[f32],
     under: &mut String,
 ) -> Drawn {
     let mut chart = ChartBuilder::on(area)
@@ -155,20 +210,12 @@ fn map_on(
     let plot = chart.plotting_area();
     let corner = plot.map_coordinate(&(0.0, rows.0));
     let other = plot.map_coordinate(&(total, rows.1));
-    if let Some((low, high)) = scale {
-        let (low, span) = (low.ln(), high.ln() - low.ln());
-        let grey: Vec<u8> = grid
-            .value
-            .iter()
-            .map(|v| match *v {
-                v if v > 0.0 => {
-                    let at = ((f64::from(v).ln() - low) / span).clamp(0.0, 1.0);
-                    (25.0 + 230.0 * at) as u8
-                }
-                _ => 0,
-            })
-            .collect();
-        *under = image(&grey, grid.cols, grid.rows, corner, other);
+    let place = [corner, other];
+    let grey: Vec<u8> = shares.iter().map(|share| calm(*share)).collect();
+    *under = image(&grey, grid.cols, place, "--heat", "");
+    if shares.iter().any(|share| *share > 1.0) {
+        let grey: Vec<u8> = shares.iter().map(|share| beyond(*share)).collect();
+        *under += &image(&grey, grid.cols, place, "--fail", "b");
     }
     *under += &hatch(grid, corner, other);
     chart.draw_series(std::iter::once(Rectangle::new(
@@ -203,4 +250,23 @@ fn hatch(grid: &Grid, corner: (i32, i32), other: (i32, i32)) -> String {
         return path;
     }
     format!("<path d=\"{path}\" class=\"nan\"/>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{beyond, calm};
+
+    #[test]
+    fn a_cell_is_pale_up_to_the_limit_and_strong_beyond_it() {
+        for (share, pale, strong) in [
+            (0.0, 20, 0),
+            (1.0, 61, 0),
+            (1.0 + f32::EPSILON, 0, 128),
+            (10.0, 0, 255),
+            (f32::MAX, 0, 255),
+        ] {
+            assert_eq!([calm(share), beyond(share)], [pale, strong], "{share}");
+        }
+        assert!(beyond(2.0) > beyond(1.5) && beyond(9.0) < 255);
+    }
 }

@@ -1,24 +1,29 @@
 //! One self-contained page: no network, no framework, static SVG, light and dark.
 
+mod baseline;
 mod bench;
 mod bench_plots;
 mod chart;
+mod figures;
+mod group;
 mod heat;
+mod marks;
+mod measured;
 mod overview;
 mod plots;
 mod tensor;
 
 pub use bench::bench_page;
 
-use super::view::{DecisionView, Look, tensor_passed, verdicts};
+use super::view::{DecisionView, Look, name, tensor_passed, verdicts};
 use super::words::{LaneView, checkpoint_problem, plain_problems, totals};
 use super::{Exporter, put};
 use crate::error::{Result, printable};
-use crate::record::{Run, lanes_once};
+use crate::record::{LaneName, LaneRecord, Outcome, Run, Status, Verdict, lanes_once};
 use askama::Template;
 use overview::Overview;
 use std::io::Write;
-use tensor::TensorView;
+use tensor::{LaneLine, TensorView, fault_of};
 
 /// Bytes of drawings after which no further tensor is drawn: many lanes make large pictures.
 const PICTURE_BYTES: usize = 1_500_000;
@@ -65,10 +70,12 @@ impl Page {
 #[template(path = "tensors.html")]
 struct TensorsPage {
     shell: Shell,
-    outcome: (Look, &'static str),
+    outcome: (Look, String),
     /// What is wrong with the checkpoint, over all tensors.
     checkpoint: Option<String>,
-    verdicts: Vec<DecisionView>,
+    verdicts: Vec<LaneLine>,
+    /// Lanes that were asked for and did not run.
+    not_run: Vec<DecisionView>,
     totals: Vec<String>,
     lanes: Vec<LaneView>,
     overview: Option<Overview>,
@@ -90,7 +97,8 @@ impl Exporter for Page {
             let picture = t.picture.as_deref();
             let picture = picture.filter(|_| drawn < Self::PICTURES && bytes < PICTURE_BYTES);
             drawn += usize::from(picture.is_some());
-            tensors.push(TensorView::new(i, t, picture, &mut masks));
+            let drawn_with = (picture, run.model.tolerance);
+            tensors.push(TensorView::new(i, t, drawn_with, &mut masks));
             bytes += tensors[i].drawn();
         }
         let about = match (order.as_slice(), &run.model.tq) {
@@ -98,13 +106,20 @@ impl Exporter for Page {
             (_, Some(tq)) => format!("{}, {} tensors", tq.name, order.len()),
             (_, None) => format!("{} tensors", order.len()),
         };
+        let (verdicts, not_run) = lanes(run);
+        let lanes = lanes_once(&run.tensors).into_iter();
         let page = TensorsPage {
             shell: Shell::new(&format!("tq4: {}", printable(&about)), facts(run)),
-            outcome: Look::of_run(&run.summary),
+            outcome: outcome(run),
             checkpoint: checkpoint_problem(run),
-            verdicts: verdicts(run),
-            totals: totals(run, !many),
-            lanes: lanes_once(&run.tensors).iter().map(LaneView::new).collect(),
+            verdicts,
+            not_run,
+            // The lanes' counts are in their verdicts, the tensors' number over the table.
+            totals: totals(run, true),
+            lanes: lanes
+                .filter(|l| l.status != Status::Skipped)
+                .map(|l| LaneView::new(&l))
+                .collect(),
             overview: many.then(|| Overview::new(run, &order, tensors.len())),
             without_section: order.len() - tensors.len(),
             without_pictures: tensors.iter().filter(|t| t.pictured.is_empty()).count(),
@@ -113,6 +128,59 @@ impl Exporter for Page {
         };
         put(&page.render().expect("writing to memory"), to)
     }
+}
+
+/// Whether a lane was not asked for.
+fn skipped(lanes: &[LaneRecord], lane: &LaneName) -> bool {
+    let mut of_name = lanes.iter().filter(|l| l.name == *lane);
+    of_name.any(|l| l.status == Status::Skipped)
+}
+
+/// The lanes that returned something, those that failed first, and those that were asked for and did not run;
+/// where that is the outcome, they are among the first.
+fn lanes(run: &Run) -> (Vec<LaneLine>, Vec<DecisionView>) {
+    let once = lanes_once(&run.tensors);
+    let asked: Vec<String> = run
+        .summary
+        .lanes
+        .iter()
+        .filter(|l| !skipped(&once, &l.lane))
+        .map(|l| name(&l.lane))
+        .collect();
+    let not_run = |lane: &str| {
+        let mut lanes = run.summary.lanes.iter();
+        lanes.any(|l| name(&l.lane) == lane && l.verdict == Verdict::NotRun)
+    };
+    let missing = matches!(
+        run.summary.outcome,
+        Outcome::RequiredLaneMissing | Outcome::NothingCompared
+    );
+    let all = verdicts(run)
+        .into_iter()
+        .filter(|v| asked.contains(&v.lane));
+    let (later, first): (Vec<_>, Vec<_>) = all.partition(|v| !missing && not_run(&v.lane));
+    let one = (run.tensors.len() == 1).then(|| &run.tensors[0]);
+    let mut first: Vec<LaneLine> = first
+        .into_iter()
+        .map(|decision| LaneLine {
+            fault: one.and_then(|t| fault_of(t, &decision.lane)),
+            decision,
+        })
+        .collect();
+    first.sort_by_key(|l| l.decision.verdict.class != "fail");
+    (first, later)
+}
+
+/// How a run ended; of lanes that failed, which.
+fn outcome(run: &Run) -> (Look, String) {
+    let (look, words) = Look::of_run(&run.summary);
+    let lanes = run.summary.lanes.iter().filter(|l| l.failed > 0);
+    let failed: Vec<String> = lanes.map(|l| name(&l.lane)).collect();
+    let damaged = run.tensors.iter().any(|t| t.damaged());
+    if run.summary.outcome != Outcome::Failed || damaged || failed.is_empty() {
+        return (look, words.into());
+    }
+    (look, format!("{}: wrong output", failed.join(", ")))
 }
 
 /// What a page says about its making.

@@ -1,57 +1,10 @@
-//! Many tensors at a glance: one mark each, by layer and projection, and a table that sorts.
+//! Many tensors at a glance: those that failed, one mark each, and a table that sorts.
 
-use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, draw_axes, svg};
-use super::plots::BOTTOM;
+use super::marks::{Height, Panels, State, layer_and_projection};
 use crate::error::printable;
-use crate::record::{Run, TensorRecord};
+use crate::record::{Run, Status, TensorRecord, lanes_once};
 use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
-use plotters::prelude::*;
-
-/// Size of a panel.
-const PANEL: (u32, u32) = (440, 170);
-/// Panels at most; the projections beyond are drawn together in the last.
-const PANELS: usize = 24;
-
-/// One tensor's mark.
-struct Mark {
-    base: String,
-    passed: Option<bool>,
-    /// What the mark stands at: the error against the source, or the worst lane's.
-    height: f64,
-}
-
-impl Mark {
-    /// `None` where there is no finite height.
-    fn new(t: &TensorRecord) -> Option<Self> {
-        let lanes = t.decisions.iter();
-        let ratios = lanes.filter_map(|d| ratio(t, &d.lane, &d.rhs));
-        let height = source_ratio(t).or_else(|| ratios.max_by(f64::total_cmp))?;
-        height.is_finite().then(|| Self {
-            base: printable(&t.tensor_base),
-            passed: tensor_passed(t),
-            height,
-        })
-    }
-}
-
-/// Layer and projection in a tensor's name: the first number, and what stands around it. Further
-/// numbers, such as an expert's, are not told apart.
-pub fn layer_and_projection(base: &str) -> (Option<usize>, String) {
-    let mut layer = None;
-    let mut rest: Vec<&str> = Vec::new();
-    for part in base.split('.') {
-        match (part.parse::<usize>(), layer) {
-            (Ok(n), None) => {
-                layer = Some(n);
-                // The stack's name says nothing when there is one stack.
-                rest.clear();
-            }
-            (Ok(_), Some(_)) => rest.push("*"),
-            (Err(_), _) => rest.push(part),
-        }
-    }
-    (layer, rest.join("."))
-}
+use crate::report::words::{damage, problem};
 
 /// A row of the table.
 pub struct OverviewRow {
@@ -71,18 +24,61 @@ pub struct OverviewRow {
     pub lanes: Vec<(Look, Option<Figure>)>,
 }
 
+/// A tensor that failed.
+pub struct FailedView {
+    /// The tensor.
+    pub base: String,
+    /// Anchor of its section.
+    pub anchor: Option<String>,
+    /// Its verdict.
+    pub verdict: Look,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Tensors that are named one by one before all others.
+const NAMED: usize = 5;
+
+/// Why a tensor failed.
+fn why(t: &TensorRecord) -> String {
+    let lanes = t.diagnosis.iter().map(|d| &d.diagnosis);
+    let lanes = lanes.map(|d| printable(&format!("{}: {}", d.lane, d.sentence())));
+    let broke = t.lanes.iter().filter(|l| l.status == Status::Failed);
+    let broke = broke.map(|l| {
+        let reason = l.reason.as_deref().unwrap_or_default();
+        printable(&format!("{}: {reason}", l.name))
+    });
+    let undiagnosed = t
+        .decisions
+        .iter()
+        .filter(|d| d.verdict.passed() == Some(false));
+    let undiagnosed = undiagnosed
+        .filter(|_| t.diagnosis.is_empty())
+        .map(|d| printable(&format!("{}: {}", d.lane, d.reason)));
+    let error = t.error.iter().map(problem);
+    let all: Vec<String> = error
+        .chain(broke)
+        .chain(damage(t))
+        .chain(lanes)
+        .chain(undiagnosed)
+        .collect();
+    all.join("; ")
+}
+
 /// The overview.
 pub struct Overview {
     /// Tensors in all.
     pub total: usize,
     /// Lanes in column order.
     pub lanes: Vec<String>,
-    /// What the marks' height is.
-    pub height: &'static str,
-    /// Tensors whose height is not a number or that have none.
-    pub without_height: usize,
-    /// Projection and chart.
-    pub panels: Vec<(String, String)>,
+    /// The worst of those that failed.
+    pub failed: Vec<FailedView>,
+    /// How many more failed.
+    pub more_failed: usize,
+    /// Class, sign and words of each kind of mark.
+    pub legend: Vec<[&'static str; 3]>,
+    /// The charts; those of the lanes first.
+    pub panels: Vec<Panels>,
     /// Whether there is a source.
     pub source: bool,
     /// The table, worst first.
@@ -93,18 +89,34 @@ impl Overview {
     /// The overview of the tensors in `order`, of which the first `sections` have one.
     pub fn new(run: &Run, order: &[&TensorRecord], sections: usize) -> Self {
         let source = order.iter().any(|t| source_ratio(t).is_some());
-        let marks: Vec<Mark> = order.iter().filter_map(|t| Mark::new(t)).collect();
+        let once = lanes_once(&run.tensors);
+        let asked = || {
+            run.summary
+                .lanes
+                .iter()
+                .filter(|l| !super::skipped(&once, &l.lane))
+        };
+        let failed = order.iter().any(|t| t.failed());
+        let heights = [Height::Lanes, Height::Source].into_iter();
+        let heights = heights.filter(|h| {
+            *h == Height::Source && source || *h == Height::Lanes && (failed || !source)
+        });
+        let all = order.iter().enumerate();
+        let wrong: Vec<_> = all
+            .filter(|(_, t)| tensor_passed(t) == Some(false))
+            .collect();
+        let anchor = |i: usize| (i < sections).then(|| format!("tensor-{i}"));
         let figure = |v: f64| Figure::of("rmse_over_rhs_rms", v);
         let row = |(i, t): (usize, &&TensorRecord)| OverviewRow {
             base: printable(&t.tensor_base),
-            anchor: (i < sections).then(|| format!("tensor-{i}")),
+            anchor: anchor(i),
             wrong: (t.error.is_some() || t.broke() || t.damaged()).then(|| Look::of_tensor(t)),
             layer: layer_and_projection(&t.tensor_base)
                 .0
                 .map_or_else(String::new, |l| l.to_string()),
             shape: t.shape,
             source: source_ratio(t).map(figure),
-            lanes: (run.summary.lanes.iter())
+            lanes: asked()
                 .map(|l| match t.decision_of(&l.lane) {
                     Some(d) => (Look::of(d.verdict), ratio(t, &d.lane, &d.rhs).map(figure)),
                     None => (Look::NONE, None),
@@ -113,125 +125,29 @@ impl Overview {
         };
         Self {
             total: order.len(),
-            lanes: run.summary.lanes.iter().map(|l| name(&l.lane)).collect(),
-            height: if source {
-                "rmse ratio of the reference against the source"
-            } else {
-                "rmse ratio of the worst lane"
-            },
-            without_height: order.len() - marks.len(),
-            panels: panels(&marks),
+            lanes: asked().map(|l| name(&l.lane)).collect(),
+            failed: wrong
+                .iter()
+                .take(NAMED)
+                .map(|(i, t)| FailedView {
+                    base: printable(&t.tensor_base),
+                    anchor: anchor(*i),
+                    verdict: Look::of_tensor(t),
+                    why: why(t),
+                })
+                .collect(),
+            more_failed: wrong.len().saturating_sub(NAMED),
+            legend: State::ALL
+                .into_iter()
+                .filter(|s| order.iter().any(|t| State::of(t) == *s))
+                .map(State::legend)
+                .collect(),
+            panels: heights
+                .map(|height| Panels::new(height, order))
+                .filter(|p| !p.charts.is_empty())
+                .collect(),
             source,
             rows: order.iter().enumerate().map(row).collect(),
-        }
-    }
-}
-
-fn panels(marks: &[Mark]) -> Vec<(String, String)> {
-    let mut groups: Vec<(String, Vec<(usize, &Mark)>)> = Vec::new();
-    for m in marks {
-        let (layer, mut projection) = layer_and_projection(&m.base);
-        if groups.len() + 1 >= PANELS && !groups.iter().any(|(p, _)| *p == projection) {
-            projection = "others".into();
-        }
-        let at = groups.iter().position(|(p, _)| *p == projection);
-        let at = at.unwrap_or_else(|| {
-            groups.push((projection, Vec::new()));
-            groups.len() - 1
-        });
-        groups[at].1.push((layer.unwrap_or(0), m));
-    }
-    groups.sort_by(|a, b| a.0.cmp(&b.0));
-    let heights = marks.iter().map(|m| m.height);
-    let (low, high) = heights.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-    if low > high {
-        return Vec::new();
-    }
-    // One scale for all panels; some room, so that equal values do not fill it.
-    let room = ((high - low) * 0.12).max(high.abs() * 0.02).max(1e-9);
-    let layers = groups.iter().flat_map(|(_, g)| g.iter().map(|(l, _)| *l));
-    let last = layers.max().unwrap_or(0);
-    groups
-        .iter()
-        .map(|(projection, group)| {
-            let failed = group
-                .iter()
-                .filter(|(_, m)| m.passed == Some(false))
-                .count();
-            let label = format!(
-                "{} tensors {projection} by layer, {failed} failed",
-                group.len()
-            );
-            let text = svg(PANEL, &label, |area| {
-                panel(area, group, last, (low - room, high + room))
-            });
-            (projection.clone(), text)
-        })
-        .collect()
-}
-
-fn panel(area: &Area<'_>, group: &[(usize, &Mark)], last: usize, y: (f64, f64)) -> Drawn {
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .margin_top(12)
-        .x_label_area_size(BOTTOM)
-        .y_label_area_size(66)
-        .build_cartesian_2d(-0.7..last as f64 + 0.7, y.0..y.1)?;
-    draw_axes(
-        &mut chart,
-        &Axes {
-            x: "layer",
-            y: "rmse ratio",
-            ticks: (9, 4),
-            x_tick: &|v| {
-                if (v - v.round()).abs() < 1e-6 {
-                    // Not -0.
-                    format!("{:.0}", v.round() + 0.0)
-                } else {
-                    String::new()
-                }
-            },
-            y_tick: &|v| tick(*v, y.1),
-            grid: true,
-        },
-    )?;
-    let of = |passed: Option<bool>| {
-        let marks = group.iter().filter(move |(_, m)| m.passed == passed);
-        marks.map(|(layer, m)| (*layer as f64, m.height))
-    };
-    chart.draw_series(of(None).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
-    chart.draw_series(of(Some(true)).map(|at| Circle::new(at, 3, DATA.filled())))?;
-    chart.draw_series(of(Some(false)).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
-    Ok(())
-}
-
-/// The text of a tick on an axis that ends at `high`: as many decimals on each.
-fn tick(v: f64, high: f64) -> String {
-    if (0.01..1e4).contains(&high) {
-        let decimals = (2 - high.log10().floor() as i32).clamp(0, 4) as usize;
-        format!("{v:.decimals$}")
-    } else {
-        format!("{v:.1e}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_split_at_the_first_number() {
-        for (base, layer, projection) in [
-            ("model.layers.12.mlp.gate_proj", Some(12), "mlp.gate_proj"),
-            (
-                "model.layers.3.mlp.experts.17.up_proj",
-                Some(3),
-                "mlp.experts.*.up_proj",
-            ),
-            ("lm_head", None, "lm_head"),
-            ("7", Some(7), ""),
-        ] {
-            assert_eq!(layer_and_projection(base), (layer, projection.to_owned()));
         }
     }
 }

@@ -68,7 +68,7 @@ fn scatter_on(area: &Area<'_>, s: &Scatter, heat: &mut String) -> Drawn {
     let at = |x: f64, y: f64| plot.map_coordinate(&(x, y));
     let corner = at(exponent(s.x0), exponent(s.y0 + s.rows as i32));
     let other = at(exponent(s.x0 + s.cols as i32), exponent(s.y0));
-    *heat = super::heat::density(s, corner, other);
+    *heat = super::heat::density(s, [corner, other]);
     let octaves = x.0 as i32..x.1 as i32;
     chart.draw_series(LineSeries::new(
         octaves.flat_map(|e| {

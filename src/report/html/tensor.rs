@@ -1,24 +1,12 @@
-//! The section of one tensor: verdicts and figures from its report, charts from its picture.
+//! The section of one tensor: what became of it and where first, then its figures.
 
-use super::heat::{self, Across, MASK};
-use super::plots;
+use super::figures::{Chart, Figures, is_of_source, of_group, title};
+use super::heat::MASK;
 use crate::error::printable;
 use crate::picture::{Comparison, Element, Picture};
-use crate::record::{LaneName, StripDiagnosis, TensorRecord};
-use crate::report::view::{DecisionView, Figure, Row, rows, short};
+use crate::record::{StripDiagnosis, TensorRecord, Tolerance, Verdict};
+use crate::report::view::{DecisionView, Figure, Row, name, rows, short};
 use crate::report::words::{damage, foreign_codebook, problem, shape_line};
-
-/// A chart with what is said under it.
-pub struct Chart {
-    /// The drawing.
-    pub svg: String,
-    /// Its title.
-    pub title: String,
-    /// How to read it.
-    pub caption: String,
-    /// Ends of the colour scale, for a heat map.
-    pub ramp: Option<(Figure, Figure)>,
-}
 
 /// One comparison in pictures.
 pub struct Pictured {
@@ -64,6 +52,14 @@ pub struct GroupView {
     pub elements: Vec<(usize, [String; 3])>,
 }
 
+/// What became of a lane.
+pub struct LaneLine {
+    /// The decision.
+    pub decision: DecisionView,
+    /// The fault in a sentence, of a lane that failed.
+    pub fault: Option<String>,
+}
+
 /// The section of a tensor.
 pub struct TensorView {
     /// Anchor.
@@ -72,8 +68,12 @@ pub struct TensorView {
     pub base: String,
     /// Shape and format.
     pub shape: String,
-    /// Decisions.
-    pub decisions: Vec<DecisionView>,
+    /// Lanes that returned something, those that failed first.
+    pub judged: Vec<LaneLine>,
+    /// Lanes that were asked for and did not.
+    pub not_run: Vec<DecisionView>,
+    /// The charts that say what is wrong and where.
+    pub lead: Vec<Chart>,
     /// Comparisons.
     pub rows: Vec<Row>,
     /// Largest difference of the model's codebook from the recomputed one, if more than rounding.
@@ -97,7 +97,12 @@ impl TensorView {
     pub fn drawn(&self) -> usize {
         let faults = self.diagnosis.iter().flat_map(|d| &d.charts);
         let lanes = self.pictured.iter().flat_map(|p| &p.charts);
-        let charts = faults.chain(lanes).chain(&self.codes);
+        let charts = self
+            .lead
+            .iter()
+            .chain(faults)
+            .chain(lanes)
+            .chain(&self.codes);
         charts.map(|c| c.svg.len()).sum()
     }
 
@@ -106,7 +111,7 @@ impl TensorView {
     pub fn new(
         index: usize,
         t: &TensorRecord,
-        picture: Option<&Picture>,
+        (picture, tolerance): (Option<&Picture>, Option<Tolerance>),
         masks: &mut usize,
     ) -> Self {
         let mut number = |mut charts: Vec<Chart>| {
@@ -116,29 +121,43 @@ impl TensorView {
             }
             charts
         };
+        let figures = picture.map(|p| Figures::new(t, p, tolerance));
+        let (first, later) = picture.map_or_else(Default::default, |p| by_weight(t, p));
+        let lead = number(lead(t, figures, &first));
         let diagnosis = t.diagnosis.iter().map(|d| {
-            let charts = picture.map_or_else(Vec::new, |p| side_by_side(p, &d.diagnosis.lane));
+            let charts = figures.map_or_else(Vec::new, |f| f.beside_emulation(&d.diagnosis.lane));
             DiagnosisView::new(d, t.row_count, number(charts))
         });
         let diagnosis = diagnosis.collect();
-        // What failed first, then the kernel lanes, then the cost of the format.
-        let failed = |c: &Comparison| t.diagnosis.iter().any(|d| d.diagnosis.lane == c.lhs);
-        let format = |c: &Comparison| LaneName::from(c.rhs.as_str()) == LaneName::Source;
         let mut pictured = Vec::new();
-        if let Some(p) = picture {
-            let mut order: Vec<&Comparison> = p.comparisons.iter().collect();
-            order.sort_by_key(|c| (!failed(c), format(c)));
-            pictured.extend(order.into_iter().map(|c| Pictured {
-                name: printable(&format!("{} vs {}", c.lhs, c.rhs)),
-                charts: number(charts(c, p)),
-                worst: c.worst.iter().map(WorstView::new).collect(),
-            }));
+        if let Some(f) = figures {
+            // What stands above, in the lead or beside its emulation, is not drawn again.
+            let charts = |c: &Comparison, in_lead: bool| {
+                let by_group = f.by_group(c).filter(|_| !in_lead);
+                let others = match f.has_emulation(&c.lhs) {
+                    true => vec![f.scatter(c)],
+                    false => f.others(c),
+                };
+                by_group.into_iter().chain(others).collect()
+            };
+            let all = first.iter().map(|c| (c, true));
+            pictured.extend(
+                all.chain(later.iter().map(|c| (c, false)))
+                    .map(|(c, in_lead)| Pictured {
+                        name: title(c),
+                        charts: number(charts(c, in_lead)),
+                        worst: c.worst.iter().map(WorstView::new).collect(),
+                    }),
+            );
         }
+        let (judged, not_run) = lanes(t);
         Self {
             id: format!("tensor-{index}"),
             base: printable(&t.tensor_base),
             shape: shape_line(t),
-            decisions: t.decisions.iter().map(DecisionView::new).collect(),
+            judged,
+            not_run,
+            lead,
             rows: rows(t),
             codebook: foreign_codebook(t),
             error: t.error.as_ref().map(problem),
@@ -151,10 +170,66 @@ impl TensorView {
                 ]
             }),
             diagnosis,
-            codes: picture.map_or_else(Vec::new, codes_charts),
+            codes: figures.map_or_else(Vec::new, |f| f.codes()),
             pictured,
         }
     }
+}
+
+/// The lanes that returned something, those that failed first, and those that were asked for and did not.
+fn lanes(t: &TensorRecord) -> (Vec<LaneLine>, Vec<DecisionView>) {
+    let asked = t
+        .decisions
+        .iter()
+        .filter(|d| !super::skipped(&t.lanes, &d.lane));
+    let (not_run, judged): (Vec<_>, Vec<_>) = asked.partition(|d| d.verdict == Verdict::NotRun);
+    let mut judged: Vec<LaneLine> = judged
+        .into_iter()
+        .map(|d| LaneLine {
+            decision: DecisionView::new(d),
+            fault: fault_of(t, &name(&d.lane)),
+        })
+        .collect();
+    judged.sort_by_key(|l| l.decision.verdict.class != "fail");
+    (judged, not_run.into_iter().map(DecisionView::new).collect())
+}
+
+/// What is wrong with a lane's output, in a sentence.
+pub fn fault_of(t: &TensorRecord, lane: &str) -> Option<String> {
+    let mut all = t.diagnosis.iter().map(|d| &d.diagnosis);
+    let found = all.find(|d| printable(&d.lane) == lane)?;
+    Some(printable(&found.sentence()))
+}
+
+/// The comparisons that lead a section, and the others: what failed, or where nothing did every lane's, and
+/// the source's where it is damaged or there is no other.
+fn by_weight<'p>(t: &TensorRecord, p: &'p Picture) -> (Vec<&'p Comparison>, Vec<&'p Comparison>) {
+    let failed = |c: &&Comparison| t.diagnosis.iter().any(|d| d.diagnosis.lane == c.lhs);
+    let any_failed = p.comparisons.iter().any(|c| failed(&c));
+    let alone = p.comparisons.len() == 1;
+    let leads = |c: &&Comparison| match is_of_source(c) {
+        true => t.damaged() || alone,
+        false => failed(c) || !any_failed,
+    };
+    let (mut first, mut later): (Vec<_>, Vec<_>) = p.comparisons.iter().partition(leads);
+    first.sort_by_key(|c| !is_of_source(c));
+    // The cost of the format last.
+    later.sort_by_key(|c| is_of_source(c));
+    (first, later)
+}
+
+/// The charts that say what is wrong and where.
+fn lead(t: &TensorRecord, figures: Option<Figures<'_>>, first: &[&Comparison]) -> Vec<Chart> {
+    let mut charts = Vec::new();
+    for c in first {
+        charts.extend(figures.and_then(|f| f.by_group(c)));
+    }
+    // Side by side with the map where one lane failed.
+    for d in &t.diagnosis {
+        let (lane, group) = (printable(&d.diagnosis.lane), &d.diagnosis.group);
+        charts.extend(of_group(&lane, d.strip_start + group.row, group));
+    }
+    charts
 }
 
 impl DiagnosisView {
@@ -220,126 +295,4 @@ impl WorstView {
             element: e.clone(),
         }
     }
-}
-
-fn heat_chart(c: &Comparison, p: &Picture, across: Across, title: String) -> Chart {
-    let heat = heat::map(c, across, p.row_start, p.rows);
-    let mut caption = String::from("rms of the error over rms of the value, by cell");
-    if heat.scale.is_none() {
-        caption = "no cell has an error".into();
-    }
-    if heat.not_finite {
-        caption += "; hatched: NaN or infinity";
-    }
-    Chart {
-        svg: heat.svg,
-        title,
-        caption,
-        ramp: heat
-            .scale
-            .map(|(low, high)| (Figure::of("low", low), Figure::of("high", high))),
-    }
-}
-
-fn across_groups(p: &Picture) -> Across {
-    Across::Groups(p.cols / p.group_size)
-}
-
-fn charts(c: &Comparison, p: &Picture) -> Vec<Chart> {
-    let s = &c.scatter;
-    let mut caption = String::from("line: half a BF16 step");
-    let without = s.equal.iter().sum::<u64>() + s.zero_equal;
-    if without > 0 {
-        caption += &format!("; {without} of {} elements have no error", c.elements);
-    }
-    if s.zero_wrong > 0 {
-        caption += &format!("; {} are off where the value is zero", s.zero_wrong);
-    }
-    if s.not_finite > 0 {
-        caption += &format!("; {} are NaN or infinite", s.not_finite);
-    }
-    vec![
-        Chart {
-            svg: plots::scatter(c),
-            title: "Error against magnitude".into(),
-            caption,
-            ramp: None,
-        },
-        Chart {
-            svg: plots::steps(c),
-            title: "Error in BF16 steps".into(),
-            caption: format!(
-                "{} equal, {} one step away, {} further; line: cumulative share",
-                c.steps[0],
-                c.steps[1],
-                c.elements - c.steps[0] - c.steps[1]
-            ),
-            ramp: None,
-        },
-        heat_chart(c, p, across_groups(p), "Error by row and group".into()),
-        heat_chart(
-            c,
-            p,
-            Across::Positions,
-            "Error by row and position in the group".into(),
-        ),
-    ]
-}
-
-fn codes_charts(p: &Picture) -> Vec<Chart> {
-    let mut charts = Vec::new();
-    if let Some(n) = &p.normalised {
-        let mut caption = String::from(
-            "bars: the source; line: density (1 \u{2212} x\u{b2})^((d\u{2212}3)/2); ticks: centroids",
-        );
-        if n.outside > 0 {
-            caption += &format!("; {} values lie outside", n.outside);
-        }
-        if n.skipped_groups > 0 {
-            caption += &format!("; {} groups are zero or not finite", n.skipped_groups);
-        }
-        charts.push(Chart {
-            svg: plots::normalised(n, &p.codes),
-            title: "Normalised values against the codebook".into(),
-            caption,
-            ramp: None,
-        });
-    }
-    charts.push(Chart {
-        svg: plots::codes(&p.codes),
-        title: "Codes used".into(),
-        caption: "bars: this tensor; lines: what the density predicts between the boundaries"
-            .into(),
-        ramp: None,
-    });
-    charts
-}
-
-/// The lane's heat map and histogram beside those of the emulated fault.
-fn side_by_side(p: &Picture, lane: &str) -> Vec<Chart> {
-    let measured = p.comparisons.iter().find(|c| c.lhs == lane);
-    let emulated = p.emulated.iter().find(|e| e.lane == lane);
-    let (Some(measured), Some(emulated)) = (measured, emulated) else {
-        return Vec::new();
-    };
-    [
-        (measured, format!("Measured: {}", printable(lane))),
-        (
-            &emulated.comparison,
-            format!("Emulated: {}", emulated.faults),
-        ),
-    ]
-    .into_iter()
-    .flat_map(|(c, title)| {
-        [
-            heat_chart(c, p, Across::Positions, title.clone()),
-            Chart {
-                svg: plots::steps(c),
-                title,
-                caption: format!("{} of {} elements differ", c.wrong(), c.elements),
-                ramp: None,
-            },
-        ]
-    })
-    .collect()
 }

@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod big;
+pub mod cases;
 #[cfg(unix)]
 pub mod chromium;
 pub mod cli;
