@@ -11,7 +11,7 @@ pub mod tq3_native;
 pub mod turboquant;
 
 pub use encoding::{Choices, ENCODINGS, Encoding};
-pub(crate) use encoding::{Encodes, Matrix, ModelWriter, Part};
+pub(crate) use encoding::{Encodes, Matrix, ModelWriter, OutputTensor};
 pub use model::{TqInfo, TqModel, open_plain};
 pub use turboquant::SignSeed;
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use tq4::format::TqModel;
 use tq4::format::gguf::{Block, Dialect};
 use tq4::reference::dequantize;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 
 /// Type ids of TheTom's files, and of turbo-tan's for the last.
 const IDS: [(Block, u32); 3] = [
@@ -21,7 +21,8 @@ const IDS: [(Block, u32); 3] = [
 /// Random blocks of a type: as a file has them.
 fn blocks(seed: u64, block: Block, rows: usize, cols: usize) -> Vec<u8> {
     let rng = &mut Rng::new(seed);
-    let tensor = synthetic::of_codec(rng, &block.codec(), rows, cols, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::of_codec(rng, &block.codec(), rows, cols, ScaleDistribution::Usual).unwrap();
     tensor.blocks(0..tensor.groups())
 }
 

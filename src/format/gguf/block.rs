@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 /// Weights of a block, the unit of the transform.
-pub const BLOCK: usize = 32;
+pub const BLOCK_WEIGHTS: usize = 32;
 
 /// Positive half of the codebook of 4 bits, which is symmetric.
 const HALF_OF_4_BITS: [f32; 8] = [
@@ -70,7 +70,7 @@ impl Block {
             Self::Tq4_1s | Self::Tq3_1s => (16, ScaleType::F16),
             Self::Tq3_4s => (8, ScaleType::E3m5),
         };
-        let layout = Layout::new(bits, BLOCK).expect("a size that there is");
+        let layout = Layout::new(bits, BLOCK_WEIGHTS).expect("a size that there is");
         let scales = ScaleGrid {
             elements,
             stored,
@@ -90,7 +90,7 @@ impl Block {
     /// The signs of so many columns, whole blocks: element `i` of a block has -1 where the top bit of the u32
     /// `i * 0x9E3779B9` is set.
     pub fn signs(cols: usize) -> Vec<i8> {
-        let sign = |col: usize| match (col % BLOCK) as u32 {
+        let sign = |col: usize| match (col % BLOCK_WEIGHTS) as u32 {
             i if i.wrapping_mul(0x9E37_79B9) >> 31 == 1 => -1,
             _ => 1,
         };
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_mask_of_signs_is_the_published_one() {
-        let mask = Block::signs(BLOCK).into_iter().enumerate();
+        let mask = Block::signs(BLOCK_WEIGHTS).into_iter().enumerate();
         let mask = mask.fold(0u32, |mask, (i, s)| mask | u32::from(s < 0) << i);
         assert_eq!(mask, 0x696B_4B4A);
     }
@@ -150,9 +150,10 @@ mod tests {
             let parts = Parts {
                 packed: layout.pack(&codes),
                 scales,
-                signs: Block::signs(BLOCK),
+                signs: Block::signs(BLOCK_WEIGHTS),
             };
-            let tensor = TqTensor::new("block", layout, [1, BLOCK], parts, codebook).unwrap();
+            let tensor =
+                TqTensor::new("block", layout, [1, BLOCK_WEIGHTS], parts, codebook).unwrap();
             for (i, (got, want)) in dequantize(&tensor).iter().zip(values).enumerate() {
                 let name = block.name();
                 assert!(

@@ -3,24 +3,24 @@
 //! the rest is for the id, and for the user where the id has two meanings.
 
 use super::types::FIRST_FREE;
-use super::{Block, GgufFile, StockType, TensorInfo, scales};
+use super::{Block, GgufFile, GgufTensorInfo, StockType, scales};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
 /// Elements of a block.
-pub(super) const BLOCK: u64 = super::block::BLOCK as u64;
+pub(super) const BLOCK_ELEMENTS: u64 = super::block::BLOCK_WEIGHTS as u64;
 
 impl Block {
     /// Bytes of so many elements.
     fn bytes_of(self, elements: u64) -> u64 {
         // Elements are at most half of what a u64 holds.
-        elements / BLOCK * self.block_bytes()
+        elements / BLOCK_ELEMENTS * self.block_bytes()
     }
 
     /// Whether a tensor of this type takes just the bytes that are there for it. Only the last one of a
     /// file may be without padding.
-    fn fits(self, info: &TensorInfo, alignment: u64) -> bool {
+    fn fits(self, info: &GgufTensorInfo, alignment: u64) -> bool {
         let bytes = self.bytes_of(info.elements());
         let padded = bytes.checked_next_multiple_of(alignment);
         info.available == bytes || Some(info.available) == padded
@@ -126,8 +126,8 @@ pub(crate) fn decide(file: &GgufFile, name: &str, dialect: Option<Dialect>) -> R
         .into_iter()
         .filter_map(|d| Some((d, d.type_of(id)?)))
         .collect();
-    let tensor = Tensor { file, name, info };
-    if !info.shape2()[1].is_multiple_of(BLOCK as usize) {
+    let tensor = GgufTensor { file, name, info };
+    if !info.shape2()[1].is_multiple_of(BLOCK_ELEMENTS as usize) {
         return tensor.ragged(&meanings, dialect);
     }
     match dialect.and_then(|d| Some((d, d.type_of(id)?))) {
@@ -137,13 +137,13 @@ pub(crate) fn decide(file: &GgufFile, name: &str, dialect: Option<Dialect>) -> R
 }
 
 /// A tensor whose type is asked for.
-struct Tensor<'a> {
+struct GgufTensor<'a> {
     file: &'a GgufFile,
     name: &'a str,
-    info: &'a TensorInfo,
+    info: &'a GgufTensorInfo,
 }
 
-impl Tensor<'_> {
+impl GgufTensor<'_> {
     fn fits(&self, kind: Block) -> bool {
         kind.fits(self.info, self.file.alignment())
     }
@@ -162,7 +162,7 @@ impl Tensor<'_> {
         Err(self.refused(
             format!(
                 "rows of {} elements found in a tensor of type {} ({kind} in {dialect}), expected a \
-                 multiple of {BLOCK}",
+                 multiple of {BLOCK_ELEMENTS}",
                 self.info.shape2()[1], self.info.type_id
             ),
             "the file is damaged, or of a program whose types are not known here",

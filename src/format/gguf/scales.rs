@@ -1,6 +1,6 @@
 //! What the scales of a tensor would be if it were of a type: the way to see that it is not.
 
-use super::dialect::BLOCK;
+use super::dialect::BLOCK_ELEMENTS;
 use super::{Block, GgufFile};
 use crate::codec::e3m5_to_f32;
 use crate::error::Result;
@@ -12,7 +12,7 @@ const BLOCKS: u64 = 256;
 
 /// The range of some scales.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scales {
+pub(super) struct ScaleRange {
     least: f32,
     largest: f32,
     /// Those that are neither infinite nor NaN.
@@ -22,7 +22,7 @@ pub(super) struct Scales {
 }
 
 /// `has scales from 0.01 to 0.02`, in the words of an error.
-impl fmt::Display for Scales {
+impl fmt::Display for ScaleRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { least, largest, .. } = self;
         if self.finite == 0 {
@@ -43,10 +43,10 @@ impl fmt::Display for Scales {
 ///
 /// # Panics
 /// When a tensor of this type does not fit where this one lies.
-pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales> {
-    let blocks = file.known(name)?.elements() / BLOCK;
+pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<ScaleRange> {
+    let blocks = file.known(name)?.elements() / BLOCK_ELEMENTS;
     let read = blocks.min(BLOCKS);
-    let mut scales = Scales {
+    let mut scales = ScaleRange {
         least: f32::INFINITY,
         largest: f32::NEG_INFINITY,
         finite: 0,
@@ -72,7 +72,7 @@ pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales>
     Ok(scales)
 }
 
-impl Scales {
+impl ScaleRange {
     fn add(&mut self, scale: f32) {
         self.count += 1;
         if scale.is_finite() {

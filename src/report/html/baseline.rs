@@ -142,6 +142,7 @@ mod tests {
     #[test]
     fn an_outcome_is_a_factor_in_words_and_the_slower_ones_come_first() {
         let diff = BaselineDiff {
+            baseline: String::new(),
             tolerance: 0.05,
             changes: vec![
                 change(1.004, Some([0.99, 1.02]), Change::Same),
