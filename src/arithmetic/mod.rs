@@ -1,6 +1,6 @@
 //! Which correct arithmetic an output was computed with.
 //!
-//! Every named order of operations ([`Arithmetic`]) is written here once more, plainly, group by group; an
+//! Every named order of operations ([`crate::record::Arithmetic`]) is written here once more, plainly, group by group; an
 //! output has the arithmetic that gives all of its elements, bit for bit. Several renderings may have one
 //! name: a compiler is free in which product it fuses, a kernel in when it divides.
 

@@ -60,7 +60,7 @@ impl OutputArgs {
         }
     }
 
-    /// Writes a report of lines that no journal wrote.
+    /// Writes a JSONL report that no journal wrote.
     pub fn write_lines(&self, run: &Run) -> Result<()> {
         match self.report.as_deref().filter(|_| self.lines()) {
             Some(path) => write_atomically(path, run.to_lines().as_bytes()),
@@ -185,7 +185,7 @@ fn unused(recordings: &[LaneName], run: &Run) -> bool {
 /// Runs a job with everything that `validate` may have asked for besides the report.
 #[derive(Default)]
 pub struct Extras<'a> {
-    /// Resume the report of lines.
+    /// Resume the JSONL report.
     pub resume: bool,
     /// Recordings that take part.
     pub recordings: Vec<Slot>,

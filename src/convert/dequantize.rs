@@ -57,7 +57,7 @@ pub struct Dequantized {
     pub already_finished: bool,
 }
 
-/// How it ended.
+/// The end of a conversion.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DequantizeOutcome {
     /// The model is whole.

@@ -69,7 +69,7 @@ pub(super) struct Conversion<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + Clone> Conversion<T> {
-    /// Starts the conversion `identity` into `dir`, or goes on with it where it was stopped. Where it is
+    /// Starts the conversion `identity` into `dir`, or resumes it where it was stopped. Where it is
     /// done already, [`Conversion::finished`] says so.
     ///
     /// # Errors

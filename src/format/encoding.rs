@@ -16,9 +16,9 @@ use std::sync::Arc;
 /// The names under which a user asks for a format to be written; the last is another name of the first.
 pub const ENCODINGS: [&str; 6] = [
     turboquant::NAME,
-    gguf::Block::Tq4_1s.encoding(),
-    gguf::Block::Tq3_1s.encoding(),
-    gguf::Block::Tq3_4s.encoding(),
+    gguf::BlockType::Tq4_1s.encoding(),
+    gguf::BlockType::Tq3_1s.encoding(),
+    gguf::BlockType::Tq3_4s.encoding(),
     tq3_native::NAME,
     "arle",
 ];
@@ -53,7 +53,9 @@ impl Encoding {
     /// # Errors
     /// When there is none, or it does not leave open what was chosen.
     pub fn new(name: &str, choices: &Choices) -> Result<Self> {
-        let block = gguf::Block::ALL.into_iter().find(|b| b.encoding() == name);
+        let block = gguf::BlockType::ALL
+            .into_iter()
+            .find(|b| b.encoding() == name);
         Ok(Self(match (name, block) {
             (turboquant::NAME | "arle", _) => Arc::new(turboquant::Encoder::new(choices)?),
             (tq3_native::NAME, _) => Arc::new(tq3_native::Encoder::new(choices)?),

@@ -1,7 +1,7 @@
 //! Small models of every format, which hold what kernels and readers get wrong.
 
 use super::encoding::{Choices, Encodes, Encoding, Matrix, ModelWriter, OutputTensor};
-use super::gguf::{Block, GgufWriter, WrittenValue, planned};
+use super::gguf::{BlockType, GgufWriter, WrittenValue, planned};
 use super::turboquant::{Config, write_tq_model};
 use super::{tq3_native, turboquant};
 use crate::checkpoint::{Dtype, SINGLE, StreamWriter, write_atomically};
@@ -36,7 +36,7 @@ pub fn write_all(dir: &Path, layouts: &[Layout], whole: bool) -> Result<Vec<Exam
     for layout in layouts {
         made.push(native(dir, layout.bits(), layout.group_size())?);
     }
-    for block in Block::ALL {
+    for block in BlockType::ALL {
         let Codec { layout, .. } = block.codec();
         let of = |l: &Layout| (l.bits(), l.group_size());
         if layouts.iter().any(|l| of(l) == of(&layout)) {
@@ -271,7 +271,7 @@ fn write_gguf(
     finish(ModelWriter::Gguf(writer), format, weights, plain)
 }
 
-fn gguf(dir: &Path, block: Block) -> Result<Example> {
+fn gguf(dir: &Path, block: BlockType) -> Result<Example> {
     let encoding = Encoding::new(block.encoding(), &Choices::default())?;
     let format = encoding.format();
     let all = gguf_weights(format)?;
@@ -287,7 +287,7 @@ fn gguf(dir: &Path, block: Block) -> Result<Example> {
 
 /// A model of two files.
 fn split(dir: &Path) -> Result<Example> {
-    let block = Block::Tq4_1s;
+    let block = BlockType::Tq4_1s;
     let encoding = Encoding::new(block.encoding(), &Choices::default())?;
     let format = encoding.format();
     let (all, plain) = (gguf_weights(format)?, stock());

@@ -1,4 +1,4 @@
-//! A report of lines on disk: lines are appended as tensors are done, so that a run that is stopped at any
+//! A JSONL report on disk: lines are appended as tensors are done, so that a run that is stopped at any
 //! moment loses at most the tensor it was at.
 
 mod merge;
@@ -35,7 +35,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads a report of lines; a last line that was torn off is left out. `None` when not even the
+    /// Reads a JSONL report; a last line that was torn off is left out. `None` when not even the
     /// header is whole.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Contents {
                 Error::input(
                     format!("line {}: {what}", number + 1),
                     path.display().to_string(),
-                    "name a report of lines that this version of tq4 wrote",
+                    "name a JSONL report that this version of tq4 wrote",
                 )
             };
             let record: Record = serde_json::from_slice(line)

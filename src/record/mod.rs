@@ -240,7 +240,7 @@ pub struct Model {
     pub plain: Vec<String>,
 }
 
-/// The first line of a report of lines.
+/// The first line of a JSONL report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportHeader {
     /// [`FORMAT`].
@@ -251,7 +251,7 @@ pub struct ReportHeader {
     pub model: Model,
 }
 
-/// One line of a report of lines.
+/// One line of a JSONL report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tq4::codebook::Codebook;
 use tq4::codec::Codec;
 use tq4::format::every_codec;
-use tq4::format::gguf::Block;
+use tq4::format::gguf::BlockType;
 use tq4::lane::cuda::{OwnKernel, Room, Variant};
 use tq4::lane::kernel::{Argument, Part, part_bytes};
 use tq4::lane::{POISON_BF16, POISON_F32};
@@ -207,7 +207,7 @@ fn check_codecs(kernel: &Kernel, count: usize) -> Result<usize, String> {
 
 /// Where nothing is divided, centroids may be as small as they like: subnormal ones as well.
 fn check_small_centroids(kernel: &Kernel) -> Result<(), String> {
-    for codec in Block::ALL.map(Block::codec) {
+    for codec in BlockType::ALL.map(BlockType::codec) {
         let levels = codec.layout.levels() as i32;
         let small = |i: i32| 2f32.powi(-132 + 4 * i) * 1.3;
         let centroids = (0..levels).map(|i| if i % 2 == 0 { small(i) } else { 1.0 + i as f32 });

@@ -1,7 +1,8 @@
 //! Plain weights as blocks, in one file.
 
 use super::{
-    ALIGNMENT_KEY, Block, Dialect, GgufModel, GgufWriter, PlannedGgufTensor, WrittenValue, is_gguf,
+    ALIGNMENT_KEY, BlockType, Dialect, GgufModel, GgufWriter, PlannedGgufTensor, WrittenValue,
+    is_gguf,
 };
 use crate::checkpoint::{self, Checkpoint, Dtype, dir_name};
 use crate::codec::Codec;
@@ -17,7 +18,7 @@ use std::path::Path;
 /// since its names of tensors are others.
 const ARCHITECTURE: &str = "tq4";
 
-impl Block {
+impl BlockType {
     /// The name under which a user asks for it to be written.
     pub(in crate::format) const fn encoding(self) -> &'static str {
         match self {
@@ -40,14 +41,14 @@ impl Block {
 /// A GGUF file with weights of one type.
 #[derive(Debug)]
 pub(in crate::format) struct Encoder {
-    block: Block,
+    block: BlockType,
     codec: Codec,
 }
 
 impl Encoder {
     /// # Errors
     /// When something was chosen that the type does not leave open.
-    pub(in crate::format) fn new(block: Block, choices: &Choices) -> Result<Self> {
+    pub(in crate::format) fn new(block: BlockType, choices: &Choices) -> Result<Self> {
         let (codec, name) = (block.codec(), block.encoding());
         let number = |n: u32| Some(n.to_string());
         let (bits, n) = (codec.layout.bits(), codec.layout.group_size());
@@ -85,7 +86,7 @@ impl Encodes for Encoder {
     }
 
     fn signs(&self, _: &str, cols: usize) -> Vec<i8> {
-        Block::signs(cols)
+        BlockType::signs(cols)
     }
 
     fn group_sizes(&self) -> &'static [usize] {

@@ -22,7 +22,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use block::Block;
+pub use block::BlockType;
 pub use dialect::Dialect;
 pub(crate) use dialect::{TensorType, decide};
 pub(in crate::format) use encoding::{Encoder, planned};

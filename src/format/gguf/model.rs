@@ -1,6 +1,6 @@
 //! A GGUF model: its files as a checkpoint, and its blocks.
 
-use super::{Block, Dialect, GgufFile, GgufModel, TensorType, decide};
+use super::{BlockType, Dialect, GgufFile, GgufModel, TensorType, decide};
 use crate::checkpoint::{Checkpoint, Dtype, Shard, TensorInfo};
 use crate::codec::{Codec, Layout, Scales};
 use crate::error::{Error, Result};
@@ -150,7 +150,7 @@ fn info(file: &GgufFile, name: &str, kind: &Result<TensorType>) -> Result<Tensor
 /// Which blocks each weight has.
 #[derive(Debug)]
 struct Gguf {
-    blocks: BTreeMap<String, Block>,
+    blocks: BTreeMap<String, BlockType>,
 }
 
 impl Format for Gguf {
@@ -195,7 +195,7 @@ impl Format for Gguf {
         Ok(Parts {
             packed,
             scales,
-            signs: Block::signs(info.cols),
+            signs: BlockType::signs(info.cols),
         })
     }
 }

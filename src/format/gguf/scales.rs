@@ -1,7 +1,7 @@
 //! What the scales of a tensor would be if it were of a type: the way to see that it is not.
 
 use super::dialect::BLOCK_ELEMENTS;
-use super::{Block, GgufFile};
+use super::{BlockType, GgufFile};
 use crate::codec::e3m5_to_f32;
 use crate::error::Result;
 use half::f16;
@@ -43,7 +43,7 @@ impl fmt::Display for ScaleRange {
 ///
 /// # Panics
 /// When a tensor of this type does not fit where this one lies.
-pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<ScaleRange> {
+pub(super) fn sample(file: &GgufFile, name: &str, kind: BlockType) -> Result<ScaleRange> {
     let blocks = file.known(name)?.elements() / BLOCK_ELEMENTS;
     let read = blocks.min(BLOCKS);
     let mut scales = ScaleRange {
@@ -59,11 +59,11 @@ pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<ScaleRa
         file.read_at(name, block * kind.block_bytes(), &mut bytes)?;
         let [a, b, c, d] = bytes;
         match kind {
-            Block::Tq4_1s | Block::Tq3_1s => {
+            BlockType::Tq4_1s | BlockType::Tq3_1s => {
                 scales.add(f16::from_le_bytes([a, b]).to_f32());
                 scales.add(f16::from_le_bytes([c, d]).to_f32());
             }
-            Block::Tq3_4s => bytes
+            BlockType::Tq3_4s => bytes
                 .map(e3m5_to_f32)
                 .into_iter()
                 .for_each(|s| scales.add(s)),

@@ -206,7 +206,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: loaded once, unloaded once; its kernels have come to an end, for every call of the
+        // SAFETY: loaded once, unloaded once; its kernels have ended, for every call of the
         // lane waits for them.
         unsafe { call!(self.api, module_unload = "cuModuleUnload"(self.handle)).ok() };
     }

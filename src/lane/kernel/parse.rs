@@ -21,7 +21,7 @@ const MAX_SOURCE: u64 = 64 << 20;
 /// program's words.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct RawManifest {
     name: Spanned<String>,
     source: Spanned<String>,
     entry: Spanned<String>,
@@ -86,7 +86,7 @@ impl Manifest {
             Error::input("not UTF-8 text", path.display().to_string(), help)
         })?;
         let source = ManifestText { path, text };
-        let raw: Raw = toml::from_str(text).map_err(|e| {
+        let raw: RawManifest = toml::from_str(text).map_err(|e| {
             source.error(Wrong {
                 what: e.message().to_owned(),
                 span: e.span().unwrap_or(0..0),
@@ -155,7 +155,7 @@ fn form(source: &Spanned<String>) -> Parsed<Form> {
 }
 
 /// Checks what was read.
-fn take(raw: Raw, source: &ManifestText<'_>, code: Code) -> Parsed<Manifest> {
+fn take(raw: RawManifest, source: &ManifestText<'_>, code: Code) -> Parsed<Manifest> {
     let form = code.form;
     let name = LaneName::own(raw.name.get_ref());
     let name = name.or_else(|e| wrong(raw.name.span(), e.problem().what.clone()))?;

@@ -19,7 +19,7 @@ const MAX_BESIDE: usize = 1 << 20;
 
 /// What a dump says beside its values. The published tool writes the first five.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Beside {
+pub(super) struct DumpMetadata {
     pub(super) tensor_base: Option<String>,
     pub(super) row_start: Option<usize>,
     pub(super) shape: Option<Vec<usize>>,
@@ -33,7 +33,7 @@ pub(super) struct Beside {
 
 /// A dump of one tensor whose shape fits its values.
 pub(super) struct Dump {
-    pub(super) beside: Beside,
+    pub(super) beside: DumpMetadata,
     pub(super) shape: Vec<usize>,
     pub(super) values: StoredValues,
 }
@@ -228,12 +228,13 @@ impl Reader {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Beside, Array<BufWriter<File>>), String> {
+    fn finish(self) -> Result<(DumpMetadata, Array<BufWriter<File>>), String> {
         if matches!(self.state, DumpState::Values(_)) {
             return Err("it ends within its values".into());
         }
         // First of all what is wrong with the text, then what is missing in it.
-        let beside: Beside = serde_json::from_slice(&self.beside).map_err(|e| e.to_string())?;
+        let beside: DumpMetadata =
+            serde_json::from_slice(&self.beside).map_err(|e| e.to_string())?;
         let array = self.array.ok_or("it has no \"values\" that are a list")?;
         Ok((beside, array))
     }

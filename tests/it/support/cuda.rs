@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tq4::codec::Scaling;
 use tq4::format::every_codec;
-use tq4::format::gguf::Block;
+use tq4::format::gguf::BlockType;
 use tq4::lane::cuda::{OwnKernel, Variant};
 use tq4::record::OutputType;
 use tq4::tensor::{GROUP_SIZES, Layout};
@@ -93,7 +93,7 @@ pub fn entry_points(own: OwnKernel) -> Vec<String> {
     let plain = [2, 4]
         .into_iter()
         .flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()));
-    let blocks = Block::ALL.map(|block| block.codec().layout);
+    let blocks = BlockType::ALL.map(|block| block.codec().layout);
     let others = every_codec().into_iter().map(|(_, codec)| codec.layout);
     let last = others.filter(|layout| layout.scales().scaling == Scaling::After);
     let mut last: Vec<Layout> = last.collect();
