@@ -80,7 +80,7 @@ impl<'a> UnpackedGroup<'a> {
 
 /// How the products with the scale meet the butterflies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum ScalingStage {
+enum ScaleAt {
     /// Each product is rounded, before the butterflies.
     First,
     /// In the first butterfly one product is fused: the first or the second factor's, in the lower lane
@@ -120,7 +120,7 @@ pub(crate) struct Rendering {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Evaluation {
     Single {
-        scaling: ScalingStage,
+        scaling: ScaleAt,
         norm: Norm,
         descending: bool,
     },
@@ -169,7 +169,7 @@ impl Rendering {
     fn single(
         &self,
         group: &UnpackedGroup<'_>,
-        scaling: ScalingStage,
+        scaling: ScaleAt,
         norm: Norm,
         descending: bool,
         x: &mut [f32],
@@ -201,11 +201,11 @@ impl Rendering {
             }
         };
         match scaling {
-            ScalingStage::First => {
+            ScaleAt::First => {
                 mul(x);
                 stages(x, 0, log, descending);
             }
-            ScalingStage::Fused { lower, upper } => {
+            ScaleAt::Fused { lower, upper } => {
                 for (i, pair) in x.chunks_exact_mut(2).enumerate() {
                     let [a, b] = [pair[0], pair[1]];
                     let scale = scale(2 * i);
@@ -215,12 +215,12 @@ impl Rendering {
                 }
                 stages(x, 1, log, descending);
             }
-            ScalingStage::After(first) => {
+            ScaleAt::After(first) => {
                 stages(x, 0, first, descending);
                 mul(x);
                 stages(x, first, log, descending);
             }
-            ScalingStage::Last => stages(x, 0, log, descending),
+            ScaleAt::Last => stages(x, 0, log, descending),
         }
         for x in x.iter_mut() {
             *x = match norm {
@@ -230,7 +230,7 @@ impl Rendering {
                 _ => *x,
             };
         }
-        if scaling == ScalingStage::Last {
+        if scaling == ScaleAt::Last {
             mul(x);
         }
         for (x, sign) in x.iter_mut().zip(group.signs) {
@@ -290,8 +290,8 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
         norms.swap(0, 1);
     }
     let (usual, last) = match layout.scales().scaling {
-        codec::Scaling::Before => (ScalingStage::First, false),
-        codec::Scaling::After => (ScalingStage::Last, true),
+        codec::Scaling::Before => (ScaleAt::First, false),
+        codec::Scaling::After => (ScaleAt::Last, true),
     };
 
     for (i, norm) in norms.iter().enumerate() {
@@ -307,17 +307,11 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
     }
     for norm in &norms {
         if last {
-            add(
-                Arithmetic::ScaleBefore,
-                own,
-                ScalingStage::First,
-                *norm,
-                false,
-            );
+            add(Arithmetic::ScaleBefore, own, ScaleAt::First, *norm, false);
         }
         for lower in 0..2 {
             for upper in 0..2 {
-                let fused = ScalingStage::Fused { lower, upper };
+                let fused = ScaleAt::Fused { lower, upper };
                 add(Arithmetic::Contracted, own, fused, *norm, false);
             }
         }
@@ -327,7 +321,7 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
             add(
                 Arithmetic::Factored,
                 own,
-                ScalingStage::After(first),
+                ScaleAt::After(first),
                 *norm,
                 false,
             );
@@ -336,18 +330,12 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
             add(
                 Arithmetic::ScaleAfter,
                 own,
-                ScalingStage::After(stages),
+                ScaleAt::After(stages),
                 *norm,
                 false,
             );
             if !exact && !last {
-                add(
-                    Arithmetic::ScaleAfter,
-                    own,
-                    ScalingStage::Last,
-                    *norm,
-                    false,
-                );
+                add(Arithmetic::ScaleAfter, own, ScaleAt::Last, *norm, false);
             }
         }
     }
@@ -358,22 +346,16 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
                 add(
                     Arithmetic::ScaleAfter,
                     own,
-                    ScalingStage::After(stages),
+                    ScaleAt::After(stages),
                     Norm::ScaleTimes(h),
                     false,
                 );
             }
-            add(folded, own, ScalingStage::First, Norm::ScaleTimes(h), false);
+            add(folded, own, ScaleAt::First, Norm::ScaleTimes(h), false);
             add(folded, own, usual, Norm::CodebookTimes(h), false);
         }
         let root = root as f32;
-        add(
-            folded,
-            own,
-            ScalingStage::First,
-            Norm::ScaleOver(root),
-            false,
-        );
+        add(folded, own, ScaleAt::First, Norm::ScaleOver(root), false);
         add(folded, own, usual, Norm::CodebookOver(root), false);
     }
     for norm in &norms {
