@@ -239,7 +239,7 @@ mod tests {
         };
         let near = (shifted(1..=u32::MAX), any::<u32>(), 0u32..3).prop_map(|(d, k, off)| {
             let d = d.max(1);
-            let multiple = (k % (u32::MAX / d + 1).max(1)).saturating_mul(d);
+            let multiple = (k % (u32::MAX / d).saturating_add(1)).saturating_mul(d);
             (multiple.saturating_add(off).saturating_sub(1), d)
         });
         let any = (shifted(0..=u32::MAX), shifted(1..=u32::MAX));
