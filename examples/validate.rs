@@ -3,7 +3,7 @@
 //! `cargo run --release --example validate -- MODEL_DIR TENSOR`
 
 use std::path::Path;
-use tq4::{Exporter, Job, LaneConfig, Options, Outcome, Records, Run, Table, TqModel};
+use tq4::{Exporter, Job, LaneConfig, Outcome, Records, Run, RunOptions, Table, TqModel};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let model = TqModel::open(Path::new(&dir))?;
     let tensors = model.select(&[tensor])?;
-    let job = Job::new(&model, None, &tensors, &Options::default())?;
+    let job = Job::new(&model, None, &tensors, &RunOptions::default())?;
     let mut lanes = tq4::open(&LaneConfig::default())?;
     let mut records = Records::default();
     tq4::run(&job, &mut lanes, &mut [&mut records], &mut |_| ())?;

@@ -134,7 +134,7 @@ pub use reference::dequantize;
 #[doc(inline)]
 pub use report::{Exporter, Json, Markdown, Page, Table};
 #[doc(inline)]
-pub use run::{Event, Job, Options, Records, Sink, Target, run};
+pub use run::{Job, Records, RunEvent, RunOptions, Sink, Target, run};
 #[doc(inline)]
 pub use strip::Strip;
 #[doc(inline)]

@@ -1,7 +1,7 @@
 //! Synthetic weights and tensors from a fixed seed, for the demo, the selftest and tests.
 
 use crate::codebook::Codebook;
-use crate::codec::{Codec, ScaleType, Scales as Stored, Unit};
+use crate::codec::{Codec, ScaleType, Scales, Unit};
 use crate::error::Result;
 use crate::tensor::{Layout, Parts, TqTensor};
 use half::f16;
@@ -66,7 +66,7 @@ pub fn weight(rng: &mut Rng, rows: usize, cols: usize) -> Vec<f32> {
 
 /// How the scales of [`tensor`] are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scales {
+pub enum ScaleDistribution {
     /// As a trained layer has them, 0.05 to 1.
     Usual,
     /// Any finite f16 that is not negative: subnormals, zero and the largest included.
@@ -82,7 +82,7 @@ pub fn tensor(
     layout: Layout,
     rows: usize,
     cols: usize,
-    scales: Scales,
+    scales: ScaleDistribution,
 ) -> Result<TqTensor> {
     let codebook = Arc::new(Codebook::lloyd_max(layout.bits(), layout.group_size()));
     of_codec(rng, &Codec { layout, codebook }, rows, cols, scales)
@@ -97,7 +97,7 @@ pub fn of_codec(
     codec: &Codec,
     rows: usize,
     cols: usize,
-    scales: Scales,
+    scales: ScaleDistribution,
 ) -> Result<TqTensor> {
     let layout = codec.layout;
     let mask = if layout.stored_bits() > layout.bits() {
@@ -110,8 +110,8 @@ pub fn of_codec(
         .collect();
     let count = rows * (cols / layout.scales().elements);
     let mut half = || match scales {
-        Scales::Usual => f16::from_f32(0.05 + 0.95 * rng.uniform()),
-        Scales::Any => f16::from_bits(match rng.below(8) {
+        ScaleDistribution::Usual => f16::from_f32(0.05 + 0.95 * rng.uniform()),
+        ScaleDistribution::Any => f16::from_bits(match rng.below(8) {
             0 => 0,
             1 => f16::MAX.to_bits(),
             2 | 3 => 1 + rng.below(0x3FF) as u16,
@@ -121,21 +121,21 @@ pub fn of_codec(
     let scales = match layout.scales().stored {
         ScaleType::F16 => (0..count)
             .map(|i| match layout.scales().unit {
-                Unit::Deviation if scales == Scales::Any && i % 3 == 0 => -half(),
+                Unit::Deviation if scales == ScaleDistribution::Any && i % 3 == 0 => -half(),
                 _ => half(),
             })
             .collect(),
         // Values of which f16 has no more than the first bits.
-        ScaleType::F32 => Stored::F32(
+        ScaleType::F32 => Scales::F32(
             (0..count)
                 .map(|_| (half().to_f32() * 1.000_123).min(65504.0))
                 .collect(),
         ),
-        ScaleType::E3m5 => Stored::E3m5(
+        ScaleType::E3m5 => Scales::E3m5(
             (0..count)
                 .map(|_| match scales {
-                    Scales::Usual => 0x40 + rng.below(0xC0) as u8,
-                    Scales::Any => rng.below(256) as u8,
+                    ScaleDistribution::Usual => 0x40 + rng.below(0xC0) as u8,
+                    ScaleDistribution::Any => rng.below(256) as u8,
                 })
                 .collect(),
         ),

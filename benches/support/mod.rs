@@ -3,14 +3,20 @@
 #![allow(dead_code)] // each benchmark uses its own part
 
 use rayon::prelude::*;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{Layout, TqTensor};
 
 /// A tensor of random codes with a trained layer's scales.
 pub fn tensor(bits: u32, group_size: usize, rows: usize, cols: usize) -> TqTensor {
     let layout = Layout::new(bits, group_size).expect("a layout that exists");
-    synthetic::tensor(&mut Rng::new(1), layout, rows, cols, Scales::Usual)
-        .expect("whole groups in a row")
+    synthetic::tensor(
+        &mut Rng::new(1),
+        layout,
+        rows,
+        cols,
+        ScaleDistribution::Usual,
+    )
+    .expect("whole groups in a row")
 }
 
 /// Bytes that decoding must move at least: codes, scales and signs in, `element_size` bytes an element out.

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use tq4::lane::recording::{Given, RecordingFile};
+use tq4::lane::recording::{RecordingFile, RecordingPath};
 use tq4::record::OutputType;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     std::fs::write(&path, data).unwrap();
     // Plain values and 16 bits without a type are read when the type is told.
     let of = [None, Some(OutputType::Bf16), Some(OutputType::F32)][data.len() % 3];
-    let opened = RecordingFile::open(&Given { path, of });
+    let opened = RecordingFile::open(&RecordingPath { path, of });
     let mut file = match opened {
         Ok(file) => file,
         Err(e) => return drop(e.to_string()),

@@ -4,7 +4,7 @@ use crate::error::raise;
 use crate::model::Model;
 use crate::{rows, threads, values, words};
 use pyo3::prelude::*;
-use tq4::fault::Named;
+use tq4::fault::NamedFault;
 use tq4::record::Exactness;
 use tq4::{
     Decision, LaneName, Metrics, Output, OutputType, Strip, TensorRecord, Tolerance, TqTensor,
@@ -292,7 +292,7 @@ impl Verdict {
     }
 
     /// A part of each fault that explains the output.
-    fn faults(&self, part: fn(&Named) -> &str, with: &str) -> Option<String> {
+    fn faults(&self, part: fn(&NamedFault) -> &str, with: &str) -> Option<String> {
         let diagnosis = &self.record.diagnosis.first()?.diagnosis;
         let parts: Vec<&str> = diagnosis.faults.iter().map(part).collect();
         diagnosis.explained.then(|| parts.join(with))

@@ -11,7 +11,7 @@ use crate::codec;
 
 /// One group, unpacked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Group<'a> {
+pub(crate) struct UnpackedGroup<'a> {
     codes: [u8; MAX_GROUP],
     scales: [f32; MAX_GROUP / MIN_SCALED],
     /// Elements that share a scale.
@@ -20,7 +20,7 @@ pub(crate) struct Group<'a> {
     signs: &'a [i8],
 }
 
-impl<'a> Group<'a> {
+impl<'a> UnpackedGroup<'a> {
     /// Group `index` of a tensor, counted row by row.
     pub(crate) fn new(tensor: &'a TqTensor, index: usize) -> Self {
         let n = tensor.layout().group_size();
@@ -80,7 +80,7 @@ impl<'a> Group<'a> {
 
 /// How the products with the scale meet the butterflies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Scaling {
+enum ScaleAt {
     /// Each product is rounded, before the butterflies.
     First,
     /// In the first butterfly one product is fused: the first or the second factor's, in the lower lane
@@ -114,13 +114,13 @@ enum Norm {
 pub(crate) struct Rendering {
     name: Arithmetic,
     centroids: [f32; 16],
-    steps: Steps,
+    steps: Evaluation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Steps {
+enum Evaluation {
     Single {
-        scaling: Scaling,
+        scaling: ScaleAt,
         norm: Norm,
         descending: bool,
     },
@@ -135,14 +135,14 @@ impl Rendering {
     }
 
     /// Computes a group into `x`: f32 values that, rounded to `to`, are this kernel's.
-    pub(crate) fn group(&self, group: &Group<'_>, to: OutputType, x: &mut [f32]) {
+    pub(crate) fn group(&self, group: &UnpackedGroup<'_>, to: OutputType, x: &mut [f32]) {
         match self.steps {
-            Steps::Single {
+            Evaluation::Single {
                 scaling,
                 norm,
                 descending,
             } => self.single(group, scaling, norm, descending, x),
-            Steps::Double { by_f32 } => {
+            Evaluation::Double { by_f32 } => {
                 let mut wide = [0.0f64; MAX_GROUP];
                 let wide = &mut wide[..x.len()];
                 for (i, (x, (c, s))) in wide
@@ -168,8 +168,8 @@ impl Rendering {
 
     fn single(
         &self,
-        group: &Group<'_>,
-        scaling: Scaling,
+        group: &UnpackedGroup<'_>,
+        scaling: ScaleAt,
         norm: Norm,
         descending: bool,
         x: &mut [f32],
@@ -201,11 +201,11 @@ impl Rendering {
             }
         };
         match scaling {
-            Scaling::First => {
+            ScaleAt::First => {
                 mul(x);
                 stages(x, 0, log, descending);
             }
-            Scaling::Fused { lower, upper } => {
+            ScaleAt::Fused { lower, upper } => {
                 for (i, pair) in x.chunks_exact_mut(2).enumerate() {
                     let [a, b] = [pair[0], pair[1]];
                     let scale = scale(2 * i);
@@ -215,12 +215,12 @@ impl Rendering {
                 }
                 stages(x, 1, log, descending);
             }
-            Scaling::After(first) => {
+            ScaleAt::After(first) => {
                 stages(x, 0, first, descending);
                 mul(x);
                 stages(x, first, log, descending);
             }
-            Scaling::Last => stages(x, 0, log, descending),
+            ScaleAt::Last => stages(x, 0, log, descending),
         }
         for x in x.iter_mut() {
             *x = match norm {
@@ -230,7 +230,7 @@ impl Rendering {
                 _ => *x,
             };
         }
-        if scaling == Scaling::Last {
+        if scaling == ScaleAt::Last {
             mul(x);
         }
         for (x, sign) in x.iter_mut().zip(group.signs) {
@@ -263,7 +263,7 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
     let own = table(tensor.codebook().centroids());
     let mut all = Vec::new();
     let mut add = |name, centroids, scaling, norm, descending| {
-        let steps = Steps::Single {
+        let steps = Evaluation::Single {
             scaling,
             norm,
             descending,
@@ -290,8 +290,8 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
         norms.swap(0, 1);
     }
     let (usual, last) = match layout.scales().scaling {
-        codec::Scaling::Before => (Scaling::First, false),
-        codec::Scaling::After => (Scaling::Last, true),
+        codec::Scaling::Before => (ScaleAt::First, false),
+        codec::Scaling::After => (ScaleAt::Last, true),
     };
 
     for (i, norm) in norms.iter().enumerate() {
@@ -307,11 +307,11 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
     }
     for norm in &norms {
         if last {
-            add(Arithmetic::ScaleBefore, own, Scaling::First, *norm, false);
+            add(Arithmetic::ScaleBefore, own, ScaleAt::First, *norm, false);
         }
         for lower in 0..2 {
             for upper in 0..2 {
-                let fused = Scaling::Fused { lower, upper };
+                let fused = ScaleAt::Fused { lower, upper };
                 add(Arithmetic::Contracted, own, fused, *norm, false);
             }
         }
@@ -321,7 +321,7 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
             add(
                 Arithmetic::Factored,
                 own,
-                Scaling::After(first),
+                ScaleAt::After(first),
                 *norm,
                 false,
             );
@@ -330,12 +330,12 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
             add(
                 Arithmetic::ScaleAfter,
                 own,
-                Scaling::After(stages),
+                ScaleAt::After(stages),
                 *norm,
                 false,
             );
             if !exact && !last {
-                add(Arithmetic::ScaleAfter, own, Scaling::Last, *norm, false);
+                add(Arithmetic::ScaleAfter, own, ScaleAt::Last, *norm, false);
             }
         }
     }
@@ -346,16 +346,16 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
                 add(
                     Arithmetic::ScaleAfter,
                     own,
-                    Scaling::After(stages),
+                    ScaleAt::After(stages),
                     Norm::ScaleTimes(h),
                     false,
                 );
             }
-            add(folded, own, Scaling::First, Norm::ScaleTimes(h), false);
+            add(folded, own, ScaleAt::First, Norm::ScaleTimes(h), false);
             add(folded, own, usual, Norm::CodebookTimes(h), false);
         }
         let root = root as f32;
-        add(folded, own, Scaling::First, Norm::ScaleOver(root), false);
+        add(folded, own, ScaleAt::First, Norm::ScaleOver(root), false);
         add(folded, own, usual, Norm::CodebookOver(root), false);
     }
     for norm in &norms {
@@ -374,7 +374,7 @@ pub(crate) fn renderings(tensor: &TqTensor) -> Vec<Rendering> {
         all.push(Rendering {
             name: Arithmetic::F64,
             centroids: own,
-            steps: Steps::Double { by_f32 },
+            steps: Evaluation::Double { by_f32 },
         });
     }
     all

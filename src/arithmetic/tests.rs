@@ -1,6 +1,6 @@
 //! Every arithmetic is within the bound, and is told from the others.
 
-use super::{Group, Rendering, emulate, renderings};
+use super::{Rendering, UnpackedGroup, emulate, renderings};
 use crate::allowed::Bound;
 use crate::codebook::Codebook;
 use crate::codec::Codec;
@@ -8,7 +8,7 @@ use crate::format::every_codec;
 use crate::judge;
 use crate::lane::Output;
 use crate::record::{Arithmetic, LaneName, OutputType, Verdict};
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::{Layout, TqTensor};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn largest(tensor: &TqTensor, renderings: &[Rendering]) -> f64 {
     let of_group = |group: usize| {
         let mut e = vec![0.0; n];
         exact(tensor, group, &mut e);
-        let unpacked = Group::new(tensor, group);
+        let unpacked = UnpackedGroup::new(tensor, group);
         let bound = bound.of(unpacked.magnitudes(tensor.codebook().centroids()));
         let mut x = vec![0.0; n];
         let mut worst = 0.0f64;
@@ -78,7 +78,8 @@ fn no_correct_arithmetic_has_an_element_outside() {
     let mut elements = 0;
     for (name, codec) in every_codec() {
         let (rows, cols) = (200, 2048);
-        let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Any).unwrap();
+        let tensor =
+            synthetic::of_codec(&mut rng, &codec, rows, cols, ScaleDistribution::Any).unwrap();
         elements += tensor.elements();
         let mut all = renderings(&tensor);
         // A codebook of which each centroid is up to one step off, through every order.
@@ -108,7 +109,8 @@ fn the_arithmetic_that_was_used_is_named() {
     let others = every_codec().into_iter();
     let others = others.filter(|(_, codec)| !codec.layout.is_plain());
     for (name, codec) in layouts.into_iter().chain(others) {
-        let tensor = synthetic::of_codec(&mut rng, &codec, 24, 2048, Scales::Usual).unwrap();
+        let tensor =
+            synthetic::of_codec(&mut rng, &codec, 24, 2048, ScaleDistribution::Usual).unwrap();
         let all = renderings(&tensor);
         for of in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
             let outputs: Vec<Output> = all.iter().map(|r| emulate(&tensor, r, of)).collect();

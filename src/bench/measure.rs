@@ -1,6 +1,6 @@
 //! Rounds over all lanes.
 
-use super::series::Series;
+use super::series::RoundTimes;
 use super::{plan, speed, verify, warn};
 use crate::error::{Error, Result};
 use crate::lane::{Lane, Round, Slot, decode};
@@ -21,7 +21,7 @@ const HALVINGS: u32 = 6;
 
 /// How to measure.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct BenchOptions {
     /// Most time for the rounds of one shape; the round that is under way is finished.
     pub time_limit: Duration,
     /// Bytes of the buffer that is copied.
@@ -34,7 +34,7 @@ pub struct Options {
 
 /// What is measured.
 #[derive(Debug)]
-pub struct Job<'a> {
+pub struct BenchJob<'a> {
     /// The tensor's name, or the shape that was asked for.
     pub name: &'a str,
     /// The rows to decode.
@@ -58,7 +58,7 @@ pub(super) struct Runner {
     software: bool,
     /// Whether it computes on the CPU, whose clock is the wall.
     cpu: bool,
-    pub(super) series: Series,
+    pub(super) series: RoundTimes,
 }
 
 impl Runner {
@@ -108,9 +108,9 @@ impl Runner {
 /// # Errors
 /// When the tensor cannot be cut to rows, which is a fault of this program.
 pub fn measure(
-    job: Job<'_>,
+    job: BenchJob<'_>,
     slots: &mut [Slot],
-    options: &Options,
+    options: &BenchOptions,
     mut step: impl FnMut(&str),
 ) -> Result<ShapeRecord> {
     step("loading");
@@ -188,7 +188,7 @@ fn runners(slots: &mut [Slot]) -> Vec<Runner> {
             hash: String::new(),
             software: lane.info().software,
             cpu: lane.info().api == "CPU",
-            series: Series::default(),
+            series: RoundTimes::default(),
         })
         .collect()
 }
@@ -199,7 +199,7 @@ fn load(
     tensor: &TqTensor,
     slots: &mut [Slot],
     runners: &mut [Runner],
-    options: &Options,
+    options: &BenchOptions,
     cut: &mut Vec<String>,
 ) -> Result<Strip> {
     let mut rows = tensor.rows();
@@ -243,7 +243,7 @@ fn rounds(
     slots: &mut [Slot],
     runners: &mut [Runner],
     strip: &Strip,
-    options: &Options,
+    options: &BenchOptions,
     step: &mut impl FnMut(&str),
 ) -> (usize, Stopped) {
     let start = Instant::now();
@@ -277,7 +277,12 @@ fn rounds(
     }
 }
 
-fn one_round(r: &mut Runner, lane: &mut dyn Lane, strip: &Strip, options: &Options) -> Result<()> {
+fn one_round(
+    r: &mut Runner,
+    lane: &mut dyn Lane,
+    strip: &Strip,
+    options: &BenchOptions,
+) -> Result<()> {
     if !r.cpu && !r.software {
         warm_up(lane, options)?;
     }
@@ -298,7 +303,7 @@ fn one_round(r: &mut Runner, lane: &mut dyn Lane, strip: &Strip, options: &Optio
 
 /// Copies until two copies take the same time, within 2 %, for at least the time that is asked for and at
 /// most four times as long. A lane that cannot copy is left as it is.
-fn warm_up(lane: &mut dyn Lane, options: &Options) -> Result<()> {
+fn warm_up(lane: &mut dyn Lane, options: &BenchOptions) -> Result<()> {
     let start = Instant::now();
     let mut last = f64::INFINITY;
     while start.elapsed() < 4 * options.warm_up {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::lane::{Slot, decode};
 use crate::record::LaneInfo;
 use crate::strip::Strip;
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::{Layout, TqTensor};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub fn parse_shape(text: &str, layout: Layout) -> Result<[usize; 2]> {
 /// When the columns are not a multiple of the group size.
 pub fn synthetic(layout: Layout, [rows, cols]: [usize; 2]) -> Result<TqTensor> {
     let mut rng = Rng::new(0x7104_BE7C);
-    synthetic::tensor(&mut rng, layout, rows, cols, Scales::Usual)
+    synthetic::tensor(&mut rng, layout, rows, cols, ScaleDistribution::Usual)
 }
 
 /// Least bytes that decoding `tensor` to BF16 must move: codes, scales and signs once, the result once.

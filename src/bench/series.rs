@@ -12,7 +12,7 @@ const ROUNDS_A_BAD_ONE: usize = 20;
 
 /// Seconds in each round; `None` where a round has no figure of a kind.
 #[derive(Debug, Default)]
-pub(super) struct Series {
+pub(super) struct RoundTimes {
     copy: Vec<Option<f64>>,
     cold: Vec<Option<f64>>,
     warm: Vec<Option<f64>>,
@@ -29,7 +29,7 @@ fn seconds(timed: &Timed) -> Option<f64> {
     (device <= wall * (1.0 + SKEW)).then_some(device)
 }
 
-impl Series {
+impl RoundTimes {
     /// Whether the device's clock is not to be used: it has none, or one without sense.
     pub(super) fn is_by_wall(&self, clock: &str) -> bool {
         self.by_wall || clock == "wall"
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_bad_timestamp_leaves_its_round_out() {
         for bad in [None, Some(21)] {
-            let mut series = Series::default();
+            let mut series = RoundTimes::default();
             for i in 0..20 {
                 series.push_device(&round(if i == 3 { bad } else { Some(10) }));
             }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn many_bad_timestamps_make_the_whole_series_the_walls() {
-        let mut series = Series::default();
+        let mut series = RoundTimes::default();
         for device in [Some(10), None, Some(10), None] {
             assert!(!series.is_by_wall("CUDA events"));
             series.push_device(&round(device));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_lane_without_a_clock_is_the_walls_and_nothing_is_said_of_it() {
-        let mut series = Series::default();
+        let mut series = RoundTimes::default();
         assert!(series.is_by_wall("wall"));
         series.push_wall(&round(None));
         assert_eq!(series.samples(Measure::KernelWarm), [20e-6]);

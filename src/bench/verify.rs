@@ -1,7 +1,7 @@
 //! Whether a lane's output is right. A wrong one gets no speed.
 
 use crate::error::Result;
-use crate::judge::{Judge, Options, blank};
+use crate::judge::{Judge, JudgeOptions, blank};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed, checksum, decode};
 use crate::record::{LaneRecord, OutputType, Status, TensorRecord};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Elements judged at a time: bounds the memory for the reference.
-const BLOCK: usize = 1 << 23;
+const VERIFY_STRIP: usize = 1 << 23;
 
 /// What the check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Checked {
+pub(super) struct OutputCheck {
     /// Elements that equal the rounded reference.
     pub equal: u64,
     /// What is wrong; `None` when nothing is.
@@ -24,7 +24,7 @@ pub(super) struct Checked {
 }
 
 /// Runs the lane on what it has loaded and judges the output as one tensor.
-pub(super) fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<Checked> {
+pub(super) fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<OutputCheck> {
     lane.run()?;
     let mut out = Output::zeroed(lane.info().output, strip.elements());
     lane.read(out.bytes_mut())?;
@@ -38,7 +38,7 @@ pub(super) fn check(lane: &mut dyn Lane, strip: &Strip) -> Result<Checked> {
         Some(d) => (d.verdict.passed() != Some(true)).then(|| d.reason.clone()),
         None => (equal != record.elements).then(|| "its rounded values are others".into()),
     };
-    Ok(Checked {
+    Ok(OutputCheck {
         equal,
         wrong,
         hash: checksum(out.bytes()),
@@ -73,8 +73,8 @@ fn judge(lane: &dyn Lane, strip: &Strip, out: &Output) -> Result<TensorRecord> {
         LaneRecord::of(lane.info(), Status::Ran),
     ];
     let record = blank(&strip.base, &strip.rows, strip.cols);
-    let mut judge = Judge::new(record, lanes, Options::default());
-    let rows = (BLOCK / strip.cols).max(1);
+    let mut judge = Judge::new(record, lanes, JudgeOptions::default());
+    let rows = (VERIFY_STRIP / strip.cols).max(1);
     let timed = Timed {
         device: None,
         wall: Duration::ZERO,

@@ -12,10 +12,10 @@ const PIECE: usize = 4 << 20;
 
 /// Type of a tensor's elements: any that safetensors or ggml knows, though only these few are computed with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dtype(Kind);
+pub struct Dtype(DtypeKind);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum DtypeKind {
     Plain(safetensors::Dtype),
     /// A type of blocks: its number and name.
     Ggml(u32, &'static str),
@@ -41,7 +41,7 @@ impl Dtype {
 
     /// One that safetensors has.
     pub(crate) const fn of(dtype: safetensors::Dtype) -> Self {
-        Self(Kind::Plain(dtype))
+        Self(DtypeKind::Plain(dtype))
     }
 
     /// One that ggml has under this number and name.
@@ -55,31 +55,31 @@ impl Dtype {
             "I16" => Self::of(safetensors::Dtype::I16),
             "I32" => Self::of(safetensors::Dtype::I32),
             "I64" => Self::of(safetensors::Dtype::I64),
-            _ => Self(Kind::Ggml(id, name)),
+            _ => Self(DtypeKind::Ggml(id, name)),
         }
     }
 
     /// As safetensors has it; `None` for a type of blocks.
     pub(crate) fn safetensors(self) -> Option<safetensors::Dtype> {
         match self.0 {
-            Kind::Plain(dtype) => Some(dtype),
-            Kind::Ggml(..) => None,
+            DtypeKind::Plain(dtype) => Some(dtype),
+            DtypeKind::Ggml(..) => None,
         }
     }
 
     /// The number that ggml has for it; `None` where it has none.
     pub(crate) fn ggml(self) -> Option<u32> {
         Some(match self.0 {
-            Kind::Ggml(id, _) => id,
-            Kind::Plain(safetensors::Dtype::F32) => 0,
-            Kind::Plain(safetensors::Dtype::F16) => 1,
-            Kind::Plain(safetensors::Dtype::I8) => 24,
-            Kind::Plain(safetensors::Dtype::I16) => 25,
-            Kind::Plain(safetensors::Dtype::I32) => 26,
-            Kind::Plain(safetensors::Dtype::I64) => 27,
-            Kind::Plain(safetensors::Dtype::F64) => 28,
-            Kind::Plain(safetensors::Dtype::BF16) => 30,
-            Kind::Plain(_) => return None,
+            DtypeKind::Ggml(id, _) => id,
+            DtypeKind::Plain(safetensors::Dtype::F32) => 0,
+            DtypeKind::Plain(safetensors::Dtype::F16) => 1,
+            DtypeKind::Plain(safetensors::Dtype::I8) => 24,
+            DtypeKind::Plain(safetensors::Dtype::I16) => 25,
+            DtypeKind::Plain(safetensors::Dtype::I32) => 26,
+            DtypeKind::Plain(safetensors::Dtype::I64) => 27,
+            DtypeKind::Plain(safetensors::Dtype::F64) => 28,
+            DtypeKind::Plain(safetensors::Dtype::BF16) => 30,
+            DtypeKind::Plain(_) => return None,
         })
     }
 
@@ -119,8 +119,8 @@ impl Dtype {
 impl std::fmt::Debug for Dtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Kind::Plain(dtype) => dtype.fmt(f),
-            Kind::Ggml(_, name) => f.write_str(name),
+            DtypeKind::Plain(dtype) => dtype.fmt(f),
+            DtypeKind::Ggml(_, name) => f.write_str(name),
         }
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 /// A regular file with something in it, as it was when it was opened.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedFile {
     path: PathBuf,
     file: Arc<File>,
     as_opened: Metadata,
 }
 
-impl Opened {
+impl OpenedFile {
     /// Opens `path`; `help` says which file to name instead of what is no file.
     ///
     /// # Errors

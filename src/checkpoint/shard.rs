@@ -1,6 +1,6 @@
 //! One safetensors file, read by position.
 
-use super::{Dtype, opened::Opened};
+use super::{Dtype, opened::OpenedFile};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use safetensors::tensor::Metadata as Header;
@@ -29,7 +29,7 @@ pub struct TensorInfo {
 /// An open safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Shard {
-    opened: Opened,
+    opened: OpenedFile,
     data_start: u64,
     tensors: BTreeMap<String, TensorInfo>,
     metadata: HashMap<String, String>,
@@ -58,7 +58,7 @@ impl TensorInfo {
 impl Shard {
     /// A file of another container, whose header was checked against its length.
     pub(crate) fn of_container(
-        opened: Opened,
+        opened: OpenedFile,
         data_start: u64,
         tensors: BTreeMap<String, TensorInfo>,
     ) -> Self {
@@ -75,7 +75,7 @@ impl Shard {
     /// # Errors
     /// When it is not a regular file, is empty or truncated, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::read_header(Opened::open(path, "name a safetensors file")?)
+        Self::read_header(OpenedFile::open(path, "name a safetensors file")?)
     }
 
     /// An open file; `path` is what errors call it.
@@ -83,10 +83,10 @@ impl Shard {
     /// # Errors
     /// As those of [`Shard::open`].
     pub(crate) fn of(path: &Path, file: File) -> Result<Self> {
-        Self::read_header(Opened::of(path, file)?)
+        Self::read_header(OpenedFile::of(path, file)?)
     }
 
-    fn read_header(opened: Opened) -> Result<Self> {
+    fn read_header(opened: OpenedFile) -> Result<Self> {
         let len = opened.len();
         let damaged = |e: &str| {
             Error::input(

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// A tensor that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedTensor {
     /// Full name.
     pub name: String,
     /// Type of its elements.
@@ -27,7 +27,7 @@ pub struct Planned {
 pub struct StreamWriter {
     file: Unfinished,
     /// The tensors, with their places in the data.
-    tensors: Vec<(Planned, (usize, usize))>,
+    tensors: Vec<(PlannedTensor, (usize, usize))>,
     /// Start and end of each tensor in the file.
     places: HashMap<String, (u64, u64)>,
     data_start: u64,
@@ -41,7 +41,7 @@ impl StreamWriter {
     /// When the directory cannot be written or a shape overflows.
     pub fn create(
         path: &Path,
-        mut tensors: Vec<Planned>,
+        mut tensors: Vec<PlannedTensor>,
         metadata: Option<HashMap<String, String>>,
     ) -> Result<Self> {
         let bad = |what: String| Error::input(what, path.display().to_string(), "");
@@ -128,7 +128,7 @@ impl StreamWriter {
 
 /// The header of a safetensors file, without its length.
 fn header(
-    tensors: &[(Planned, (usize, usize))],
+    tensors: &[(PlannedTensor, (usize, usize))],
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>, String> {
     let infos = tensors
@@ -170,7 +170,7 @@ mod tests {
         let expected = safetensors::serialize(views.clone(), Some(metadata.clone())).unwrap();
         let planned = views
             .iter()
-            .map(|(name, v)| Planned {
+            .map(|(name, v)| PlannedTensor {
                 name: (*name).to_owned(),
                 dtype: Own::of(v.dtype()),
                 shape: v.shape().to_vec(),

@@ -3,9 +3,9 @@
 use super::console::Console;
 use super::lanes::{LaneArgs, tell_unmet, tell_warnings};
 use super::model::ModelArgs;
-use super::{Format, Outcome, check_outputs, print, seconds, tell};
+use super::{Exit, OutputFormat, check_outputs, print, seconds, tell};
 use crate::Error;
-use crate::bench::measure::{Job, Options, measure};
+use crate::bench::measure::{BenchJob, BenchOptions, measure};
 use crate::bench::{baseline, plan};
 use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
@@ -14,7 +14,7 @@ use crate::lane::{self, Slot, cpu::Cpu};
 use crate::record::bench::{Bench, Change, Host, Measure, SCHEMA};
 use crate::record::{LaneConfig, LaneName, OutputType, Status, Tool, to_json, unmet};
 use crate::report::{Style, bench_csv, bench_page, bench_results, bench_text};
-use crate::run::Event;
+use crate::run::RunEvent;
 use crate::tensor::{Layout, TqTensor};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,7 +68,7 @@ pub struct Args {
     copy_size: Option<u64>,
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: OutputFormat,
     /// Write the record here as JSON, every sample included: what --baseline reads
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -114,20 +114,20 @@ impl Args {
 }
 
 /// What is timed, before its rows are cut.
-struct Target {
+struct BenchTarget {
     name: String,
     shape: [usize; 2],
     layout: Layout,
 }
 
-impl Target {
+impl BenchTarget {
     /// Bytes of all rows as BF16.
     fn bytes(&self) -> u64 {
         2 * (self.shape[0] * self.shape[1]) as u64
     }
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let limit = seconds("--time-limit", args.time_limit)?;
     let (same, option) = args.same();
     if !(0.0..=100.0).contains(&same) {
@@ -160,7 +160,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     slots[0] = Slot::Live(Box::new(Cpu::new(OutputType::Bf16)));
     own.open(&config, &mut slots)?;
     tell_warnings(&slots, console);
-    let options = Options {
+    let options = BenchOptions {
         time_limit: limit,
         copy_bytes: args
             .copy_size
@@ -170,23 +170,25 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         warm_up: WARM_UP,
     };
     let bar = console.progress();
-    bar.on(Event::Total(targets.iter().map(Target::bytes).sum()));
+    bar.on(RunEvent::Total(
+        targets.iter().map(BenchTarget::bytes).sum(),
+    ));
     let mut shapes = Vec::new();
     for target in &targets {
-        bar.on(Event::Tensor(&target.name));
+        bar.on(RunEvent::Tensor(&target.name));
         let default = model.is_none() && args.shape.is_empty();
         let (rows, cut) = fit(target, &mut slots, &options, default)?;
         let tensor = tensor(target, model.as_ref(), rows)?;
-        let job = Job {
+        let job = BenchJob {
             name: &target.name,
             tensor: &tensor,
             rows_asked: target.shape[0],
             cut,
         };
         shapes.push(measure(job, &mut slots, &options, |what| {
-            bar.on(Event::Tensor(&format!("{}: {what}", target.name)));
+            bar.on(RunEvent::Tensor(&format!("{}: {what}", target.name)));
         })?);
-        bar.on(Event::Bytes(target.bytes()));
+        bar.on(RunEvent::Bytes(target.bytes()));
     }
     drop(bar);
     let mut record = Bench {
@@ -212,8 +214,8 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         Some(style) => bench_text(&record, style),
     })?;
     let outcome = outcome(&config, &kernels, &record);
-    if outcome == Outcome::Passed && args.fail_if_slower.is_some() && slower(&record) {
-        return Ok(Outcome::GatesFailed);
+    if outcome == Exit::Passed && args.fail_if_slower.is_some() && slower(&record) {
+        return Ok(Exit::GatesFailed);
     }
     Ok(outcome)
 }
@@ -242,14 +244,14 @@ fn slower(record: &Bench) -> bool {
     any
 }
 
-fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
+fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<BenchTarget>> {
     if let Some(model) = model {
         return model
             .select(&args.tensor_base)?
             .into_iter()
             .map(|name| {
                 let info = model.info(&name)?;
-                Ok(Target {
+                Ok(BenchTarget {
                     shape: info.shape,
                     layout: info.codec.layout,
                     name,
@@ -268,7 +270,7 @@ fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
     };
     Ok(shapes
         .into_iter()
-        .map(|shape| Target {
+        .map(|shape| BenchTarget {
             name: format!("{}x{}", shape[0], shape[1]),
             shape,
             layout,
@@ -278,9 +280,9 @@ fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<Target>> {
 
 /// Rows that fit, and why there are fewer than asked for.
 fn fit(
-    target: &Target,
+    target: &BenchTarget,
     slots: &mut [Slot],
-    options: &Options,
+    options: &BenchOptions,
     in_time: bool,
 ) -> Result<(usize, Vec<String>)> {
     let [asked, cols] = target.shape;
@@ -309,7 +311,7 @@ fn fit(
     Ok((rows, cut))
 }
 
-fn tensor(target: &Target, model: Option<&TqModel>, rows: usize) -> Result<TqTensor> {
+fn tensor(target: &BenchTarget, model: Option<&TqModel>, rows: usize) -> Result<TqTensor> {
     match model {
         Some(model) => model.rows(&target.name, 0..rows),
         None => plan::synthetic(target.layout, [rows, target.shape[1]]),
@@ -360,19 +362,19 @@ fn write(args: &Args, record: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn outcome(config: &LaneConfig, kernels: &[LaneName], record: &Bench) -> Outcome {
+fn outcome(config: &LaneConfig, kernels: &[LaneName], record: &Bench) -> Exit {
     let [wrong, broke] = record.failures();
     if broke || record.lanes.iter().any(|l| l.status == Status::Failed) {
-        return Outcome::LaneBroke;
+        return Exit::LaneBroke;
     }
     if wrong {
-        return Outcome::GatesFailed;
+        return Exit::GatesFailed;
     }
     let missing = unmet(config, &[], kernels, &[&record.lanes]);
     tell_unmet(&missing);
     if missing.is_empty() {
-        Outcome::Passed
+        Exit::Passed
     } else {
-        Outcome::RequiredLaneMissing
+        Exit::RequiredLaneMissing
     }
 }

@@ -4,17 +4,17 @@ use super::console::Console;
 use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
 use super::output::OutputArgs;
-use super::{Outcome, check_outputs, named, print, tell};
+use super::{Exit, check_outputs, named, print, tell};
 use crate::Error;
 use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
 use crate::format::TqModel;
 use crate::journal::read_report;
-use crate::lane::recording::{Given, Identity, RecordingFile};
+use crate::lane::recording::{Identity, RecordingFile, RecordingPath};
 use crate::lane::{Slot, cpu::Cpu, recorded::Recorded};
 use crate::record::{LaneName, OutputType, ReportPair, Rows, Run, to_json};
 use crate::report::{pair_results, pair_text};
-use crate::run::{self, Job, Options, Records, Target};
+use crate::run::{self, Job, Records, RunOptions, Target};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -41,23 +41,23 @@ pub struct Args {
 }
 
 impl Args {
-    fn options(&self) -> Result<Options> {
+    fn options(&self) -> Result<RunOptions> {
         let tolerance = self.tolerance.as_deref().map(str::parse).transpose();
-        Ok(Options {
+        Ok(RunOptions {
             tolerance: named("--tolerance", tolerance)?,
             pictures: self.output.verbose || self.output.html.is_some(),
-            ..Options::default()
+            ..RunOptions::default()
         })
     }
 }
 
 /// A recording with the name that it has here.
-struct Named {
+struct NamedRecording {
     name: LaneName,
     file: RecordingFile,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let given: Vec<_> = args.files.iter().map(|f| name_and_path(f)).collect();
     let mut inputs: Vec<&Path> = given.iter().map(|(_, g)| &*g.path).collect();
     inputs.extend(args.tq_model.as_deref());
@@ -108,17 +108,17 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
 }
 
 /// The parts of `[NAME=]FILE`; a file that is there is meant as it is written.
-fn name_and_path(given: &str) -> (Option<&str>, Given) {
+fn name_and_path(given: &str) -> (Option<&str>, RecordingPath) {
     match given.split_once('=') {
         Some((name, path)) if !name.is_empty() && !Path::new(given).exists() => {
-            (Some(name), Given::new(path))
+            (Some(name), RecordingPath::new(path))
         }
-        _ => (None, Given::new(given)),
+        _ => (None, RecordingPath::new(given)),
     }
 }
 
 /// Finds what each recording is of.
-fn fit(files: &mut [Named], model: Option<&TqModel>) -> Result<()> {
+fn fit(files: &mut [NamedRecording], model: Option<&TqModel>) -> Result<()> {
     let Some(model) = model else {
         return files.iter_mut().try_for_each(|f| f.file.fit_itself());
     };
@@ -128,7 +128,7 @@ fn fit(files: &mut [Named], model: Option<&TqModel>) -> Result<()> {
 }
 
 /// Opens the recordings and gives each its name.
-fn open(args: &Args, given: &[(Option<&str>, Given)]) -> Result<Vec<Named>> {
+fn open(args: &Args, given: &[(Option<&str>, RecordingPath)]) -> Result<Vec<NamedRecording>> {
     if given.iter().filter(|(_, g)| g.is_stdin()).count() > 1 {
         return Err(Error::input(
             "two recordings from standard input",
@@ -136,7 +136,7 @@ fn open(args: &Args, given: &[(Option<&str>, Given)]) -> Result<Vec<Named>> {
             "give one as a file",
         ));
     }
-    let mut files: Vec<Named> = Vec::new();
+    let mut files: Vec<NamedRecording> = Vec::new();
     for (name, given) in given {
         let file = RecordingFile::open(given)?;
         let lane = file.info().name.to_string();
@@ -146,7 +146,7 @@ fn open(args: &Args, given: &[(Option<&str>, Given)]) -> Result<Vec<Named>> {
             None => lane,
         };
         let taken = |n: &str| {
-            let named = |f: &Named| f.name.to_string() == n;
+            let named = |f: &NamedRecording| f.name.to_string() == n;
             ["reference", "source"].contains(&n)
                 || args.lane.as_deref() == Some(n)
                 || files.iter().any(named)
@@ -157,7 +157,7 @@ fn open(args: &Args, given: &[(Option<&str>, Given)]) -> Result<Vec<Named>> {
         if taken(&name) {
             name += "-2";
         }
-        files.push(Named {
+        files.push(NamedRecording {
             name: name.into(),
             file,
         });
@@ -186,7 +186,7 @@ fn not_the_same(what: &str, place: String) -> Error {
 }
 
 /// Tells what the files do not say, or say differently without harm.
-fn notes(files: &[Named], console: &Console) {
+fn notes(files: &[NamedRecording], console: &Console) {
     for f in files {
         let mut tensors = f.file.identity().tensors.iter();
         if tensors.any(|t| t.tensor_checksum.is_none()) {
@@ -219,16 +219,16 @@ fn other_model(name: &LaneName, a: &Identity, b: &Identity) -> Option<String> {
 fn with_model(
     args: &Args,
     model: &TqModel,
-    files: Vec<Named>,
+    files: Vec<NamedRecording>,
     console: &Console,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let entries = files[0].file.identity().tensors.clone();
     let bases: Vec<String> = entries.iter().map(|e| e.tensor_base.clone()).collect();
     let mut options = args.options()?;
     let mut slots = vec![Slot::Live(Box::new(Cpu::new(OutputType::F32)))];
     if let Some(name) = &args.lane {
         let Some((slot, config)) = args.device.open_one(name, console)? else {
-            return Ok(Outcome::RequiredLaneMissing);
+            return Ok(Exit::RequiredLaneMissing);
         };
         options.lanes = config;
         if *slot.name() != LaneName::Reference {
@@ -251,14 +251,18 @@ fn with_model(
     let notes: Vec<String> = notes.flatten().collect();
     let outcome = judge(args, job, slots, files, console)?;
     // A recording of other weights has broken the lane.
-    if outcome != Outcome::LaneBroke {
+    if outcome != Exit::LaneBroke {
         notes.iter().for_each(|note| console.note(note));
     }
     Ok(outcome)
 }
 
 /// Two recordings against each other: the second is what the first is held to.
-fn recordings_alone(args: &Args, mut files: Vec<Named>, console: &Console) -> Result<Outcome> {
+fn recordings_alone(
+    args: &Args,
+    mut files: Vec<NamedRecording>,
+    console: &Console,
+) -> Result<Exit> {
     let options = args.options()?;
     if options.tolerance.is_some_and(|t| t.by_element()) {
         return Err(Error::input(
@@ -283,9 +287,9 @@ fn judge(
     args: &Args,
     job: Job<'_>,
     mut slots: Vec<Slot>,
-    files: Vec<Named>,
+    files: Vec<NamedRecording>,
     console: &Console,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let names: Vec<LaneName> = files.iter().map(|f| f.name.clone()).collect();
     let recorded = files.into_iter().map(|f| Recorded::new(f.name, f.file));
     slots.extend(recorded.map(|lane| Slot::Recorded(Box::new(lane))));
@@ -303,7 +307,7 @@ fn judge(
 }
 
 /// Two reports: same input, same verdicts, the same bits?
-fn reports_side_by_side(args: &Args, a: &Run, b: &Run, console: &Console) -> Result<Outcome> {
+fn reports_side_by_side(args: &Args, a: &Run, b: &Run, console: &Console) -> Result<Exit> {
     for (option, path) in &args.output.files()[1..] {
         if path.is_some() {
             let help = "give it where a report is made";
@@ -322,10 +326,10 @@ fn reports_side_by_side(args: &Args, a: &Run, b: &Run, console: &Console) -> Res
     })?;
     if pair.bit_identical()[1] == 0 {
         tell("error: nothing was compared: no lane has an output in both reports");
-        return Ok(Outcome::NothingCompared);
+        return Ok(Exit::NothingCompared);
     }
     Ok(match pair.verdicts_differ() {
-        true => Outcome::GatesFailed,
-        false => Outcome::Passed,
+        true => Exit::GatesFailed,
+        false => Exit::Passed,
     })
 }

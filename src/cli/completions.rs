@@ -1,6 +1,6 @@
 //! `tq4 completions` and `tq4 man`: from the same definition as the arguments.
 
-use super::{Outcome, print};
+use super::{Exit, print};
 use crate::error::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -19,14 +19,14 @@ pub struct ManArgs {
     command: Option<String>,
 }
 
-pub fn run(args: &Args) -> Result<Outcome> {
+pub fn run(args: &Args) -> Result<Exit> {
     let mut out = Vec::new();
     clap_complete::generate(args.shell, &mut super::Args::command(), "tq4", &mut out);
     print(&String::from_utf8_lossy(&out))?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }
 
-pub fn man(args: &ManArgs) -> Result<Outcome> {
+pub fn man(args: &ManArgs) -> Result<Exit> {
     let mut program = super::Args::command();
     // Built, so that a command knows its whole name.
     program.build();
@@ -49,5 +49,5 @@ pub fn man(args: &ManArgs) -> Result<Outcome> {
         .render(&mut out)
         .expect("memory takes what is written");
     print(&String::from_utf8_lossy(&out))?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }

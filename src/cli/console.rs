@@ -1,7 +1,7 @@
 //! What the commands write to: the terminal's width and colours, and how much its user wants to read.
 
 use super::progress::Progress;
-use super::{Format, tell};
+use super::{OutputFormat, tell};
 use crate::report::{Screen, Style};
 use anstream::{AutoStream, ColorChoice};
 use std::io::{IsTerminal, stdout};
@@ -36,17 +36,17 @@ impl Console {
     }
 
     /// How what is printed is set; `None` where it is JSON.
-    pub fn style(&self, format: Format) -> Option<Style> {
+    pub fn style(&self, format: OutputFormat) -> Option<Style> {
         match format {
-            Format::Json => None,
-            Format::Table => Some(Style::Terminal(self.screen)),
-            Format::Markdown => Some(Style::Markdown),
+            OutputFormat::Json => None,
+            OutputFormat::Table => Some(Style::Terminal(self.screen)),
+            OutputFormat::Markdown => Some(Style::Markdown),
         }
     }
 
     /// Whether only results are to be printed in this form. The others are for machines and other readers.
-    pub fn results_only(&self, format: Format) -> bool {
-        self.quiet && format == Format::Table
+    pub fn results_only(&self, format: OutputFormat) -> bool {
+        self.quiet && format == OutputFormat::Table
     }
 
     /// A note or a warning on stderr, unless only results are wanted.

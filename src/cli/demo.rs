@@ -3,7 +3,7 @@
 use super::console::Console;
 use super::lanes::LaneArgs;
 use super::output::{Extras, OutputArgs, execute};
-use super::{Outcome, check_outputs, print};
+use super::{Exit, check_outputs, print};
 use crate::Error;
 use crate::checkpoint::{Checkpoint, PlainTensor, write_plain_model};
 use crate::codebook::Codebook;
@@ -11,7 +11,7 @@ use crate::encode::quantize;
 use crate::error::Result;
 use crate::format::TqModel;
 use crate::format::turboquant::{Config, write_tq_model};
-use crate::run::{Job, Options};
+use crate::run::{Job, RunOptions};
 use crate::synthetic::{self, Rng};
 use crate::tensor::Layout;
 use half::bf16;
@@ -56,7 +56,7 @@ fn only_a_demo(dir: &Path) -> Result<()> {
     }
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let outputs = args.output.files();
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
@@ -103,12 +103,12 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let model = TqModel::open(&tq_dir)?;
     let source = Checkpoint::open(&source_dir)?;
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let options = Options {
+    let options = RunOptions {
         lanes,
         programs: own.programs.clone(),
         kernels: own.hashes(),
         pictures: args.output.verbose || args.output.html.is_some(),
-        ..Options::default()
+        ..RunOptions::default()
     };
     let job = Job::new(&model, Some(&source), &bases, &options)?;
     let extras = Extras {

@@ -4,7 +4,7 @@ use super::console::Console;
 use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
 use super::progress::{earlier, json, size};
-use super::{Format, Outcome, print, tell};
+use super::{Exit, OutputFormat, print, tell};
 use crate::convert::{self, Dequantized};
 use crate::error::{Result, printable};
 use crate::record::LaneName;
@@ -28,23 +28,23 @@ pub struct Args {
     device: DeviceArgs,
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: OutputFormat,
     /// Name every weight
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     // Before a device is opened: bad input must not wait for a driver.
     let model = args.model.open(&args.tq_model, console)?;
     let Some((slot, _)) = args.device.open_one(&args.lane, console)? else {
-        return Ok(Outcome::RequiredLaneMissing);
+        return Ok(Exit::RequiredLaneMissing);
     };
     let bar = console.progress();
     let outcome = convert::dequantize(&model, &args.output, slot, &mut |e| bar.on(e));
     drop(bar);
     match outcome? {
-        convert::Outcome::Done(done) => {
+        convert::DequantizeOutcome::Done(done) => {
             if let Some(note) = left_out(&done) {
                 console.note(&format!("note: {}", printable(&note)));
             }
@@ -53,9 +53,9 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
                 Some(style) if console.results_only(args.format) => results(&done, style),
                 Some(style) => text(&done, style, args.verbose),
             })?;
-            Ok(Outcome::Passed)
+            Ok(Exit::Passed)
         }
-        convert::Outcome::GatesFailed {
+        convert::DequantizeOutcome::GatesFailed {
             tensor_base,
             decision,
             diagnosis,
@@ -71,7 +71,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
                 line += &d.summary(d.strip_rows);
             }
             tell(&format!("{}\nnothing was written", printable(&line)));
-            Ok(Outcome::GatesFailed)
+            Ok(Exit::GatesFailed)
         }
     }
 }

@@ -2,13 +2,13 @@
 //! opens it, one after the other.
 
 use super::console::Console;
-use super::{Format, Outcome, print};
+use super::{Exit, OutputFormat, print};
 use crate::error::{Error, Result, printable};
 use crate::lane::{Lane, cuda, decode, wgpu};
 use crate::record::{LaneInfo, LaneName, to_json};
 use crate::report::{Cell, Column, Sheet, Style, Tone};
 use crate::strip::Strip;
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::Layout;
 use serde_json::{Value, json};
 
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 pub struct Args {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: OutputFormat,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let lanes = [wgpu_lane(), cuda_lane()];
     print(&match console.style(args.format) {
         None => to_json(&lanes.iter().map(LaneDevices::to_json).collect::<Vec<_>>()),
@@ -28,7 +28,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         }
         Some(style) => texts(&lanes, style),
     })?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }
 
 /// What is said of a device.
@@ -142,7 +142,7 @@ fn words(e: &Error) -> String {
 /// A strip of the usual layout that takes next to no memory and time.
 fn a_few_rows() -> Result<Strip> {
     let layout = Layout::new(4, 128)?;
-    let tensor = synthetic::tensor(&mut Rng::new(1), layout, 8, 256, Scales::Usual)?;
+    let tensor = synthetic::tensor(&mut Rng::new(1), layout, 8, 256, ScaleDistribution::Usual)?;
     Ok(Strip::of(tensor))
 }
 
@@ -229,7 +229,7 @@ fn wgpu_lane() -> LaneDevices {
 }
 
 fn adapter(a: wgpu::AdapterInfo) -> Device {
-    let options = wgpu::Options {
+    let options = wgpu::WgpuOptions {
         adapter: wgpu::Select::Index(a.index),
         ..Default::default()
     };
@@ -331,7 +331,7 @@ fn cuda_device((index, info): (usize, Result<cuda::CudaDeviceInfo>)) -> Device {
         Fact::maybe("l2_bytes", "L2 cache", d.l2, mib),
         Fact::yes("software", "software", d.software),
     ];
-    let options = cuda::Options {
+    let options = cuda::CudaOptions {
         device: index,
         ..Default::default()
     };

@@ -1,7 +1,7 @@
 //! `tq4 fixture`: small models that hold what kernels get wrong.
 
 use super::console::Console;
-use super::{Outcome, print};
+use super::{Exit, print};
 use crate::Error;
 use crate::error::Result;
 use crate::format::example;
@@ -28,7 +28,7 @@ pub struct Args {
     group_size: Option<usize>,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let mut layouts = Vec::new();
     for bits in args.bits.map_or_else(|| vec![2, 3, 4], |b| vec![b]) {
         for n in args
@@ -60,7 +60,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
     let _ = unfinished.keep();
     readable(&args.dir)?;
     print(&Style::Terminal(console.screen).lines(&text))?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }
 
 /// A temporary directory is private; what a user asked for is readable like any other.

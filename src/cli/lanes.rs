@@ -4,7 +4,7 @@ use super::console::Console;
 use super::{named, seconds, tell};
 use crate::Error;
 use crate::error::{Result, printable};
-use crate::lane::exec::{Exec, Program};
+use crate::lane::exec::{Exec, ExternalProgram};
 use crate::lane::kernel::Manifest;
 use crate::lane::{self, Slot};
 use crate::record::{CudaDevices, LaneConfig, LaneKind, LaneName, Status, Unmet};
@@ -74,7 +74,7 @@ struct OwnArgs {
 
 /// The kernels and programs of the user's in a run.
 #[derive(Default)]
-pub struct Own {
+pub struct UserLanes {
     /// The kernels, on no device yet.
     pub kernels: Vec<Manifest>,
     /// The programs, each as `NAME:TYPE=COMMAND`, for the report.
@@ -83,7 +83,7 @@ pub struct Own {
     pub slots: Vec<Slot>,
 }
 
-impl Own {
+impl UserLanes {
     /// Whether one of them has this name.
     pub fn has(&self, name: &LaneName) -> bool {
         let kernel = self.kernels.iter().any(|k| k.name() == name);
@@ -129,14 +129,14 @@ impl LaneArgs {
     ///
     /// # Errors
     /// When a manifest or a command is wrong, a program is not found, or one has the name of another lane.
-    pub fn own(&self) -> Result<Own> {
+    pub fn own(&self) -> Result<UserLanes> {
         let OwnArgs {
             kernel,
             exec,
             exec_timeout,
         } = &self.own;
         let limit = seconds("--exec-timeout", *exec_timeout)?;
-        let mut own = Own::default();
+        let mut own = UserLanes::default();
         let twice = |name: &LaneName, option: String| {
             let what = format!("two lanes are named {name}");
             Err(Error::input(what, option, "give each its own name"))
@@ -150,7 +150,7 @@ impl LaneArgs {
         }
         for given in exec {
             let option = format!("--exec {given}");
-            let program: Program = named(&option, given.parse())?;
+            let program: ExternalProgram = named(&option, given.parse())?;
             if own.has(program.name()) {
                 return twice(program.name(), option);
             }

@@ -2,7 +2,7 @@
 
 use super::console::Console;
 use super::output::OutputArgs;
-use super::{Outcome, check_outputs};
+use super::{Exit, check_outputs};
 use crate::error::Result;
 use crate::journal::merge;
 use crate::record::LaneName;
@@ -17,7 +17,7 @@ pub struct Args {
     output: OutputArgs,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let inputs: Vec<&Path> = args.reports.iter().map(PathBuf::as_path).collect();
     let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;

@@ -75,7 +75,7 @@ enum Command {
 
 /// Form of what goes to stdout.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     Table,
     Json,
     Markdown,
@@ -83,7 +83,7 @@ enum Format {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum Exit {
     Passed,
     GatesFailed,
     LaneBroke,
@@ -91,7 +91,7 @@ enum Outcome {
     NothingCompared,
 }
 
-impl Outcome {
+impl Exit {
     fn exit_code(self) -> u8 {
         match self {
             Self::Passed => 0,
@@ -130,7 +130,7 @@ fn environment(console: &Console) -> Result<(), Error> {
     threads::start(console)
 }
 
-fn dispatch(command: Command, console: &Console) -> Result<Outcome, Error> {
+fn dispatch(command: Command, console: &Console) -> Result<Exit, Error> {
     match command {
         Command::Demo(args) => demo::run(&args, console),
         Command::Validate(args) => validate::run(&args, console),

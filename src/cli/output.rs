@@ -1,8 +1,8 @@
 //! Where the report of a run goes: files that were asked for, stdout, and the exit code.
 
 use super::console::Console;
-use super::lanes::{Own, tell_unmet, tell_warnings};
-use super::{Format, Outcome, print, tell};
+use super::lanes::{UserLanes, tell_unmet, tell_warnings};
+use super::{Exit, OutputFormat, print, tell};
 use crate::checkpoint::write_atomically;
 use crate::error::{Result, printable};
 use crate::format::TqModel;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct OutputArgs {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
+    pub format: OutputFormat,
     /// Write the report here: NAME.jsonl for a line per tensor as it is done, else JSON at the end
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -60,7 +60,7 @@ impl OutputArgs {
         }
     }
 
-    /// Writes a report of lines that no journal wrote.
+    /// Writes a JSONL report that no journal wrote.
     pub fn write_lines(&self, run: &Run) -> Result<()> {
         match self.report.as_deref().filter(|_| self.lines()) {
             Some(path) => write_atomically(path, run.to_lines().as_bytes()),
@@ -69,7 +69,7 @@ impl OutputArgs {
     }
 
     /// Writes the files, prints, and says how it ended.
-    pub fn finish(&self, run: &Run, recordings: &[LaneName], console: &Console) -> Result<Outcome> {
+    pub fn finish(&self, run: &Run, recordings: &[LaneName], console: &Console) -> Result<Exit> {
         let export = |exporter: &dyn Exporter| -> Result<Vec<u8>> {
             let mut text = Vec::new();
             exporter.export(run, &mut text)?;
@@ -85,9 +85,9 @@ impl OutputArgs {
             write_atomically(path, &export(&JUnit)?)?;
         }
         let text = match self.format {
-            Format::Json => export(&Json)?,
-            Format::Markdown => export(&Markdown::default())?,
-            Format::Table => export(&Table {
+            OutputFormat::Json => export(&Json)?,
+            OutputFormat::Markdown => export(&Markdown::default())?,
+            OutputFormat::Table => export(&Table {
                 detail: match self.verbose {
                     _ if console.quiet => Some(Detail::Decisions),
                     true => Some(Detail::of_all(run)),
@@ -100,31 +100,31 @@ impl OutputArgs {
         print(&String::from_utf8_lossy(&text))?;
         // A part of the tensors need not hold the one that a recording is of.
         if run.model.partition == Partition::WHOLE && unused(recordings, run) {
-            return Ok(Outcome::LaneBroke);
+            return Ok(Exit::LaneBroke);
         }
         Ok(outcome(run))
     }
 }
 
 /// How a run ended, with what is missing on stderr.
-fn outcome(run: &Run) -> Outcome {
+fn outcome(run: &Run) -> Exit {
     match run.summary.outcome {
-        record::Outcome::Passed => Outcome::Passed,
-        record::Outcome::Failed => Outcome::GatesFailed,
+        record::Outcome::Passed => Exit::Passed,
+        record::Outcome::Failed => Exit::GatesFailed,
         record::Outcome::Broke => {
             tell_broken(run);
-            Outcome::LaneBroke
+            Exit::LaneBroke
         }
         record::Outcome::RequiredLaneMissing => {
             tell_unmet(&missing_lanes(&run.model, &run.tensors));
-            Outcome::RequiredLaneMissing
+            Exit::RequiredLaneMissing
         }
         record::Outcome::NothingCompared => {
             tell(
                 "error: nothing was compared: no lane ran beside the reference, and no source was given; \
                  give --source-model, a --recording, a --kernel, an --exec, or a lane that `tq4 devices` lists",
             );
-            Outcome::NothingCompared
+            Exit::NothingCompared
         }
     }
 }
@@ -185,12 +185,12 @@ fn unused(recordings: &[LaneName], run: &Run) -> bool {
 /// Runs a job with everything that `validate` may have asked for besides the report.
 #[derive(Default)]
 pub struct Extras<'a> {
-    /// Resume the report of lines.
+    /// Resume the JSONL report.
     pub resume: bool,
     /// Recordings that take part.
     pub recordings: Vec<Slot>,
     /// Kernels and programs of the user's that take part.
-    pub own: Own,
+    pub own: UserLanes,
     /// Where kernel lanes are recorded.
     pub record: Option<&'a Path>,
     /// Where the worst elements go.
@@ -203,7 +203,7 @@ pub fn execute(
     output: &OutputArgs,
     extras: Extras<'_>,
     console: &Console,
-) -> Result<Outcome> {
+) -> Result<Exit> {
     let mut records = Records {
         pictures: output.pictures(),
         ..Records::default()
@@ -281,7 +281,7 @@ pub fn execute(
 /// The lanes of a job, a recording named after a lane in its place.
 fn open_slots(
     job: &Job<'_>,
-    own: Own,
+    own: UserLanes,
     recordings: Vec<Slot>,
     console: &Console,
 ) -> Result<Vec<Slot>> {

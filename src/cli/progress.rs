@@ -2,7 +2,7 @@
 
 use crate::error::printable;
 use crate::record::Tool;
-use crate::run::Event;
+use crate::run::RunEvent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::Path;
@@ -30,16 +30,16 @@ impl Progress {
     }
 
     /// Shows what happened.
-    pub fn on(&self, event: Event<'_>) {
+    pub fn on(&self, event: RunEvent<'_>) {
         match event {
-            Event::Total(bytes) => self.bar.set_length(bytes),
-            Event::Checking(file) => {
+            RunEvent::Total(bytes) => self.bar.set_length(bytes),
+            RunEvent::Checking(file) => {
                 self.bar.tick();
                 self.bar
                     .set_message(format!("checking {}", printable(file)));
             }
-            Event::Tensor(name) => self.bar.set_message(printable(name)),
-            Event::Bytes(bytes) => self.bar.inc(bytes),
+            RunEvent::Tensor(name) => self.bar.set_message(printable(name)),
+            RunEvent::Bytes(bytes) => self.bar.inc(bytes),
         }
     }
 }

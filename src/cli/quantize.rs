@@ -2,8 +2,8 @@
 
 use super::console::Console;
 use super::progress::{earlier, json, size};
-use super::{Format, Outcome, print};
-use crate::convert::{self, Choices, Encoding, Options, Quantized, SignSeed};
+use super::{Exit, OutputFormat, print};
+use crate::convert::{self, Choices, Encoding, QuantizeOptions, Quantized, SignSeed};
 use crate::error::{Error, Result, printable};
 use crate::format::ENCODINGS;
 use crate::report::{Column, Sheet, Style};
@@ -53,17 +53,17 @@ pub struct Args {
 
 /// What `--format` takes: a format of models, or a form of what is printed.
 fn formats() -> PossibleValuesParser {
-    let printed = Format::value_variants().iter();
+    let printed = OutputFormat::value_variants().iter();
     let printed = printed.filter_map(ValueEnum::to_possible_value);
     let models = ENCODINGS.into_iter().map(PossibleValue::from);
     PossibleValuesParser::new(models.chain(printed))
 }
 
 /// The format of the model and the form of what is printed.
-fn chosen(given: &[String]) -> Result<(&str, Format)> {
+fn chosen(given: &[String]) -> Result<(&str, OutputFormat)> {
     let (mut model, mut printed) = (None, None);
     for word in given {
-        let twice = match Format::from_str(word, false) {
+        let twice = match OutputFormat::from_str(word, false) {
             Ok(form) => printed.replace(form).is_some(),
             Err(_) => model.replace(word.as_str()).is_some(),
         };
@@ -75,7 +75,7 @@ fn chosen(given: &[String]) -> Result<(&str, Format)> {
             ));
         }
     }
-    let printed = printed.unwrap_or(Format::Table);
+    let printed = printed.unwrap_or(OutputFormat::Table);
     Ok((model.unwrap_or(ENCODINGS[0]), printed))
 }
 
@@ -88,7 +88,7 @@ enum Seed {
     PythonHash,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let (encoding, printed) = chosen(&args.format)?;
     let choices = Choices {
         bits: args.bits,
@@ -100,7 +100,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         sensitive_bits: args.sensitive_bits,
         sensitive: args.sensitive.clone(),
     };
-    let options = Options {
+    let options = QuantizeOptions {
         encoding: Encoding::new(encoding, &choices)?,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
@@ -118,7 +118,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         Some(style) if console.results_only(printed) => results(&done, style),
         Some(style) => text(&done, style, args.verbose),
     })?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }
 
 /// The weights, where each is asked for; what was left as it is, and the results.
@@ -175,7 +175,7 @@ fn text(done: &Quantized, style: Style, verbose: bool) -> String {
 
 /// What the conversion came to.
 fn results(done: &Quantized, style: Style) -> String {
-    let sum = |f: fn(&convert::Weight) -> u64| done.weights.iter().map(f).sum::<u64>();
+    let sum = |f: fn(&convert::QuantizedWeight) -> u64| done.weights.iter().map(f).sum::<u64>();
     let (before, after) = (sum(|w| w.bytes_in), sum(|w| w.bytes_out));
     let mut out = style.paragraph(&format!(
         "{} weights quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller",

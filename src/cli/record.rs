@@ -5,14 +5,14 @@ use super::lanes::DeviceArgs;
 use super::model::ModelArgs;
 use super::output::select;
 use super::progress::size;
-use super::{Outcome, print};
+use super::{Exit, print};
 use crate::checkpoint::keep_apart;
 use crate::error::{Result, printable};
 use crate::lane::Slot;
 use crate::record::Rows;
 use crate::report::Style;
 use crate::run::Recorder;
-use crate::run::{self, Job, Options};
+use crate::run::{self, Job, RunOptions};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -44,20 +44,20 @@ pub struct Args {
     output: PathBuf,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let model = args.model.open(&args.tq_model, console)?;
     keep_apart(&args.output, &[&args.tq_model])?;
     let bases = select(&model, &args.tensor_base, args.all)?;
-    let options = Options {
+    let options = RunOptions {
         rows: Rows {
             start: args.row_start,
             count: args.row_count,
         },
-        ..Options::default()
+        ..RunOptions::default()
     };
     let mut job = Job::new(&model, None, &bases, &options)?;
     let Some((slot, config)) = args.device.open_one(&args.lane, console)? else {
-        return Ok(Outcome::RequiredLaneMissing);
+        return Ok(Exit::RequiredLaneMissing);
     };
     job.header.model.lanes = config;
     job.whole = false;
@@ -81,5 +81,5 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         size(written)
     );
     print(&Style::Terminal(console.screen).paragraph(&done))?;
-    Ok(Outcome::Passed)
+    Ok(Exit::Passed)
 }

@@ -1,11 +1,11 @@
 //! `tq4 selftest`: every known fault, injected, caught and named.
 
 use super::console::Console;
-use super::{Outcome, print};
+use super::{Exit, print};
 use crate::error::Result;
 use crate::report::{Cell, Column, Sheet, Style, Tone};
-use crate::run::Event;
-use crate::selftest::{self, Correct, Row};
+use crate::run::RunEvent;
+use crate::selftest::{self, Correct, Injection};
 use std::collections::BTreeSet;
 
 #[derive(clap::Args)]
@@ -15,10 +15,10 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let bar = console.progress();
-    bar.on(Event::Tensor("injecting faults"));
-    let result = selftest::run(|| bar.on(Event::Tensor("injecting faults")))?;
+    bar.on(RunEvent::Tensor("injecting faults"));
+    let result = selftest::run(|| bar.on(RunEvent::Tensor("injecting faults")))?;
     drop(bar);
     if args.json {
         print(&format!(
@@ -33,9 +33,9 @@ pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
         })?;
     }
     Ok(if result.passed() {
-        Outcome::Passed
+        Exit::Passed
     } else {
-        Outcome::GatesFailed
+        Exit::GatesFailed
     })
 }
 
@@ -54,7 +54,7 @@ fn text(result: &selftest::Selftest, style: Style) -> String {
     ]);
     let mut same = String::new();
     for name in names {
-        let rows: Vec<&Row> = result.rows.iter().filter(|r| r.fault == name).collect();
+        let rows: Vec<&Injection> = result.rows.iter().filter(|r| r.fault == name).collect();
         let caught: BTreeSet<&str> = rows
             .iter()
             .map(|r| r.caught_by.as_deref().unwrap_or("NOT CAUGHT"))
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn its_tables_fit_the_width_and_say_what_failed() {
-        let row = |fault: &str, caught: Option<&str>, named: &[&str]| Row {
+        let row = |fault: &str, caught: Option<&str>, named: &[&str]| Injection {
             fault: fault.into(),
             tensor: "4 bits".into(),
             caught_by: caught.map(str::to_owned),

@@ -1,18 +1,18 @@
 //! `tq4 validate`: the main job.
 
 use super::console::Console;
-use super::lanes::{LaneArgs, Own};
+use super::lanes::{LaneArgs, UserLanes};
 use super::model::ModelArgs;
 use super::output::{Extras, OutputArgs, execute, select};
-use super::{Outcome, check_outputs, named};
+use super::{Exit, check_outputs, named};
 use crate::Error;
 use crate::checkpoint::same_place;
 use crate::error::Result;
 use crate::format::open_plain;
-use crate::lane::recording::Given;
+use crate::lane::recording::RecordingPath;
 use crate::lane::{Slot, recorded::Recorded};
 use crate::record::{LaneName, Partition, Rows, StripSize};
-use crate::run::{Job, Options, wanted};
+use crate::run::{Job, RunOptions, wanted};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -70,9 +70,9 @@ pub struct Args {
 }
 
 impl Args {
-    fn options(&self) -> Result<Options> {
+    fn options(&self) -> Result<RunOptions> {
         let partition = self.partition.as_deref().map(str::parse).transpose();
-        Ok(Options {
+        Ok(RunOptions {
             lanes: self.lanes.config()?,
             recordings: Vec::new(),
             programs: Vec::new(),
@@ -94,7 +94,9 @@ impl Args {
     /// Refuses to write over what is read, or two files into one.
     fn check_outputs(&self) -> Result<()> {
         let recordings = self.recording.iter().filter_map(|r| r.split_once('='));
-        let recordings: Vec<Given> = recordings.map(|(_, file)| Given::new(file)).collect();
+        let recordings: Vec<RecordingPath> = recordings
+            .map(|(_, file)| RecordingPath::new(file))
+            .collect();
         let recordings: Vec<&Path> = recordings.iter().map(|given| &*given.path).collect();
         let mut inputs = vec![self.tq_model.as_path()];
         inputs.extend(self.source_model.as_deref());
@@ -122,15 +124,15 @@ impl Args {
     }
 
     /// The recordings by name, before any of them is opened; none is named as one of the user's lanes.
-    fn recordings(&self, own: &Own) -> Result<Vec<(LaneName, Given)>> {
-        let mut all: Vec<(LaneName, Given)> = Vec::new();
+    fn recordings(&self, own: &UserLanes) -> Result<Vec<(LaneName, RecordingPath)>> {
+        let mut all: Vec<(LaneName, RecordingPath)> = Vec::new();
         for text in &self.recording {
             let bad = |what: String, help: &str| {
                 Err(Error::input(what, format!("--recording {text}"), help))
             };
             let (name, given) = match text.split_once('=') {
                 Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-                    (LaneName::from(name), Given::new(file))
+                    (LaneName::from(name), RecordingPath::new(file))
                 }
                 _ => return bad(format!("{text:?} found, expected NAME=FILE"), ""),
             };
@@ -161,7 +163,7 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args, console: &Console) -> Result<Outcome> {
+pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     let mut options = args.options()?;
     if args.resume && !args.output.lines() {
         return Err(Error::input(

@@ -1,15 +1,15 @@
 //! From a TQ4 model to a plain BF16 model.
 
-use super::job::Job as Output;
+use super::job::Conversion;
 use super::model;
-use crate::checkpoint::{Dtype, Planned, StreamWriter};
+use crate::checkpoint::{Dtype, PlannedTensor, StreamWriter};
 use crate::error::{Error, Result};
 use crate::format::{ModelWriter, TqModel};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, LaneOutput, Slot};
 use crate::natural::natural;
 use crate::record::{Decision, LaneName, OutputType, StripDiagnosis, TensorRecord};
-use crate::run::{self, Event, Job, Sink, Target};
+use crate::run::{self, Job, RunEvent, Sink, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -57,9 +57,9 @@ pub struct Dequantized {
     pub already_finished: bool,
 }
 
-/// How it ended.
+/// The end of a conversion.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum DequantizeOutcome {
     /// The model is whole.
     Done(Dequantized),
     /// The lane failed its gates; nothing is left of the output.
@@ -84,8 +84,8 @@ pub fn dequantize(
     from: &TqModel,
     out: &Path,
     slot: Slot,
-    on: &mut dyn FnMut(Event<'_>),
-) -> Result<Outcome> {
+    on: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<DequantizeOutcome> {
     let checkpoint = from.checkpoint();
     let shapes: BTreeMap<String, [usize; 2]> = from
         .bases()
@@ -129,9 +129,10 @@ pub fn dequantize(
         "lane": device.name,
         "kernel_checksum": device.kernel_checksum,
     });
-    let mut output: Output<Vec<Restored>> = Output::open(out, &[checkpoint.dir()], identity, on)?;
+    let mut output: Conversion<Vec<Restored>> =
+        Conversion::open(out, &[checkpoint.dir()], identity, on)?;
     let bases: Vec<String> = shapes.keys().cloned().collect();
-    let all = Job::new(from, None, &bases, &run::Options::default())?;
+    let all = Job::new(from, None, &bases, &run::RunOptions::default())?;
     // The reference decodes beside the lane, unless it is the lane.
     let mut slots = vec![slot];
     if device.name != LaneName::Reference {
@@ -151,7 +152,7 @@ pub fn dequantize(
         info.map_or(0, |i| i.bytes)
     };
     let bytes_in = checkpoint.names().map(size).sum();
-    on(Event::Total(bytes_in));
+    on(RunEvent::Total(bytes_in));
     let resumed_shards = output.done().len();
     let (mut weight_map, mut bytes_out, mut copied) = (BTreeMap::new(), 0, 0);
     let mut left_out = Vec::new();
@@ -174,7 +175,7 @@ pub fn dequantize(
         for base in &bases {
             let shape = shapes[*base];
             bytes_out += 2 * (shape[0] * shape[1]) as u64;
-            planned.push(Planned {
+            planned.push(PlannedTensor {
                 name: from.weight_of(base).to_owned(),
                 dtype: Dtype::BF16,
                 shape: from.plain_shape(base, shape),
@@ -183,19 +184,19 @@ pub fn dequantize(
         for name in &plain {
             let info = shard.info(name).expect("the checkpoint names it");
             bytes_out += size(name);
-            planned.push(Planned {
+            planned.push(PlannedTensor {
                 name: (*name).to_owned(),
                 dtype: info.dtype,
                 shape: info.shape.clone(),
             });
         }
         if planned.is_empty() {
-            on(Event::Bytes(names.iter().map(|n| size(n)).sum()));
+            on(RunEvent::Bytes(names.iter().map(|n| size(n)).sum()));
             continue;
         }
         weight_map.extend(planned.iter().map(|p| (p.name.clone(), file.clone())));
         if output.done().iter().any(|d| d.file == file) {
-            on(Event::Bytes(names.iter().map(|n| size(n)).sum()));
+            on(RunEvent::Bytes(names.iter().map(|n| size(n)).sum()));
             continue;
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -213,7 +214,7 @@ pub fn dequantize(
         let packed = |base: &str| size(&from.parts_of(base)[0]);
         let ran = run::run(&job, &mut slots, &mut [&mut sink], &mut |e| {
             // The whole conversion counts bytes of input.
-            if matches!(e, Event::Tensor(_)) {
+            if matches!(e, RunEvent::Tensor(_)) {
                 on(e);
             }
         });
@@ -224,7 +225,7 @@ pub fn dequantize(
             return Ok(failed);
         }
         ran?;
-        on(Event::Bytes(bases.iter().map(|b| packed(b)).sum()));
+        on(RunEvent::Bytes(bases.iter().map(|b| packed(b)).sum()));
         for name in plain {
             model::copy_tensor(&writer, shard, name, dtype(name), on)?;
         }
@@ -238,7 +239,7 @@ pub fn dequantize(
         model::finish(&mut output, checkpoint, &weight_map, bytes_out, None)?;
         output.finish()?;
     }
-    Ok(Outcome::Done(Dequantized {
+    Ok(DequantizeOutcome::Done(Dequantized {
         lane: device.name,
         device: device.device,
         weights,
@@ -257,7 +258,7 @@ struct Weights<'w> {
     /// Index of the lane in the run.
     lane: usize,
     done: Vec<Restored>,
-    failed: Option<Outcome>,
+    failed: Option<DequantizeOutcome>,
 }
 
 impl Sink for Weights<'_> {
@@ -285,7 +286,7 @@ impl Sink for Weights<'_> {
         if *lane != LaneName::Reference {
             let decision = record.decision_of(lane).expect("every lane has one");
             if decision.verdict.passed() != Some(true) {
-                self.failed = Some(Outcome::GatesFailed {
+                self.failed = Some(DequantizeOutcome::GatesFailed {
                     tensor_base: target.base.clone(),
                     decision: Box::new(decision.clone()),
                     diagnosis: record.diagnosis.first().cloned().map(Box::new),

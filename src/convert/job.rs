@@ -5,7 +5,7 @@
 //! so a shard that is there and matches its line is whole. The journal is removed last; what stays is a
 //! record of the whole: the same conversion, asked for again, is known to be done.
 
-use super::Event;
+use super::RunEvent;
 use crate::checkpoint::{JOURNAL, Sum, keep_apart, remove_if_there, sync_directory, temporary};
 use crate::error::{Error, Result};
 use crate::format::ModelWriter;
@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 /// A line of the journal.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Line<T> {
+enum JournalLine<T> {
     /// The first: what the conversion is.
     Job(serde_json::Value),
     /// A shard is whole.
@@ -43,8 +43,8 @@ pub(super) struct Done<T> {
 
 impl<T> Done<T> {
     /// Whether the file below `dir` is there and as its line says.
-    fn is_whole(&self, dir: &Path, on: &mut dyn FnMut(Event<'_>)) -> bool {
-        on(Event::Checking(&self.file));
+    fn is_whole(&self, dir: &Path, on: &mut dyn FnMut(RunEvent<'_>)) -> bool {
+        on(RunEvent::Checking(&self.file));
         // A journal is a file like any other: it may not lead out of the directory.
         let mut parts = Path::new(&self.file).components();
         if !parts.all(|c| matches!(c, Component::Normal(_))) {
@@ -57,7 +57,7 @@ impl<T> Done<T> {
 }
 
 /// A conversion under way.
-pub(super) struct Job<T> {
+pub(super) struct Conversion<T> {
     dir: PathBuf,
     identity: serde_json::Value,
     journal: File,
@@ -68,9 +68,9 @@ pub(super) struct Job<T> {
     finished: bool,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
-    /// Starts the conversion `identity` into `dir`, or goes on with it where it was stopped. Where it is
-    /// done already, [`Job::finished`] says so.
+impl<T: Serialize + DeserializeOwned + Clone> Conversion<T> {
+    /// Starts the conversion `identity` into `dir`, or resumes it where it was stopped. Where it is
+    /// done already, [`Conversion::finished`] says so.
     ///
     /// # Errors
     /// When `dir` is one of `inputs` (by whatever path), holds other files, another conversion or what
@@ -79,7 +79,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         dir: &Path,
         inputs: &[&Path],
         identity: serde_json::Value,
-        on: &mut dyn FnMut(Event<'_>),
+        on: &mut dyn FnMut(RunEvent<'_>),
     ) -> Result<Self> {
         let place = dir.display().to_string();
         keep_apart(dir, inputs)?;
@@ -143,13 +143,13 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         match lines.next() {
             None => {
                 job.truncate(0)?;
-                job.append(&Line::Job(identity))?;
+                job.append(&JournalLine::Job(identity))?;
                 sync_directory(&path);
             }
-            Some(Line::Job(found)) if found == identity => {
+            Some(JournalLine::Job(found)) if found == identity => {
                 job.truncate(whole)?;
                 for line in lines {
-                    if let Line::Shard(done) = line {
+                    if let JournalLine::Shard(done) = line {
                         job.done.retain(|d| d.file != done.file);
                         job.done.push(done);
                     }
@@ -174,7 +174,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     fn open_finished(
         dir: &Path,
         identity: serde_json::Value,
-        on: &mut dyn FnMut(Event<'_>),
+        on: &mut dyn FnMut(RunEvent<'_>),
     ) -> Result<Self> {
         let path = dir.join(FINISHED);
         let refused = |what: String| {
@@ -188,21 +188,21 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         let (mut text, mut journal) = (Vec::new(), File::open(&path).map_err(io)?);
         journal.read_to_end(&mut text).map_err(io)?;
         let mut lines = parse::<T>(&text).0.into_iter();
-        if !matches!(lines.next(), Some(Line::Job(found)) if found == identity) {
+        if !matches!(lines.next(), Some(JournalLine::Job(found)) if found == identity) {
             return refused("the directory holds another conversion, which is finished".into());
         }
         let mut done = Vec::new();
         for line in lines {
             let (file, whole) = match &line {
-                Line::Job(_) => continue,
-                Line::Shard(d) => (&d.file, d.is_whole(dir, on)),
-                Line::File(d) => (&d.file, d.is_whole(dir, on)),
+                JournalLine::Job(_) => continue,
+                JournalLine::Shard(d) => (&d.file, d.is_whole(dir, on)),
+                JournalLine::File(d) => (&d.file, d.is_whole(dir, on)),
             };
             if !whole {
                 let what = format!("the conversion is finished, and {file} was changed since");
                 return refused(what);
             }
-            if let Line::Shard(shard) = line {
+            if let JournalLine::Shard(shard) = line {
                 done.push(shard);
             }
         }
@@ -230,7 +230,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
         Ok(())
     }
 
-    fn append(&mut self, line: &Line<T>) -> Result<()> {
+    fn append(&mut self, line: &JournalLine<T>) -> Result<()> {
         let mut text = serde_json::to_vec(line).expect("plain data");
         text.push(b'\n');
         self.journal
@@ -261,7 +261,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
             sum: writer.sync()?,
             of,
         };
-        self.append(&Line::Shard(done.clone()))?;
+        self.append(&JournalLine::Shard(done.clone()))?;
         writer.commit()?;
         self.done.push(done);
         Ok(())
@@ -296,11 +296,11 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     pub fn finish(mut self) -> Result<()> {
         let path = self.dir.join(JOURNAL);
         self.done.sort_by(|a, b| a.file.cmp(&b.file));
-        let mut lines = vec![Line::Job(self.identity.clone())];
-        lines.extend(self.done.iter().cloned().map(Line::Shard));
+        let mut lines = vec![JournalLine::Job(self.identity.clone())];
+        lines.extend(self.done.iter().cloned().map(JournalLine::Shard));
         for file in &self.others {
             let (file, sum) = (file.clone(), Sum::of(&self.dir.join(file))?);
-            lines.push(Line::File(Done { file, sum, of: () }));
+            lines.push(JournalLine::File(Done { file, sum, of: () }));
         }
         let text: Vec<String> = lines
             .iter()
@@ -323,7 +323,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Job<T> {
     }
 }
 
-impl<T> Drop for Job<T> {
+impl<T> Drop for Conversion<T> {
     fn drop(&mut self) {
         // Nothing worth going on from: leave nothing. The error that led here is the one to report.
         if !self.finished && self.done.is_empty() {
@@ -344,7 +344,7 @@ impl<T> Drop for Job<T> {
 
 /// The whole lines of a journal, and where the last of them ends: a process that is killed may leave
 /// part of a line.
-fn parse<T: DeserializeOwned>(text: &[u8]) -> (Vec<Line<T>>, u64) {
+fn parse<T: DeserializeOwned>(text: &[u8]) -> (Vec<JournalLine<T>>, u64) {
     let (mut lines, mut end) = (Vec::new(), 0);
     for line in text.split_inclusive(|b| *b == b'\n') {
         match serde_json::from_slice(line) {
@@ -367,12 +367,12 @@ mod tests {
             files in prop::collection::vec(".*", 0..5),
             keep in 0.0f64..=1.0,
         ) {
-            let mut text = serde_json::to_vec(&Line::<u8>::Job(serde_json::json!({"a": 1}))).unwrap();
+            let mut text = serde_json::to_vec(&JournalLine::<u8>::Job(serde_json::json!({"a": 1}))).unwrap();
             text.push(b'\n');
             let mut ends = vec![text.len()];
             for file in &files {
                 let sum = Sum { bytes: 1, sha256: "ab".into() };
-                let line = Line::Shard(Done { file: file.clone(), sum, of: 7u8 });
+                let line = JournalLine::Shard(Done { file: file.clone(), sum, of: 7u8 });
                 text.extend(serde_json::to_vec(&line).unwrap());
                 text.push(b'\n');
                 ends.push(text.len());
@@ -383,7 +383,7 @@ mod tests {
             prop_assert_eq!(lines.len(), whole);
             prop_assert_eq!(end as usize, whole.checked_sub(1).map_or(0, |i| ends[i]));
             for (line, file) in lines.iter().skip(1).zip(&files) {
-                prop_assert!(matches!(line, Line::Shard(d) if d.file == *file && d.of == 7));
+                prop_assert!(matches!(line, JournalLine::Shard(d) if d.file == *file && d.of == 7));
             }
         }
     }

@@ -30,21 +30,21 @@ mod names;
 mod quantize;
 mod weight;
 
-pub use dequantize::{Dequantized, LeftOut, Outcome, Restored, dequantize};
-pub use quantize::{Left, Options, Quantized, quantize};
-pub use weight::Weight;
+pub use dequantize::{DequantizeOutcome, Dequantized, LeftOut, Restored, dequantize};
+pub use quantize::{Left, QuantizeOptions, Quantized, quantize};
+pub use weight::QuantizedWeight;
 
 pub use crate::format::{Choices, Encoding, SignSeed};
-pub use crate::run::Event;
+pub use crate::run::RunEvent;
 use std::ops::Range;
 
 /// Elements worked on at a time: it bounds memory.
-const STRIP: usize = 1 << 22;
+const CONVERT_STRIP: usize = 1 << 22;
 
-/// Cuts `rows` of `cols` elements into strips of at most [`STRIP`] elements (at least one row), of
+/// Cuts `rows` of `cols` elements into strips of at most [`CONVERT_STRIP`] elements (at least one row), of
 /// nearly the same size.
 pub(crate) fn strips(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (STRIP / cols.max(1)).max(1);
+    let most = (CONVERT_STRIP / cols.max(1)).max(1);
     let count = rows.div_ceil(most).max(1);
     (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
 }
@@ -57,8 +57,8 @@ mod tests {
     fn strips_cover_the_rows_and_stay_small() {
         for (rows, cols) in [
             (1, 1),
-            (7, STRIP),
-            (3, 2 * STRIP),
+            (7, CONVERT_STRIP),
+            (3, 2 * CONVERT_STRIP),
             (100_003, 4096),
             (0, 128),
         ] {
@@ -67,7 +67,7 @@ mod tests {
             assert_eq!(all[all.len() - 1].end, rows);
             assert!(all.windows(2).all(|w| w[0].end == w[1].start));
             let longest = all.iter().map(Range::len).max().unwrap();
-            assert!(longest <= 1 || longest * cols <= STRIP);
+            assert!(longest <= 1 || longest * cols <= CONVERT_STRIP);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a conversion carries over: plain tensors, the index, and the files beside the weights.
 
-use super::Event;
-use super::job::Job;
+use super::RunEvent;
+use super::job::Conversion;
 use crate::checkpoint::{Checkpoint, Dtype, INDEX, SINGLE, Shard, read_json};
 use crate::error::{Error, Result};
 use crate::format::{ModelWriter, is_marker};
@@ -46,9 +46,9 @@ pub(super) fn copy_tensor(
     shard: &Shard,
     name: &str,
     dtype: Dtype,
-    on: &mut dyn FnMut(Event<'_>),
+    on: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<()> {
-    on(Event::Tensor(name));
+    on(RunEvent::Tensor(name));
     let info = shard.info(name).expect("the checkpoint names it");
     if dtype != info.dtype {
         return cast_tensor(writer, shard, name, on);
@@ -57,7 +57,7 @@ pub(super) fn copy_tensor(
     for at in (0..len).step_by(PIECE) {
         let piece: Vec<u8> = shard.read(name, at..len.min(at + PIECE))?;
         writer.write_at(name, at as u64, &piece)?;
-        on(Event::Bytes(piece.len() as u64));
+        on(RunEvent::Bytes(piece.len() as u64));
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ fn cast_tensor(
     writer: &ModelWriter,
     shard: &Shard,
     name: &str,
-    on: &mut dyn FnMut(Event<'_>),
+    on: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<()> {
     let info = shard.info(name).expect("the checkpoint names it");
     let (elements, bytes) = (info.shape.iter().product::<usize>(), info.bytes);
@@ -85,7 +85,9 @@ fn cast_tensor(
             ));
         }
         writer.write_at(name, 2 * at as u64, bytemuck::cast_slice(&half))?;
-        on(Event::Bytes(bytes / elements as u64 * values.len() as u64));
+        on(RunEvent::Bytes(
+            bytes / elements as u64 * values.len() as u64,
+        ));
     }
     Ok(())
 }
@@ -111,7 +113,7 @@ pub(super) fn identity(checkpoint: &Checkpoint) -> Result<String> {
 /// Writes all that is not a shard: first the files beside the weights, then the index, then the files
 /// by which a loader knows a model.
 pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
-    job: &mut Job<T>,
+    job: &mut Conversion<T>,
     from: &Checkpoint,
     weight_map: &BTreeMap<String, String>,
     total_size: u64,
@@ -142,7 +144,7 @@ pub(super) fn finish<T: Serialize + DeserializeOwned + Clone>(
 }
 
 fn write_index<T: Serialize + DeserializeOwned + Clone>(
-    job: &mut Job<T>,
+    job: &mut Conversion<T>,
     from: &Checkpoint,
     weight_map: &BTreeMap<String, String>,
     total_size: u64,

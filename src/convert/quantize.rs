@@ -1,13 +1,13 @@
 //! From a source model to a quantised model, in whatever format.
 
-use super::job::Job;
+use super::job::Conversion;
 use super::lock::Lock;
 use super::names::Choice;
-use super::weight::{Weight, encode};
-use super::{Event, model};
-use crate::checkpoint::{Checkpoint, Planned, Shard, TensorInfo, keep_apart};
+use super::weight::{QuantizedWeight, encode};
+use super::{RunEvent, model};
+use crate::checkpoint::{Checkpoint, PlannedTensor, Shard, TensorInfo, keep_apart};
 use crate::error::{Error, Result};
-use crate::format::{self, Encodes, Encoding, Matrix, ModelWriter, Part};
+use crate::format::{self, Encodes, Encoding, Matrix, ModelWriter, OutputTensor};
 use crate::natural::natural;
 use crate::tensor::base_of;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// How to quantise.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct QuantizeOptions {
     /// The format, with what was chosen for it.
     pub encoding: Encoding,
     /// Globs of the weights to quantise; empty for linear layers by the usual names.
@@ -44,7 +44,7 @@ pub struct Quantized {
     /// Elements per group.
     pub group_size: usize,
     /// The weights, in name order.
-    pub weights: Vec<Weight>,
+    pub weights: Vec<QuantizedWeight>,
     /// Weights with a linear layer's name that the format cannot hold.
     pub left: Vec<Left>,
     /// What a user should know of the files, a sentence each.
@@ -72,8 +72,8 @@ pub struct Quantized {
 pub fn quantize(
     source: &Path,
     out: &Path,
-    options: &Options,
-    on: &mut dyn FnMut(Event<'_>),
+    options: &QuantizeOptions,
+    on: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Quantized> {
     let checkpoint = format::open_plain(source)?;
     if format::is_quantised(&checkpoint) {
@@ -115,8 +115,8 @@ fn info<'c>(checkpoint: &'c Checkpoint, name: &str) -> &'c TensorInfo {
 
 /// What a conversion wrote.
 #[derive(Default)]
-struct Written {
-    weights: Vec<Weight>,
+struct WrittenModel {
+    weights: Vec<QuantizedWeight>,
     bytes_out: u64,
     resumed_shards: usize,
     already_finished: bool,
@@ -132,7 +132,7 @@ struct Plan<'o> {
 }
 
 impl<'o> Plan<'o> {
-    fn new(checkpoint: &Checkpoint, options: &'o Options) -> Result<Self> {
+    fn new(checkpoint: &Checkpoint, options: &'o QuantizeOptions) -> Result<Self> {
         let format = options.encoding.format();
         let is_weight = |name: &&str| format.is_weight(name, &info(checkpoint, name).shape);
         let bases: Vec<&str> = checkpoint.names().filter(is_weight).map(base_of).collect();
@@ -209,15 +209,16 @@ impl<'o> Plan<'o> {
         &self,
         checkpoint: &Checkpoint,
         out: &Path,
-        on: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Written> {
+        on: &mut dyn FnMut(RunEvent<'_>),
+    ) -> Result<WrittenModel> {
         let identity = self.identity(checkpoint)?;
-        let mut job: Job<Vec<Weight>> = Job::open(out, &[checkpoint.dir()], identity, on)?;
-        on(Event::Total(self.bytes_in));
-        let mut written = Written {
+        let mut job: Conversion<Vec<QuantizedWeight>> =
+            Conversion::open(out, &[checkpoint.dir()], identity, on)?;
+        on(RunEvent::Total(self.bytes_in));
+        let mut written = WrittenModel {
             resumed_shards: job.done().len(),
             already_finished: job.finished(),
-            ..Written::default()
+            ..WrittenModel::default()
         };
         let mut weight_map = BTreeMap::new();
         let count = checkpoint.shards().count();
@@ -230,7 +231,7 @@ impl<'o> Plan<'o> {
             }
             if job.done().iter().any(|d| d.file == file) {
                 let all = names.iter().filter_map(|n| shard.info(n));
-                on(Event::Bytes(all.map(|i| i.bytes).sum()));
+                on(RunEvent::Bytes(all.map(|i| i.bytes).sum()));
                 continue;
             }
             let path = job.place(&file)?;
@@ -240,7 +241,8 @@ impl<'o> Plan<'o> {
             job.shard(&file, writer, weights)?;
         }
         written.weights = job.done().iter().flat_map(|d| d.of.clone()).collect();
-        let by_name = |a: &Weight, b: &Weight| natural(&a.tensor_base, &b.tensor_base);
+        let by_name =
+            |a: &QuantizedWeight, b: &QuantizedWeight| natural(&a.tensor_base, &b.tensor_base);
         written.weights.sort_by(by_name);
         if !written.already_finished {
             let config = self
@@ -257,8 +259,8 @@ impl<'o> Plan<'o> {
         &self,
         checkpoint: &Checkpoint,
         out: &Path,
-        on: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Written> {
+        on: &mut dyn FnMut(RunEvent<'_>),
+    ) -> Result<WrittenModel> {
         let shards: Vec<_> = checkpoint.shards().collect();
         let mut inputs: Vec<&Path> = shards.iter().map(|(_, shard, _)| shard.path()).collect();
         inputs.push(checkpoint.dir());
@@ -271,10 +273,10 @@ impl<'o> Plan<'o> {
                 "name a new file, or remove this one",
             ));
         }
-        on(Event::Total(self.bytes_in));
-        let mut written = Written::default();
+        on(RunEvent::Total(self.bytes_in));
+        let mut written = WrittenModel::default();
         let parts = shards.iter().flat_map(|(_, s, names)| self.parts(s, names));
-        let parts: Vec<Part> = parts.collect();
+        let parts: Vec<OutputTensor> = parts.collect();
         written.bytes_out = parts.iter().map(|p| p.bytes).sum();
         let writer = self
             .format
@@ -284,7 +286,8 @@ impl<'o> Plan<'o> {
                 .weights
                 .extend(self.fill(&writer, shard, names, on)?);
         }
-        let by_name = |a: &Weight, b: &Weight| natural(&a.tensor_base, &b.tensor_base);
+        let by_name =
+            |a: &QuantizedWeight, b: &QuantizedWeight| natural(&a.tensor_base, &b.tensor_base);
         written.weights.sort_by(by_name);
         writer.sync()?;
         writer.commit()?;
@@ -292,7 +295,7 @@ impl<'o> Plan<'o> {
     }
 
     /// What the tensors of a shard become.
-    fn parts(&self, shard: &Shard, names: &[&str]) -> Vec<Part> {
+    fn parts(&self, shard: &Shard, names: &[&str]) -> Vec<OutputTensor> {
         let mut parts = Vec::new();
         for name in names {
             if let Some(weight) = self.chosen.get(*name) {
@@ -301,8 +304,8 @@ impl<'o> Plan<'o> {
             }
             let info = shard.info(name).expect("the checkpoint names it");
             let dtype = self.format.rest(info.dtype);
-            let mut part = Part {
-                planned: Planned {
+            let mut part = OutputTensor {
+                planned: PlannedTensor {
                     name: (*name).to_owned(),
                     dtype,
                     shape: info.shape.clone(),
@@ -310,7 +313,7 @@ impl<'o> Plan<'o> {
                 bytes: info.bytes,
             };
             if dtype != info.dtype {
-                part = Part::new(part.planned.name, dtype, part.planned.shape);
+                part = OutputTensor::new(part.planned.name, dtype, part.planned.shape);
             }
             parts.push(part);
         }
@@ -323,8 +326,8 @@ impl<'o> Plan<'o> {
         writer: &ModelWriter,
         shard: &Shard,
         names: &[&str],
-        on: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Vec<Weight>> {
+        on: &mut dyn FnMut(RunEvent<'_>),
+    ) -> Result<Vec<QuantizedWeight>> {
         let mut weights = Vec::new();
         for name in names {
             if let Some(weight) = self.chosen.get(*name) {

@@ -1,6 +1,6 @@
 //! One weight, quantised strip by strip.
 
-use super::{Event, strips};
+use super::{RunEvent, strips};
 use crate::checkpoint::Shard;
 use crate::encode::quantize_rows;
 use crate::error::Result;
@@ -12,11 +12,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Elements per block of the parallel sums; they are added in order, whatever the threads.
-const BLOCK: usize = 1 << 16;
+const ERROR_BLOCK: usize = 1 << 16;
 
 /// One quantised weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Weight {
+pub struct QuantizedWeight {
     /// The name before `.weight`.
     pub tensor_base: String,
     /// `[rows, cols]`.
@@ -35,8 +35,8 @@ pub(super) fn encode(
     shard: &Shard,
     matrix: &Matrix,
     format: &dyn Encodes,
-    on: &mut dyn FnMut(Event<'_>),
-) -> Result<Weight> {
+    on: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<QuantizedWeight> {
     let Matrix {
         name,
         rows,
@@ -45,7 +45,7 @@ pub(super) fn encode(
         ..
     } = matrix;
     let (rows, cols, stored) = (*rows, *cols, *stored);
-    on(Event::Tensor(name));
+    on(RunEvent::Tensor(name));
     let codec = format.codec(name);
     let base = base_of(name);
     let signs = format.signs(name, stored);
@@ -74,8 +74,8 @@ pub(super) fn encode(
         }
         let values = if stored == cols { &decoded } else { &padded };
         let sums: Vec<(f64, f64)> = values[..strip.len() * cols]
-            .par_chunks(BLOCK)
-            .zip(weight.par_chunks(BLOCK))
+            .par_chunks(ERROR_BLOCK)
+            .zip(weight.par_chunks(ERROR_BLOCK))
             .map(|(d, w)| {
                 d.iter()
                     .zip(w)
@@ -90,10 +90,10 @@ pub(super) fn encode(
             source_square += w;
         }
         padded.fill(0.0);
-        on(Event::Bytes(bytes_in / rows as u64 * strip.len() as u64));
+        on(RunEvent::Bytes(bytes_in / rows as u64 * strip.len() as u64));
     }
     let elements = (rows * cols) as f64;
-    Ok(Weight {
+    Ok(QuantizedWeight {
         tensor_base: base.to_owned(),
         shape: [rows, cols],
         rmse_ratio: (square / elements).sqrt() / (source_square / elements).sqrt().max(1e-12),

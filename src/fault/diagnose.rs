@@ -1,6 +1,6 @@
 //! From a wrong output to the fault that explains it, or to what kind of error it is.
 
-use super::diagnosis::{Closest, Diagnosis, Group, Named, Place, Worst};
+use super::diagnosis::{Closest, Diagnosis, ErrorSite, Group, NamedFault, Worst};
 use super::matching::Matcher;
 use super::output::Got;
 use super::survey::{Survey, reference};
@@ -53,8 +53,12 @@ pub(crate) fn diagnose_width(
     let (row, col) = (survey.worst / tensor.cols(), survey.worst % tensor.cols());
     let expected = got.round(reference(tensor, row, 1)[col]);
     let worst = Worst::new(tensor, survey.worst, expected, got.get(survey.worst));
-    let place = Place::new(&survey, first, worst, tensor);
-    let equivalent: Vec<Named> = found.iter().skip(1).map(|(f, _)| Named::of(f)).collect();
+    let place = ErrorSite::new(&survey, first, worst, tensor);
+    let equivalent: Vec<NamedFault> = found
+        .iter()
+        .skip(1)
+        .map(|(f, _)| NamedFault::of(f))
+        .collect();
     let mut diagnosis = Diagnosis {
         lane: lane.to_owned(),
         explained: !found.is_empty(),
@@ -70,10 +74,10 @@ pub(crate) fn diagnose_width(
         place,
     };
     if let Some((faults, m)) = found.first() {
-        diagnosis.faults = faults.iter().map(|f| Named::of(&[*f])).collect();
+        diagnosis.faults = faults.iter().map(|f| NamedFault::of(&[*f])).collect();
         (diagnosis.reproduced, diagnosis.distinguishing) = (m.exact, m.accounted);
         diagnosis.evidence = Diagnosis::explained_by(
-            &Named::of(faults),
+            &NamedFault::of(faults),
             &diagnosis.equivalent,
             m,
             &diagnosis.place,
@@ -81,7 +85,7 @@ pub(crate) fn diagnose_width(
     } else {
         let closest = matcher.closest(&candidates).filter(|_| !survey.inside);
         diagnosis.closest = closest.map(|(fault, m)| Closest {
-            fault: Named::of(&[fault]),
+            fault: NamedFault::of(&[fault]),
             reproduced: m.exact,
         });
         // Its rules are over whole groups.

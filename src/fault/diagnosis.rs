@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A fault by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
+pub struct NamedFault {
     /// Name in the catalogue.
     pub name: String,
     /// What is wrong and where to look.
@@ -24,7 +24,7 @@ pub struct Named {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closest {
     /// The fault.
-    pub fault: Named,
+    pub fault: NamedFault,
     /// Elements that it reproduces bit for bit.
     pub reproduced: u64,
 }
@@ -111,7 +111,7 @@ impl Group {
 /// Where an output is wrong: outside what a correct kernel may return, or, where nothing is, different from
 /// the rounded reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct ErrorSite {
     /// Elements in all.
     pub elements: u64,
     /// Whether every element is one that a correct kernel may return: what differs from the rounded reference
@@ -135,7 +135,7 @@ pub struct Place {
     pub worst: Worst,
 }
 
-impl Place {
+impl ErrorSite {
     pub(super) fn new(
         survey: &Survey,
         (first_row, first_group): (usize, usize),
@@ -187,9 +187,9 @@ pub struct Diagnosis {
     /// Whether `faults` explain the output.
     pub explained: bool,
     /// One fault, or two together; empty when none explains it.
-    pub faults: Vec<Named>,
+    pub faults: Vec<NamedFault>,
     /// Faults that are the same function on this tensor; two together have both names.
-    pub equivalent: Vec<Named>,
+    pub equivalent: Vec<NamedFault>,
     /// Elements that the faults reproduce bit for bit; the others are off by what f32 arithmetic in another
     /// order may be.
     pub reproduced: u64,
@@ -207,7 +207,7 @@ pub struct Diagnosis {
     pub group: Group,
     /// Where the error is.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: ErrorSite,
 }
 
 /// With fewer wrong elements than this, other causes are as likely.
@@ -223,7 +223,7 @@ fn explained_title(faults: &str, accounted: u64) -> String {
     }
 }
 
-impl Named {
+impl NamedFault {
     pub(super) fn of(faults: &[Fault]) -> Self {
         let join = |part: fn(Fault) -> String, with: &str| {
             let parts: Vec<String> = faults.iter().map(|f| part(*f)).collect();
@@ -277,12 +277,12 @@ impl Diagnosis {
     }
 
     pub(super) fn explained_by(
-        fault: &Named,
-        equivalent: &[Named],
+        fault: &NamedFault,
+        equivalent: &[NamedFault],
         found: &Match,
-        place: &Place,
+        place: &ErrorSite,
     ) -> String {
-        let Named { name, advice } = fault;
+        let NamedFault { name, advice } = fault;
         let bits = if found.exact == found.elements {
             format!("{0} of {0} elements bit for bit", found.elements)
         } else {
@@ -303,7 +303,7 @@ impl Diagnosis {
         };
         // An advice that was given once is not given again.
         let mut given = vec![advice];
-        for (i, Named { name, advice }) in equivalent.iter().enumerate() {
+        for (i, NamedFault { name, advice }) in equivalent.iter().enumerate() {
             text += if i == 0 {
                 "; on this tensor the same as "
             } else {
@@ -319,7 +319,7 @@ impl Diagnosis {
     }
 
     pub(super) fn unexplained(
-        place: &Place,
+        place: &ErrorSite,
         signature: &Signature,
         family: Option<&Family>,
         closest: Option<&Closest>,

@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::output::Got;
-use super::pipeline::{Element, Pipeline};
+use super::pipeline::{FaultyElement, Pipeline};
 use super::sets::Sets;
 use super::survey::{Survey, strips};
 use crate::allowed::Allowed;
@@ -58,7 +58,7 @@ pub(super) struct Matcher<'a> {
 }
 
 /// Whether an element is the emulation's, and whether some evaluation of the fault gives it.
-fn fits(p: &Pipeline<'_>, to: OutputType, e: Element, got: f32, col: usize) -> (bool, bool) {
+fn fits(p: &Pipeline<'_>, to: OutputType, e: FaultyElement, got: f32, col: usize) -> (bool, bool) {
     if e.fills() {
         let same = e.value.to_bits() == got.to_bits();
         return (same, same);
@@ -108,7 +108,7 @@ impl<'a> Matcher<'a> {
     pub(super) fn survives(&self, faults: &[Fault]) -> bool {
         let p = Pipeline::with(self.tensor, faults);
         let to = self.got.of();
-        let mut part = vec![Element::default(); p.span()];
+        let mut part = vec![FaultyElement::default(); p.span()];
         let mut differs = self.survey.inside;
         for t in &self.tried {
             for start in (0..t.got.len()).step_by(p.span()) {
@@ -136,9 +136,9 @@ impl<'a> Matcher<'a> {
 
     fn rows(&self, p: &Pipeline<'_>, first: usize, count: usize) -> Match {
         let (cols, to) = (self.tensor.cols(), self.got.of());
-        let mut emulated = vec![Element::default(); count * cols];
+        let mut emulated = vec![FaultyElement::default(); count * cols];
         p.rows(first, &mut emulated);
-        let row = |(i, emulated): (usize, &[Element])| {
+        let row = |(i, emulated): (usize, &[FaultyElement])| {
             let row = first + i;
             let mut m = Match::default();
             for (col, e) in emulated[..self.got.width()].iter().enumerate() {

@@ -17,7 +17,7 @@ mod survey;
 pub use catalogue::Fault;
 pub use diagnose::diagnose;
 pub(crate) use diagnose::diagnose_width;
-pub use diagnosis::{Closest, Diagnosis, Group, Named, Place, Worst};
+pub use diagnosis::{Closest, Diagnosis, ErrorSite, Group, NamedFault, Worst};
 pub use family::{By, Family, Holds, Moved, Region};
 pub use scope::Only;
 pub use survey::Signature;
@@ -27,7 +27,7 @@ use crate::record::OutputType;
 use crate::tensor::{POISON_BF16, TqTensor};
 use half::{bf16, f16};
 use output::unwritten;
-use pipeline::{Element, Pipeline};
+use pipeline::{FaultyElement, Pipeline};
 use rayon::prelude::*;
 
 /// What a kernel with these faults returns for the rows from `first_row` on, as many as `out` holds; what it
@@ -85,9 +85,9 @@ fn emulated(
     let cols = tensor.cols();
     assert!(len.is_multiple_of(cols), "whole rows");
     let p = Pipeline::with(tensor, faults);
-    let mut elements = vec![Element::default(); len];
+    let mut elements = vec![FaultyElement::default(); len];
     p.rows(first_row, &mut elements);
-    let round = |(at, e): (usize, &Element)| match e.value {
+    let round = |(at, e): (usize, &FaultyElement)| match e.value {
         v if v.is_nan() => v,
         v => p.rounding.round(of, v.into(), at % cols),
     };

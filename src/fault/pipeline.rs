@@ -17,7 +17,7 @@ pub(super) enum Of {
 }
 
 /// Elements at an end that hold a constant.
-pub(super) struct Tail {
+pub(super) struct ConstantTail {
     pub(super) of: Of,
     pub(super) elements: usize,
     pub(super) value: f32,
@@ -31,7 +31,7 @@ pub(super) type ScaleRead = fn(&Scales, usize) -> f32;
 
 /// Which signs stand at one end of the transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signs {
+pub(super) enum SignSource {
     None,
     /// Those that the codec has before the transform.
     Before,
@@ -44,13 +44,13 @@ pub(super) type Inner = fn(f32) -> f32;
 
 /// One element of a faulty output, before the last rounding.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Element {
+pub(super) struct FaultyElement {
     pub(super) value: f32,
     /// How far any evaluation in f32 is from this one; negative where `value` is a filling, bit for bit.
     pub(super) bound: f32,
 }
 
-impl Element {
+impl FaultyElement {
     fn filling(value: f32) -> Self {
         Self { value, bound: -1.0 }
     }
@@ -72,7 +72,7 @@ pub(super) struct Pipeline<'a> {
     // From this row on, the row so much further on is read.
     pub(super) row_moves: Vec<(usize, isize)>,
     pub(super) row_modulo: usize,
-    pub(super) tails: Vec<Tail>,
+    pub(super) tails: Vec<ConstantTail>,
     // Elements of one transform, and how often it is done.
     pub(super) size: usize,
     pub(super) passes: usize,
@@ -98,7 +98,7 @@ pub(super) struct Pipeline<'a> {
     pub(super) big_endian: bool,
     pub(super) split_halves: bool,
     // Signs before and after the transform.
-    pub(super) signs: [Signs; 2],
+    pub(super) signs: [SignSource; 2],
     pub(super) sign_modulo: usize,
     pub(super) read_sign: fn(i8) -> f32,
     pub(super) negated: bool,
@@ -150,7 +150,7 @@ impl<'a> Pipeline<'a> {
             read_bits: None,
             big_endian: false,
             split_halves: false,
-            signs: [Signs::Before, Signs::Columns],
+            signs: [SignSource::Before, SignSource::Columns],
             sign_modulo: usize::MAX,
             read_sign: f32::from,
             negated: false,
@@ -178,12 +178,12 @@ impl<'a> Pipeline<'a> {
     }
 
     /// What the faulty kernel returns for the rows from `first` on, as many as `out` holds.
-    pub(super) fn rows(&self, first: usize, out: &mut [Element]) {
+    pub(super) fn rows(&self, first: usize, out: &mut [FaultyElement]) {
         let (cols, span) = (self.tensor.cols(), self.span());
         if self.transposed && self.filling.is_none() {
             self.columns(first * cols, out);
         }
-        let decode = |(i, out): (usize, &mut [Element])| {
+        let decode = |(i, out): (usize, &mut [FaultyElement])| {
             let (row, start) = (first + i * span / cols, i * span % cols);
             if !self.transposed {
                 self.span_at(row, start, out);
@@ -194,7 +194,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// What the faulty kernel returns for one span of a row.
-    pub(super) fn part(&self, row: usize, start: usize, out: &mut [Element]) {
+    pub(super) fn part(&self, row: usize, start: usize, out: &mut [FaultyElement]) {
         if !self.transposed {
             self.span_at(row, start, out);
         } else if self.filling.is_none() {
@@ -203,7 +203,7 @@ impl<'a> Pipeline<'a> {
         self.fill(row, start, out);
     }
 
-    fn span_at(&self, row: usize, start: usize, out: &mut [Element]) {
+    fn span_at(&self, row: usize, start: usize, out: &mut [FaultyElement]) {
         if self.filling.is_none() {
             self.group(self.row_read(row), start, out);
             if self.output_order != 0 {
@@ -218,10 +218,10 @@ impl<'a> Pipeline<'a> {
     }
 
     /// A column-major output, from element `first` of it on: each column's span is decoded once.
-    fn columns(&self, first: usize, out: &mut [Element]) {
+    fn columns(&self, first: usize, out: &mut [FaultyElement]) {
         let (rows, span) = (self.tensor.rows(), self.span());
         let last = first + out.len() - 1;
-        let mut decoded = vec![Element::default(); span];
+        let mut decoded = vec![FaultyElement::default(); span];
         for start in (first / rows / span..=last / rows / span).map(|s| s * span) {
             for row in 0..rows {
                 let at = |col: usize| (col * rows + row).checked_sub(first);
@@ -241,14 +241,14 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Puts in what is not computed.
-    fn fill(&self, row: usize, start: usize, out: &mut [Element]) {
+    fn fill(&self, row: usize, start: usize, out: &mut [FaultyElement]) {
         if let Some(value) = self.filling {
-            out.fill(Element::filling(value));
+            out.fill(FaultyElement::filling(value));
         }
         let t = self.tensor;
         for tail in &self.tails {
             let last = |end: usize| (end.saturating_sub(tail.elements)).saturating_sub(start);
-            let value = Element::filling(tail.value);
+            let value = FaultyElement::filling(tail.value);
             match tail.of {
                 Of::Tensor => {
                     let written = last(t.elements().saturating_sub(row * t.cols()));
@@ -277,7 +277,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The values of one span.
-    fn group(&self, row: usize, start: usize, out: &mut [Element]) {
+    fn group(&self, row: usize, start: usize, out: &mut [FaultyElement]) {
         let span = self.span();
         let (mut usual, mut large) = ([0f32; 2 * MAX_GROUP], Vec::new());
         let x = if span <= usual.len() {
@@ -331,7 +331,7 @@ impl<'a> Pipeline<'a> {
                     1.0
                 };
                 let value = *x * if self.negated { -sign } else { sign } * scale;
-                *o = Element {
+                *o = FaultyElement {
                     value,
                     bound: bound as f32 * scale.abs(),
                 };
@@ -368,14 +368,14 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn sign(&self, which: Signs, col: usize) -> f32 {
+    fn sign(&self, which: SignSource, col: usize) -> f32 {
         match which {
-            Signs::None => return 1.0,
-            Signs::Before => {
+            SignSource::None => return 1.0,
+            SignSource::Before => {
                 let before = self.tensor.layout().signs_before();
                 return before.map_or(1.0, |signs| signs.of(col % self.n).into());
             }
-            Signs::Columns => {}
+            SignSource::Columns => {}
         }
         let col = moved(col, self.sign_shift, self.tensor.cols());
         (self.read_sign)(self.tensor.signs()[col % self.sign_modulo])

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Elements decoded at a time in a pass over the whole tensor: it bounds memory.
-const STRIP: usize = 1 << 20;
+const SURVEY_STRIP: usize = 1 << 20;
 
 /// What an output has in common with the reference as a whole: cheap to measure, and enough to tell
 /// families of faults apart.
@@ -55,7 +55,7 @@ pub(super) struct Survey {
 
 /// Rows in strips of bounded size: `(first, count)`.
 pub(super) fn strips(tensor: &TqTensor) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let (rows, step) = (tensor.rows(), (STRIP / tensor.cols()).max(1));
+    let (rows, step) = (tensor.rows(), (SURVEY_STRIP / tensor.cols()).max(1));
     (0..rows)
         .step_by(step)
         .map(move |first| (first, step.min(rows - first)))
@@ -90,7 +90,7 @@ pub(super) fn step(of: OutputType) -> f32 {
 }
 
 /// What one row gives to the survey.
-struct Row {
+struct RowErrors {
     wrong: u32,
     wrong_groups: u64,
     first_group: Option<usize>,
@@ -106,7 +106,7 @@ struct Row {
     bits: Vec<u64>,
 }
 
-impl Row {
+impl RowErrors {
     fn of(
         row: usize,
         reference: &[f32],
@@ -224,10 +224,10 @@ impl Survey {
         let (mut magnitudes, mut flipped) = (0, 0);
         for (first, count) in strips(tensor) {
             // Collected, then added in order: the same sums whatever the number of threads.
-            let rows: Vec<Row> = reference(tensor, first, count)
+            let rows: Vec<RowErrors> = reference(tensor, first, count)
                 .par_chunks(cols)
                 .enumerate()
-                .map(|(i, r)| Row::of(first + i, r, got, &sets, n, inside))
+                .map(|(i, r)| RowErrors::of(first + i, r, got, &sets, n, inside))
                 .collect();
             for row in rows {
                 if row.worst.1 > worst {

@@ -3,7 +3,7 @@
 use super::gguf::{self, GgufWriter};
 use super::tq3_native;
 use super::turboquant::{self, SignSeed};
-use crate::checkpoint::{Checkpoint, Dtype, Planned, StreamWriter, Sum};
+use crate::checkpoint::{Checkpoint, Dtype, PlannedTensor, StreamWriter, Sum};
 use crate::codec::{Codec, GROUP_SIZES};
 use crate::error::{Error, Result};
 use crate::tensor::TqTensor;
@@ -16,9 +16,9 @@ use std::sync::Arc;
 /// The names under which a user asks for a format to be written; the last is another name of the first.
 pub const ENCODINGS: [&str; 6] = [
     turboquant::NAME,
-    gguf::Block::Tq4_1s.encoding(),
-    gguf::Block::Tq3_1s.encoding(),
-    gguf::Block::Tq3_4s.encoding(),
+    gguf::BlockType::Tq4_1s.encoding(),
+    gguf::BlockType::Tq3_1s.encoding(),
+    gguf::BlockType::Tq3_4s.encoding(),
     tq3_native::NAME,
     "arle",
 ];
@@ -53,7 +53,9 @@ impl Encoding {
     /// # Errors
     /// When there is none, or it does not leave open what was chosen.
     pub fn new(name: &str, choices: &Choices) -> Result<Self> {
-        let block = gguf::Block::ALL.into_iter().find(|b| b.encoding() == name);
+        let block = gguf::BlockType::ALL
+            .into_iter()
+            .find(|b| b.encoding() == name);
         Ok(Self(match (name, block) {
             (turboquant::NAME | "arle", _) => Arc::new(turboquant::Encoder::new(choices)?),
             (tq3_native::NAME, _) => Arc::new(tq3_native::Encoder::new(choices)?),
@@ -100,24 +102,24 @@ pub(crate) struct Matrix {
 
 /// A tensor of the files that are written.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct OutputTensor {
     /// Name, type and shape.
-    pub planned: Planned,
+    pub planned: PlannedTensor,
     /// Its length.
     pub bytes: u64,
 }
 
-impl Part {
+impl OutputTensor {
     /// One whose length follows from type and shape.
     pub fn new(name: String, dtype: Dtype, shape: Vec<usize>) -> Self {
         let bytes = (shape.iter().product::<usize>() * dtype.bits() / 8) as u64;
-        let planned = Planned { name, dtype, shape };
+        let planned = PlannedTensor { name, dtype, shape };
         Self { planned, bytes }
     }
 }
 
 /// Bytes of a part from an offset on.
-pub(crate) type Piece<'t> = (String, u64, Cow<'t, [u8]>);
+pub(crate) type TensorSlice<'t> = (String, u64, Cow<'t, [u8]>);
 
 /// How a format's files are made.
 pub(crate) trait Encodes: Debug + Send + Sync {
@@ -164,10 +166,15 @@ pub(crate) trait Encodes: Debug + Send + Sync {
     }
 
     /// The tensors that a weight becomes.
-    fn parts(&self, weight: &Matrix) -> Vec<Part>;
+    fn parts(&self, weight: &Matrix) -> Vec<OutputTensor>;
 
     /// The bytes of rows from `first_row` on; with row 0, those that are of all rows.
-    fn pieces<'t>(&self, weight: &Matrix, first_row: usize, rows: &'t TqTensor) -> Vec<Piece<'t>>;
+    fn pieces<'t>(
+        &self,
+        weight: &Matrix,
+        first_row: usize,
+        rows: &'t TqTensor,
+    ) -> Vec<TensorSlice<'t>>;
 
     /// Starts a file of these tensors; `metadata` is that of the source's.
     ///
@@ -178,7 +185,7 @@ pub(crate) trait Encodes: Debug + Send + Sync {
         path: &Path,
         _source: &Checkpoint,
         metadata: &HashMap<String, String>,
-        parts: &[Part],
+        parts: &[OutputTensor],
     ) -> Result<ModelWriter> {
         let metadata = match metadata {
             given if given.is_empty() => HashMap::from([("format".into(), "pt".into())]),

@@ -1,7 +1,7 @@
 //! Small models of every format, which hold what kernels and readers get wrong.
 
-use super::encoding::{Choices, Encodes, Encoding, Matrix, ModelWriter, Part};
-use super::gguf::{Block, Entry, GgufWriter, planned};
+use super::encoding::{Choices, Encodes, Encoding, Matrix, ModelWriter, OutputTensor};
+use super::gguf::{BlockType, GgufWriter, WrittenValue, planned};
 use super::turboquant::{Config, write_tq_model};
 use super::{tq3_native, turboquant};
 use crate::checkpoint::{Dtype, SINGLE, StreamWriter, write_atomically};
@@ -9,7 +9,7 @@ use crate::codebook::Codebook;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::fixture::tensors;
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::{Layout, TqTensor};
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 pub type Example = (String, String);
 
 /// A weight with its codes and scales.
-type Weight = (Matrix, TqTensor);
+type ExampleWeight = (Matrix, TqTensor);
 /// Another tensor with its bytes.
-type Plain = (Part, Vec<u8>);
+type Plain = (OutputTensor, Vec<u8>);
 
 /// Writes a model of the first format and one of tq3_native for each layout, and GGUF files of the types that
 /// have such; where `whole`, models of what is not a matter of a layout as well.
@@ -36,7 +36,7 @@ pub fn write_all(dir: &Path, layouts: &[Layout], whole: bool) -> Result<Vec<Exam
     for layout in layouts {
         made.push(native(dir, layout.bits(), layout.group_size())?);
     }
-    for block in Block::ALL {
+    for block in BlockType::ALL {
         let Codec { layout, .. } = block.codec();
         let of = |l: &Layout| (l.bits(), l.group_size());
         if layouts.iter().any(|l| of(l) == of(&layout)) {
@@ -74,7 +74,7 @@ fn first(dir: &Path, layout: Layout) -> Result<Example> {
 }
 
 /// The tensors of [`tensors`] as weights of a format.
-fn weights(format: &dyn Encodes) -> Result<Vec<Weight>> {
+fn weights(format: &dyn Encodes) -> Result<Vec<ExampleWeight>> {
     let signs = |cols: usize| format.signs("", cols);
     let all = tensors(&format.codec(""), Some(&signs))?.into_iter();
     Ok(all
@@ -91,14 +91,25 @@ fn matrix(format: &dyn Encodes, name: &str, shape: &[usize]) -> Matrix {
 }
 
 /// A weight of this shape with random codes.
-fn weight(rng: &mut Rng, format: &dyn Encodes, name: &str, shape: &[usize]) -> Result<Weight> {
+fn weight(
+    rng: &mut Rng,
+    format: &dyn Encodes,
+    name: &str,
+    shape: &[usize],
+) -> Result<ExampleWeight> {
     let matrix = matrix(format, name, shape);
     let (rows, cols) = (matrix.rows, matrix.stored);
-    let tensor = synthetic::of_codec(rng, &format.codec(name), rows, cols, Scales::Usual)?;
+    let tensor = synthetic::of_codec(
+        rng,
+        &format.codec(name),
+        rows,
+        cols,
+        ScaleDistribution::Usual,
+    )?;
     Ok((matrix, tensor))
 }
 
-fn parts(format: &dyn Encodes, weights: &[Weight], plain: &[Plain]) -> Vec<Part> {
+fn parts(format: &dyn Encodes, weights: &[ExampleWeight], plain: &[Plain]) -> Vec<OutputTensor> {
     let of_weights = weights.iter().flat_map(|(matrix, _)| format.parts(matrix));
     of_weights
         .chain(plain.iter().map(|p| p.0.clone()))
@@ -109,7 +120,7 @@ fn parts(format: &dyn Encodes, weights: &[Weight], plain: &[Plain]) -> Vec<Part>
 fn finish(
     writer: ModelWriter,
     format: &dyn Encodes,
-    weights: &[Weight],
+    weights: &[ExampleWeight],
     plain: &[Plain],
 ) -> Result<()> {
     for (matrix, tensor) in weights {
@@ -149,7 +160,7 @@ fn native(dir: &Path, bits: u32, n: usize) -> Result<Example> {
 fn write_native(
     dir: &Path,
     format: &dyn Encodes,
-    weights: &[Weight],
+    weights: &[ExampleWeight],
     plain: &[Plain],
 ) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io("make the directory", dir, e))?;
@@ -184,7 +195,7 @@ fn mixed(dir: &Path) -> Result<Example> {
     ];
     let name = "model.layers.0.input_layernorm.weight".to_owned();
     let ones = [0x00, 0x3C].repeat(200);
-    let plain = [(Part::new(name, Dtype::F16, vec![200]), ones)];
+    let plain = [(OutputTensor::new(name, Dtype::F16, vec![200]), ones)];
     let name = "native_mixed".to_owned();
     let path = dir.join(&name);
     write_native(&path, format, &all, &plain)?;
@@ -202,7 +213,7 @@ fn mixed(dir: &Path) -> Result<Example> {
 }
 
 /// The weights of a GGUF file: not one block alone, whose bytes do not tell its type.
-fn gguf_weights(format: &dyn Encodes) -> Result<Vec<Weight>> {
+fn gguf_weights(format: &dyn Encodes) -> Result<Vec<ExampleWeight>> {
     let mut all = weights(format)?;
     all.retain(|(matrix, _)| matrix.rows * matrix.cols > format.codec("").layout.group_size());
     let experts = weight(
@@ -217,32 +228,32 @@ fn gguf_weights(format: &dyn Encodes) -> Result<Vec<Weight>> {
 
 /// Tensors of types that are not TurboQuant's.
 fn stock() -> Vec<Plain> {
-    let norm = Part::new("fixture.norm.weight".into(), Dtype::F32, vec![96]);
+    let norm = OutputTensor::new("fixture.norm.weight".into(), Dtype::F32, vec![96]);
     let ones = 1f32.to_le_bytes().repeat(96);
     let blocks: Vec<u8> = (0..4u8)
         .flat_map(|block| [0x00, 0x3C].into_iter().chain([block; 32]))
         .collect();
-    let mut q8_0 = Part::new("fixture.q8_0.weight".into(), Dtype::I8, vec![2, 64]);
+    let mut q8_0 = OutputTensor::new("fixture.q8_0.weight".into(), Dtype::I8, vec![2, 64]);
     q8_0.planned.dtype = Dtype::of_ggml(8, "Q8_0");
     q8_0.bytes = blocks.len() as u64;
     vec![(norm, ones), (q8_0, blocks)]
 }
 
 /// Metadata with every kind of value that is written.
-fn metadata(more: &[(&str, u32)]) -> Vec<(String, Entry)> {
+fn metadata(more: &[(&str, u32)]) -> Vec<(String, WrittenValue)> {
     let mut entries = vec![
-        ("general.architecture", Entry::String("tq4".into())),
-        ("general.name", Entry::String("fixture".into())),
-        ("tq4.block_count", Entry::U32(1)),
-        ("tq4.parameter_count", Entry::U64(1)),
-        ("tq4.rope.freq_base", Entry::F32(10_000.0)),
-        ("tokenizer.ggml.add_bos_token", Entry::Bool(true)),
+        ("general.architecture", WrittenValue::String("tq4".into())),
+        ("general.name", WrittenValue::String("fixture".into())),
+        ("tq4.block_count", WrittenValue::U32(1)),
+        ("tq4.parameter_count", WrittenValue::U64(1)),
+        ("tq4.rope.freq_base", WrittenValue::F32(10_000.0)),
+        ("tokenizer.ggml.add_bos_token", WrittenValue::Bool(true)),
         (
             "tokenizer.ggml.tokens",
-            Entry::Strings(vec!["a".into(), String::new()]),
+            WrittenValue::Strings(vec!["a".into(), String::new()]),
         ),
     ];
-    entries.extend(more.iter().map(|(key, n)| (*key, Entry::U32(*n))));
+    entries.extend(more.iter().map(|(key, n)| (*key, WrittenValue::U32(*n))));
     let owned = entries.into_iter().map(|(key, e)| (key.to_owned(), e));
     owned.collect()
 }
@@ -250,8 +261,8 @@ fn metadata(more: &[(&str, u32)]) -> Vec<(String, Entry)> {
 fn write_gguf(
     path: &Path,
     format: &dyn Encodes,
-    metadata: &[(String, Entry)],
-    weights: &[Weight],
+    metadata: &[(String, WrittenValue)],
+    weights: &[ExampleWeight],
     plain: &[Plain],
 ) -> Result<()> {
     let all = parts(format, weights, plain);
@@ -260,7 +271,7 @@ fn write_gguf(
     finish(ModelWriter::Gguf(writer), format, weights, plain)
 }
 
-fn gguf(dir: &Path, block: Block) -> Result<Example> {
+fn gguf(dir: &Path, block: BlockType) -> Result<Example> {
     let encoding = Encoding::new(block.encoding(), &Choices::default())?;
     let format = encoding.format();
     let all = gguf_weights(format)?;
@@ -276,7 +287,7 @@ fn gguf(dir: &Path, block: Block) -> Result<Example> {
 
 /// A model of two files.
 fn split(dir: &Path) -> Result<Example> {
-    let block = Block::Tq4_1s;
+    let block = BlockType::Tq4_1s;
     let encoding = Encoding::new(block.encoding(), &Choices::default())?;
     let format = encoding.format();
     let (all, plain) = (gguf_weights(format)?, stock());

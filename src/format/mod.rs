@@ -11,7 +11,7 @@ pub mod tq3_native;
 pub mod turboquant;
 
 pub use encoding::{Choices, ENCODINGS, Encoding};
-pub(crate) use encoding::{Encodes, Matrix, ModelWriter, Part};
+pub(crate) use encoding::{Encodes, Matrix, ModelWriter, OutputTensor};
 pub use model::{TqInfo, TqModel, open_plain};
 pub use turboquant::SignSeed;
 
@@ -36,7 +36,8 @@ pub(crate) fn is_quantised(checkpoint: &Checkpoint) -> bool {
         || checkpoint.names().any(|name| {
             let info = checkpoint.shard_of(name).and_then(|s| s.info(name));
             let dtype = info.map(|i| format!("{:?}", i.dtype)).unwrap_or_default();
-            name.ends_with(turboquant::PACKED) || gguf::Block::ALL.iter().any(|b| b.name() == dtype)
+            name.ends_with(turboquant::PACKED)
+                || gguf::BlockType::ALL.iter().any(|b| b.name() == dtype)
         })
 }
 
@@ -57,7 +58,7 @@ pub fn every_codec() -> Vec<(String, Codec)> {
             }
         }
     }
-    let blocks = gguf::Block::ALL.map(|block| (block.name().to_owned(), block.codec()));
+    let blocks = gguf::BlockType::ALL.map(|block| (block.name().to_owned(), block.codec()));
     all.extend(blocks);
     all
 }

@@ -33,7 +33,7 @@ pub(super) trait Format: Debug + Send + Sync {
 }
 
 /// A model whose format is known.
-pub(super) struct Opened {
+pub(super) struct OpenedModel {
     pub(super) format: Box<dyn Format>,
     /// Every quantised weight.
     pub(super) weights: Vec<Stored>,
@@ -115,7 +115,7 @@ impl TqModel {
             let opened = open(path, &checkpoint)?;
             (checkpoint, opened)
         };
-        let Opened {
+        let OpenedModel {
             format,
             weights,
             notes,
@@ -291,7 +291,7 @@ pub fn open_plain(path: &Path) -> Result<Checkpoint> {
 }
 
 /// Tells the format by its marker.
-fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
+fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<OpenedModel> {
     let first = dir.join(turboquant::CONFIG).exists();
     if !first && dir.join(tq3_native::CONFIG).exists() {
         return tq3_native::open(dir, checkpoint);

@@ -6,7 +6,7 @@ use crate::record::{Partition, Run, Tool};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// Merges reports of lines of the same run, in any order.
+/// Merges JSONL reports of the same run, in any order.
 ///
 /// # Errors
 /// When a file cannot be read, is of another run than the first, or a tensor is in none of them or in two.

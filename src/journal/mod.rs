@@ -1,4 +1,4 @@
-//! A report of lines on disk: lines are appended as tensors are done, so that a run that is stopped at any
+//! A JSONL report on disk: lines are appended as tensors are done, so that a run that is stopped at any
 //! moment loses at most the tensor it was at.
 
 mod merge;
@@ -7,7 +7,7 @@ pub use merge::merge;
 
 use crate::error::{Error, Result};
 use crate::record::{
-    Header, Model, Partition, PlainRecord, Record, Run, Summary, TensorRecord, missing_lanes,
+    Model, Partition, PlainRecord, Record, ReportHeader, Run, Summary, TensorRecord, missing_lanes,
 };
 use crate::run::{Sink, Target};
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ const SYNC: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Contents {
     /// The first line.
-    pub header: Header,
+    pub header: ReportHeader,
     /// TQ4 tensors. One on which a lane broke may be there again later; the last one counts.
     pub tensors: Vec<TensorRecord>,
     /// Other tensors.
@@ -35,7 +35,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads a report of lines; a last line that was torn off is left out. `None` when not even the
+    /// Reads a JSONL report; a last line that was torn off is left out. `None` when not even the
     /// header is whole.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Contents {
                 Error::input(
                     format!("line {}: {what}", number + 1),
                     path.display().to_string(),
-                    "name a report of lines that this version of tq4 wrote",
+                    "name a JSONL report that this version of tq4 wrote",
                 )
             };
             let record: Record = serde_json::from_slice(line)
@@ -126,7 +126,7 @@ impl Contents {
     }
 }
 
-fn to_do_again(header: &Header, t: &TensorRecord) -> bool {
+fn to_do_again(header: &ReportHeader, t: &TensorRecord) -> bool {
     t.broke()
         || t.error.is_some()
         || !missing_lanes(&header.model, std::slice::from_ref(t)).is_empty()
@@ -162,7 +162,7 @@ pub fn read_report(path: &Path) -> Result<Option<Run>> {
 
 /// What tells two runs apart, or `None` when they are the same but for where they ran. `partitions` says
 /// whether their partitions must be the same as well.
-pub fn difference(old: &Header, new: &Header, partitions: bool) -> Option<String> {
+pub fn difference(old: &ReportHeader, new: &ReportHeader, partitions: bool) -> Option<String> {
     let (a, b) = (&old.model, &new.model);
     let fingerprint = |m: &Option<crate::record::ModelIdentity>| {
         m.as_ref()
@@ -254,7 +254,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::check_new`], or when the file cannot be written.
-    pub fn create(path: &Path, header: &Header) -> Result<Self> {
+    pub fn create(path: &Path, header: &ReportHeader) -> Result<Self> {
         Self::check_new(path)?;
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         let file = file.map_err(|e| Error::io("write the report", path, e))?;
@@ -262,7 +262,7 @@ impl Journal {
         Self::start(path, file, header)
     }
 
-    fn start(path: &Path, file: File, header: &Header) -> Result<Self> {
+    fn start(path: &Path, file: File, header: &ReportHeader) -> Result<Self> {
         let mut journal = Self {
             path: path.to_owned(),
             file,
@@ -278,7 +278,7 @@ impl Journal {
     ///
     /// # Errors
     /// When another process writes it, it is of another run, is damaged, or cannot be written.
-    pub fn resume(path: &Path, header: &Header) -> Result<(Self, Option<Contents>)> {
+    pub fn resume(path: &Path, header: &ReportHeader) -> Result<(Self, Option<Contents>)> {
         if !path.exists() {
             return Ok((Self::create(path, header)?, None));
         }

@@ -28,7 +28,7 @@ const MANY_GROUPS: u64 = 8;
 
 /// What is the same in all strips of a tensor.
 #[derive(Debug, Clone, Copy)]
-struct Format {
+struct CodecConstants {
     bits: u32,
     group_size: usize,
     cols: usize,
@@ -39,7 +39,7 @@ struct Format {
     scales_per_group: usize,
 }
 
-impl Format {
+impl CodecConstants {
     fn of(tensor: &TqTensor) -> Self {
         let layout = tensor.layout();
         let (n, scales) = (layout.group_size(), layout.scales());
@@ -95,10 +95,10 @@ fn squared_error(a: &[f32], b: &[f32]) -> f64 {
 
 /// Sums over the groups seen so far, in row-major order: the same for any strips.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct GroupErrorSums {
     first_row: usize,
     rows: usize,
-    format: Option<Format>,
+    format: Option<CodecConstants>,
     groups: u64,
     measured: f64,
     expected: f64,
@@ -113,7 +113,7 @@ pub(super) struct Checkpoint {
     damaged: Vec<[usize; 2]>,
 }
 
-impl Checkpoint {
+impl GroupErrorSums {
     /// Nothing seen of `rows` rows from `first_row` on.
     pub(super) fn new(first_row: usize, rows: usize) -> Self {
         Self {
@@ -134,7 +134,9 @@ impl Checkpoint {
 
     /// Takes the next rows in, with the source's weights and the reference's values.
     pub(super) fn push(&mut self, tensor: &TqTensor, source: &[f32], reference: &[f32]) {
-        let format = *self.format.get_or_insert_with(|| Format::of(tensor));
+        let format = *self
+            .format
+            .get_or_insert_with(|| CodecConstants::of(tensor));
         let n = format.group_size;
         // The weight's columns: what pads its rows was zero, and is not compared.
         let cols = source.len() / tensor.rows();
@@ -150,7 +152,7 @@ impl Checkpoint {
         }
     }
 
-    fn group(&mut self, format: Format, scales: &Scales, group: usize, squared: f64) {
+    fn group(&mut self, format: CodecConstants, scales: &Scales, group: usize, squared: f64) {
         let (mut coded, mut step) = (0.0, 0.0);
         for i in group * format.scales_per_group..(group + 1) * format.scales_per_group {
             coded += f64::from(scales.get(i)).powi(2) * format.distortion * format.square;
@@ -186,7 +188,7 @@ impl Checkpoint {
     }
 
     /// Rows from `first` on to that of group `last` are damaged.
-    fn damage(&mut self, first: u64, last: u64, format: Format) {
+    fn damage(&mut self, first: u64, last: u64, format: CodecConstants) {
         let first = self.first_row + first as usize;
         let end = self.first_row + (last / format.groups_per_row()) as usize + 1;
         let kept = self.damaged.len();
@@ -198,7 +200,7 @@ impl Checkpoint {
     }
 
     /// How many times the expected a squared error may be, and must be.
-    fn limits(&self, format: Format) -> (f64, f64) {
+    fn limits(&self, format: CodecConstants) -> (f64, f64) {
         let square = FACTOR * FACTOR;
         let wide = format.cols >= WIDE;
         // Values that stand out do so in the same group of all rows; damage knows no groups.

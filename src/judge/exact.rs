@@ -2,7 +2,7 @@
 //! gives them all.
 
 use crate::allowed::{Allowed, Bound};
-use crate::arithmetic::{Group, Rendering, renderings};
+use crate::arithmetic::{Rendering, UnpackedGroup, renderings};
 use crate::codec::MAX_GROUP;
 use crate::lane::Output;
 use crate::record::{Arithmetic, Exactness, OutputType, Outside, Tolerance};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const TASK: usize = 1 << 16;
 
 /// A value of an output type.
-trait Value: Copy + Send + Sync {
+trait OutputValue: Copy + Send + Sync {
     const OF: OutputType;
     /// Rounded to nearest, ties to even.
     fn rounded(v: f32) -> Self;
@@ -26,7 +26,7 @@ trait Value: Copy + Send + Sync {
     fn wide(self) -> f64;
 }
 
-impl Value for bf16 {
+impl OutputValue for bf16 {
     const OF: OutputType = OutputType::Bf16;
     fn rounded(v: f32) -> Self {
         Self::from_bits(crate::rounding::bf16_bits(v))
@@ -45,7 +45,7 @@ impl Value for bf16 {
     }
 }
 
-impl Value for f16 {
+impl OutputValue for f16 {
     const OF: OutputType = OutputType::F16;
     fn rounded(v: f32) -> Self {
         Self::from_f32(v)
@@ -61,7 +61,7 @@ impl Value for f16 {
     }
 }
 
-impl Value for f32 {
+impl OutputValue for f32 {
     const OF: OutputType = OutputType::F32;
     fn rounded(v: f32) -> Self {
         v
@@ -79,7 +79,7 @@ impl Value for f32 {
 
 /// What is counted of some elements.
 #[derive(Debug, Clone, Default)]
-struct Counts {
+struct ElementCounts {
     elements: u64,
     unequal: u64,
     unlike_multiply: u64,
@@ -89,7 +89,7 @@ struct Counts {
     worst: Option<Outside>,
 }
 
-impl Counts {
+impl ElementCounts {
     /// Those of earlier elements, then of later ones.
     fn then(self, later: Self) -> Self {
         let worst = match (self.worst, later.worst) {
@@ -113,7 +113,7 @@ impl Counts {
 pub(crate) struct Exact {
     tolerance: Option<Tolerance>,
     output: OutputType,
-    counts: Counts,
+    counts: ElementCounts,
     /// Set by the first strip: they depend on the codebook and the group size alone.
     renderings: Vec<Rendering>,
     /// One bit a rendering that has given every element so far, rounded to even and with ties away from
@@ -156,7 +156,7 @@ impl Exact {
         }
     }
 
-    fn values<T: Value>(
+    fn values<T: OutputValue>(
         &mut self,
         tensor: &TqTensor,
         first_row: usize,
@@ -177,7 +177,7 @@ impl Exact {
         let ties: Vec<AtomicU64> = self.ties.iter().copied().map(AtomicU64::new).collect();
         let rows = (TASK / cols).max(1);
         let per_row = tensor.groups_per_row();
-        let pass = Pass {
+        let pass = StripContext {
             tensor,
             bound: Bound::for_layout(tensor.layout()),
             tolerance: self.tolerance,
@@ -185,12 +185,12 @@ impl Exact {
             alive: &alive,
             ties: &ties,
         };
-        let counts: Vec<Counts> = reference
+        let counts: Vec<ElementCounts> = reference
             .par_chunks(rows * cols)
             .zip(got.par_chunks(rows * cols))
             .enumerate()
             .map(|(i, (reference, got))| {
-                let mut counts = Counts::default();
+                let mut counts = ElementCounts::default();
                 let all = reference.chunks_exact(cols).zip(got.chunks_exact(cols));
                 for (row, (reference, got)) in all.enumerate() {
                     let first = (i * rows + row) * per_row;
@@ -202,7 +202,9 @@ impl Exact {
                 counts
             })
             .collect();
-        let mut all = counts.into_iter().fold(Counts::default(), Counts::then);
+        let mut all = counts
+            .into_iter()
+            .fold(ElementCounts::default(), ElementCounts::then);
         if let Some(worst) = &mut all.worst {
             worst.row += first_row;
         }
@@ -238,7 +240,7 @@ impl Exact {
 }
 
 /// What all groups of a strip share.
-struct Pass<'a> {
+struct StripContext<'a> {
     tensor: &'a TqTensor,
     bound: Bound,
     tolerance: Option<Tolerance>,
@@ -247,8 +249,14 @@ struct Pass<'a> {
     ties: &'a [AtomicU64],
 }
 
-impl Pass<'_> {
-    fn group<T: Value>(&self, index: usize, reference: &[f32], got: &[T], counts: &mut Counts) {
+impl StripContext<'_> {
+    fn group<T: OutputValue>(
+        &self,
+        index: usize,
+        reference: &[f32],
+        got: &[T],
+        counts: &mut ElementCounts,
+    ) {
         counts.elements += got.len() as u64;
         let unequal = |(r, g): &(&f32, &T)| !g.same(T::rounded(**r));
         let differs = reference.iter().zip(got).any(|pair| unequal(&pair));
@@ -258,7 +266,7 @@ impl Pass<'_> {
         if !differs && others == 0 && alive[1] == 0 {
             return;
         }
-        let group = Group::new(self.tensor, index);
+        let group = UnpackedGroup::new(self.tensor, index);
         if differs {
             self.elements(index, &group, reference, got, counts);
         }
@@ -266,7 +274,13 @@ impl Pass<'_> {
     }
 
     /// Takes off the renderings that do not give this group.
-    fn refute<T: Value>(&self, group: &Group<'_>, reference: &[f32], got: &[T], alive: [u64; 2]) {
+    fn refute<T: OutputValue>(
+        &self,
+        group: &UnpackedGroup<'_>,
+        reference: &[f32],
+        got: &[T],
+        alive: [u64; 2],
+    ) {
         let mut x = [0.0; MAX_GROUP];
         let x = &mut x[..self.tensor.layout().group_size()];
         for (i, rendering) in self.renderings.iter().enumerate() {
@@ -298,13 +312,13 @@ impl Pass<'_> {
     }
 
     /// Holds the elements that are not the reference's to their sets.
-    fn elements<T: Value>(
+    fn elements<T: OutputValue>(
         &self,
         index: usize,
-        group: &Group<'_>,
+        group: &UnpackedGroup<'_>,
         reference: &[f32],
         got: &[T],
-        counts: &mut Counts,
+        counts: &mut ElementCounts,
     ) {
         let centroids = self.tensor.codebook().centroids();
         let magnitudes = group.magnitudes(centroids);
@@ -351,7 +365,7 @@ impl Pass<'_> {
     }
 
     /// The group as [`Arithmetic::Multiply`] gives it.
-    fn multiply(&self, group: &Group<'_>, n: usize) -> Vec<[f32; MAX_GROUP]> {
+    fn multiply(&self, group: &UnpackedGroup<'_>, n: usize) -> Vec<[f32; MAX_GROUP]> {
         let multiply = self
             .renderings
             .iter()

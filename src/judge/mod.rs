@@ -25,7 +25,7 @@ use crate::reference;
 use crate::rounding::bf16_bits;
 use crate::strip::copy_rows;
 use crate::tensor::TqTensor;
-use checkpoint::Checkpoint;
+use checkpoint::GroupErrorSums;
 use control::Control;
 use decide::decide;
 use exact::Exact;
@@ -55,7 +55,7 @@ impl Side {
     }
 }
 
-struct Pair {
+struct JudgedPair {
     lhs: Side,
     rhs: Side,
     figures: Accumulator,
@@ -70,7 +70,7 @@ struct WorstStrip {
 
 /// What a judge is asked for besides the lanes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct JudgeOptions {
     /// Whether strips come with the source's weights.
     pub with_source: bool,
     /// Whether the worst strip is drawn.
@@ -84,9 +84,9 @@ pub struct Judge {
     record: TensorRecord,
     /// The lane that others are held to: the reference, or the first recording without one.
     held_to: usize,
-    pairs: Vec<Pair>,
+    pairs: Vec<JudgedPair>,
     control: Option<(usize, Control)>,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<GroupErrorSums>,
     hashes: Vec<Sha256>,
     tolerance: Option<Tolerance>,
     /// One for each lane that is held to the reference.
@@ -99,7 +99,7 @@ pub struct Judge {
 impl Judge {
     /// A judge who has seen no strip of the tensor that `record` names. `lanes` are those of the run as
     /// they are when all goes well.
-    pub fn new(record: TensorRecord, lanes: Vec<LaneRecord>, options: Options) -> Self {
+    pub fn new(record: TensorRecord, lanes: Vec<LaneRecord>, options: JudgeOptions) -> Self {
         let there = |l: &LaneRecord| matches!(l.status, Status::Ran | Status::Recorded);
         let reference = lanes.iter().position(|l| l.name == LaneName::Reference);
         let held_to = reference.unwrap_or(0);
@@ -121,7 +121,7 @@ impl Judge {
         };
         let pairs = sides
             .into_iter()
-            .map(|(lhs, rhs)| Pair {
+            .map(|(lhs, rhs)| JudgedPair {
                 lhs,
                 rhs,
                 figures: Accumulator::new(name(lhs), name(rhs)),
@@ -134,7 +134,7 @@ impl Judge {
             pairs,
             control: reference.and(cuda).map(|&i| (i, Control::default())),
             checkpoint: (options.with_source && reference.is_some())
-                .then(|| Checkpoint::new(record.row_start, record.row_count)),
+                .then(|| GroupErrorSums::new(record.row_start, record.row_count)),
             hashes: lanes.iter().map(|_| Sha256::new()).collect(),
             exact: (0..lanes.len())
                 .map(|i| {
@@ -257,7 +257,7 @@ impl Judge {
         record.checksum = checksum;
         record.metrics = self.pairs.into_iter().map(|p| p.figures.finish()).collect();
         record.fwht_bug_control = self.control.map(|(_, c)| c.finish());
-        record.checkpoint = self.checkpoint.and_then(Checkpoint::finish);
+        record.checkpoint = self.checkpoint.and_then(GroupErrorSums::finish);
         let exact = self.exact.into_iter().map(|e| e.map(Exact::finish));
         decide(
             &mut record,

@@ -1,7 +1,7 @@
 //! Judging values that are at hand.
 
 use super::exact::Exact;
-use super::{Judge, Options, gate};
+use super::{Judge, JudgeOptions, gate};
 use crate::error::{Error, Result};
 use crate::lane::cpu::Cpu;
 use crate::lane::{Decoded, Lane, LaneOutput, Output, Timed};
@@ -82,9 +82,9 @@ pub fn judge_strip(
         LaneRecord::of(Cpu::new(OutputType::F32).info(), Status::Ran),
         LaneRecord::new(LaneName::from(name), Status::Recorded),
     ];
-    let options = Options {
+    let options = JudgeOptions {
         tolerance,
-        ..Options::default()
+        ..JudgeOptions::default()
     };
     let mut judge = Judge::new(record, lanes, options);
     judge.push(&Arc::new(Decoded {

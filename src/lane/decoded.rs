@@ -17,7 +17,7 @@ pub enum LaneOutput {
 
 /// Whether a lane is tried.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum State {
+pub enum LaneState {
     /// It is.
     #[default]
     Ready,
@@ -27,7 +27,7 @@ pub enum State {
     Lost(Error),
 }
 
-impl State {
+impl LaneState {
     /// For the next tensor.
     pub fn renew(&mut self) {
         if *self == Self::Failed {
@@ -48,12 +48,12 @@ pub struct Decoded {
 impl Decoded {
     /// Runs every lane that is there and ready; one that fails is marked. A lane that is lost fails again on
     /// the first strip of each tensor.
-    pub fn new(strip: Strip, first: bool, slots: &mut [Slot], states: &mut [State]) -> Self {
+    pub fn new(strip: Strip, first: bool, slots: &mut [Slot], states: &mut [LaneState]) -> Self {
         let mut outputs = Vec::with_capacity(slots.len());
         for (slot, state) in slots.iter_mut().zip(states) {
             let lane = match (slot.lane(), &*state) {
-                (Some(lane), State::Ready) => lane,
-                (Some(_), State::Lost(e)) if first => {
+                (Some(lane), LaneState::Ready) => lane,
+                (Some(_), LaneState::Lost(e)) if first => {
                     outputs.push(LaneOutput::Failed(e.clone()));
                     continue;
                 }
@@ -66,8 +66,8 @@ impl Decoded {
                 Ok((values, timed)) => LaneOutput::Values(values, timed),
                 Err(e) => {
                     *state = match e {
-                        Error::Lost(_) => State::Lost(e.clone()),
-                        _ => State::Failed,
+                        Error::Lost(_) => LaneState::Lost(e.clone()),
+                        _ => LaneState::Failed,
                     };
                     LaneOutput::Failed(e)
                 }

@@ -16,7 +16,7 @@ pub mod recording;
 pub mod wgpu;
 
 pub use crate::tensor::{POISON_BF16, POISON_F32};
-pub use decoded::{Decoded, LaneOutput, State};
+pub use decoded::{Decoded, LaneOutput, LaneState};
 pub use open::{open, open_kernel};
 
 use crate::error::{Error, Result};

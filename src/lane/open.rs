@@ -72,7 +72,7 @@ fn open_user(config: &LaneConfig, kernel: &Manifest, slots: &mut Vec<Slot>) -> R
             None => kernel.name().clone(),
             Some(index) => kernel.name().numbered(index),
         };
-        let options = wgpu::Options {
+        let options = wgpu::WgpuOptions {
             adapter: select,
             kernel: Some(kernel.clone()),
             ..Default::default()
@@ -95,7 +95,7 @@ fn open_kind(config: &LaneConfig, kind: LaneKind, slots: &mut Vec<Slot>) -> Resu
 #[cfg(feature = "gpu")]
 fn open_cuda(config: &LaneConfig, kernel: Option<&Manifest>, slots: &mut Vec<Slot>) -> Result<()> {
     let mut open = |device: usize, numbered: bool, known: Option<cuda::CudaDeviceInfo>| {
-        let options = cuda::Options {
+        let options = cuda::CudaOptions {
             device,
             numbered,
             nvrtc: config.nvrtc,
@@ -130,7 +130,7 @@ fn open_cuda(config: &LaneConfig, kernel: Option<&Manifest>, slots: &mut Vec<Slo
 fn open_wgpu(config: &LaneConfig, slots: &mut Vec<Slot>) -> Result<()> {
     on_adapters(config, |select, adapter| {
         let name = adapter.map_or(LaneName::Wgpu, LaneName::WgpuAdapter);
-        let options = wgpu::Options {
+        let options = wgpu::WgpuOptions {
             adapter: select,
             ..Default::default()
         };

@@ -2,7 +2,7 @@
 
 use super::{Lane, Output, Timed};
 use crate::error::{Error, Result};
-use crate::lane::recording::{Given, RecordingFile, Wanted};
+use crate::lane::recording::{RecordingFile, RecordingPath, Wanted};
 use crate::record::{LaneInfo, LaneName};
 use crate::strip::{Strip, copy_rows};
 use std::ops::Range;
@@ -23,7 +23,7 @@ impl Recorded {
     ///
     /// # Errors
     /// When the file is no recording, is damaged or fits none of them.
-    pub fn open(name: LaneName, given: &Given, wanted: &[Wanted]) -> Result<Self> {
+    pub fn open(name: LaneName, given: &RecordingPath, wanted: &[Wanted]) -> Result<Self> {
         let mut file = RecordingFile::open(given)?;
         file.fit(wanted)?;
         Ok(Self::new(name, file))

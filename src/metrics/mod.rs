@@ -19,7 +19,7 @@ pub use stream::Accumulator;
 pub use sums::BlockSums;
 
 /// Elements per block of the parallel sums. Part of the result: another size adds in another order.
-pub(crate) const BLOCK: usize = 1 << 16;
+pub(crate) const SUM_BLOCK: usize = 1 << 16;
 
 /// A lane's values, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +181,7 @@ fn distance(bits: [u16; 2], nan: [bool; 2]) -> u32 {
 
 /// Distance in steps of the type that kernels return: F16 where one side is F16 and none is BF16, else
 /// BF16.
-fn steps<L: Element, R: Element>(l: L, r: R) -> u32 {
+fn steps<L: FloatElement, R: FloatElement>(l: L, r: R) -> u32 {
     if (L::F16 && !R::BF16) || (R::F16 && !L::BF16) {
         f16_steps(f16::from_f32(l.single()), f16::from_f32(r.single()))
     } else {
@@ -195,14 +195,14 @@ pub fn rel(lhs: f32, rhs: f32) -> f32 {
 }
 
 /// An element of either form.
-trait Element: Copy + Sync {
+trait FloatElement: Copy + Sync {
     const F16: bool = false;
     const BF16: bool = false;
     fn single(self) -> f32;
     fn rounded(self) -> bf16;
 }
 
-impl Element for f32 {
+impl FloatElement for f32 {
     fn single(self) -> f32 {
         self
     }
@@ -211,7 +211,7 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
+impl FloatElement for f16 {
     const F16: bool = true;
     fn single(self) -> f32 {
         self.to_f32()
@@ -221,7 +221,7 @@ impl Element for f16 {
     }
 }
 
-impl Element for bf16 {
+impl FloatElement for bf16 {
     const BF16: bool = true;
     fn single(self) -> f32 {
         crate::rounding::bf16_single(self.to_bits())
@@ -357,12 +357,12 @@ mod tests {
     #[test]
     fn pieces_give_the_figures_of_the_whole() {
         for spread in [0.0, 1e-3, 0.1] {
-            let (l, r) = noisy(5 * BLOCK + 4321, spread);
+            let (l, r) = noisy(5 * SUM_BLOCK + 4321, spread);
             let (lhs, rhs) = (Values::Bf16(&l), Values::F32(&r));
             let whole = compare(A, lhs, B, rhs);
-            let sketched = in_pieces(lhs, rhs, BLOCK);
+            let sketched = in_pieces(lhs, rhs, SUM_BLOCK);
             assert_sketched(&sketched, &whole);
-            for piece in [BLOCK + 32, 3 * BLOCK - 96, 7777] {
+            for piece in [SUM_BLOCK + 32, 3 * SUM_BLOCK - 96, 7777] {
                 assert_eq!(in_pieces(lhs, rhs, piece), sketched, "{piece}");
             }
             assert_eq!(in_pieces(lhs, rhs, l.len()), whole);

@@ -1,7 +1,7 @@
 //! Quantiles of the relative error: exact while its elements are at hand, beyond that from a sketch.
 
 use super::ranks::Ranked;
-use super::{BLOCK, Element, Values, rel, typed};
+use super::{FloatElement, SUM_BLOCK, Values, rel, typed};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
@@ -37,7 +37,7 @@ pub enum Quantiles {
 }
 
 /// The quantiles, the mean from the 0.99 quantile up, and how they were found.
-pub(super) struct Found {
+pub(super) struct FoundQuantiles {
     pub quantiles: [f64; QUANTILES.len()],
     pub top_mean: f64,
     pub how: Quantiles,
@@ -113,7 +113,7 @@ impl Sketch {
     fn extend(&mut self, elements: usize, rels: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         // Computed in runs before they are counted: division by vectors.
         const RUN: usize = 1024;
-        let blocks = elements.div_ceil(BLOCK);
+        let blocks = elements.div_ceil(SUM_BLOCK);
         // Two parts for each thread: a part has a table of its own to fill and to add.
         let least = blocks.div_ceil(2 * rayon::current_num_threads());
         let parts = (0..blocks)
@@ -122,8 +122,8 @@ impl Sketch {
             .fold(
                 || (Self::new(), vec![0; TABLE]),
                 |(mut part, mut table), block| {
-                    let end = elements.min((block + 1) * BLOCK);
-                    for start in (block * BLOCK..end).step_by(RUN) {
+                    let end = elements.min((block + 1) * SUM_BLOCK);
+                    for start in (block * SUM_BLOCK..end).step_by(RUN) {
                         let run = start..end.min(start + RUN);
                         let mut computed = [0.0; RUN];
                         let computed = &mut computed[..run.len()];
@@ -186,7 +186,7 @@ impl Rels {
         typed!(lhs, rhs, |l, r| self.push_typed(l, r));
     }
 
-    fn push_typed<L: Element, R: Element>(&mut self, lhs: &[L], rhs: &[R]) {
+    fn push_typed<L: FloatElement, R: FloatElement>(&mut self, lhs: &[L], rhs: &[R]) {
         let of = |(l, r): (&L, &R)| rel(l.single(), r.single());
         if let Self::Exact(first) = self {
             if first.is_empty() {
@@ -208,13 +208,13 @@ impl Rels {
     }
 
     /// The figures; `mean` is that of all elements, NaN where one is.
-    pub(super) fn finish(self, mean: f64) -> Found {
+    pub(super) fn finish(self, mean: f64) -> FoundQuantiles {
         let how = match self {
             Self::Exact(_) => Quantiles::Exact,
             Self::Sketch(_) => Quantiles::Sketch,
         };
         if mean.is_nan() {
-            return Found {
+            return FoundQuantiles {
                 quantiles: [f64::NAN; QUANTILES.len()],
                 top_mean: f64::NAN,
                 how,
@@ -243,7 +243,7 @@ impl Rels {
                 (quantiles, top_mean)
             }
         };
-        Found {
+        FoundQuantiles {
             quantiles,
             top_mean,
             how,

@@ -1,6 +1,6 @@
 //! Elements by rank, without sorting all of them.
 
-use super::BLOCK;
+use super::SUM_BLOCK;
 use rayon::prelude::*;
 
 /// Low bits that a bucket leaves out: values of a bucket are within a share of 2^-6 of each other.
@@ -43,7 +43,7 @@ impl Ranked {
             let chosen = block.iter().copied().filter(|v| wanted[bucket(*v)]);
             chosen.collect()
         };
-        let chosen: Vec<Vec<f32>> = values.par_chunks(BLOCK).map(of_block).collect();
+        let chosen: Vec<Vec<f32>> = values.par_chunks(SUM_BLOCK).map(of_block).collect();
         let mut sorted = chosen.concat();
         sorted.par_sort_unstable_by(f32::total_cmp);
         let (mut starts, mut place) = (Vec::new(), 0);
@@ -70,7 +70,7 @@ impl Ranked {
 
 /// How many values each bucket has.
 fn count(values: &[f32]) -> Vec<u32> {
-    let blocks = values.par_chunks(BLOCK);
+    let blocks = values.par_chunks(SUM_BLOCK);
     // Two parts for each thread: a part has a table of its own to fill and to add.
     let least = blocks.len().div_ceil(2 * rayon::current_num_threads());
     let add = |mut a: Vec<u32>, b: Vec<u32>| {

@@ -1,10 +1,10 @@
 //! Sums over fixed blocks and fixed columns of them, added in order.
 
-use super::{BLOCK, Element, Values, rel, steps, typed};
+use super::{FloatElement, SUM_BLOCK, Values, rel, steps, typed};
 use rayon::prelude::*;
 
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Sums {
+pub(super) struct MetricSums {
     pub abs: f64,
     pub square: f64,
     pub signed: f64,
@@ -20,7 +20,7 @@ pub(super) struct Sums {
     pub spoilt: bool,
 }
 
-impl Sums {
+impl MetricSums {
     fn add(self, b: Self) -> Self {
         Self {
             abs: self.abs + b.abs,
@@ -40,13 +40,13 @@ impl Sums {
     }
 }
 
-/// Elements that are summed side by side, for vector instructions. Part of the result, as [`BLOCK`] is:
+/// Elements that are summed side by side, for vector instructions. Part of the result, as [`SUM_BLOCK`] is:
 /// another number adds in another order.
 const WIDTH: usize = 8;
 
 /// The sums of one block so far: element `i` of the block is in column `i % WIDTH`.
 #[derive(Debug, Default, Clone, Copy)]
-struct Columns {
+struct ColumnSums {
     abs: [f64; WIDTH],
     square: [f64; WIDTH],
     signed: [f64; WIDTH],
@@ -63,10 +63,10 @@ struct Columns {
     spoilt: [u32; WIDTH],
 }
 
-impl Columns {
+impl ColumnSums {
     /// Adds an element to a column.
     #[inline(always)]
-    fn element<L: Element, R: Element>(&mut self, k: usize, l: L, r: R) {
+    fn element<L: FloatElement, R: FloatElement>(&mut self, k: usize, l: L, r: R) {
         // Larger, or the first where one is NaN.
         let larger = |a: f32, b: f32| if b > a { b } else { a };
         let steps = steps(l, r);
@@ -91,7 +91,12 @@ impl Columns {
 
     /// Adds elements, the first of which is in column `first`.
     #[inline(always)]
-    fn elements<L: Element, R: Element>(mut self, first: usize, lhs: &[L], rhs: &[R]) -> Self {
+    fn elements<L: FloatElement, R: FloatElement>(
+        mut self,
+        first: usize,
+        lhs: &[L],
+        rhs: &[R],
+    ) -> Self {
         let head = ((WIDTH - first) % WIDTH).min(lhs.len());
         for k in 0..head {
             self.element(first + k, lhs[k], rhs[k]);
@@ -110,20 +115,25 @@ impl Columns {
     }
 
     /// [`Self::elements`] with the vector instructions of this machine; the result is the same with any.
-    fn extend<L: Element, R: Element>(self, first: usize, lhs: &[L], rhs: &[R]) -> Self {
+    fn extend<L: FloatElement, R: FloatElement>(self, first: usize, lhs: &[L], rhs: &[R]) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2")]
-            fn avx2<L: Element, R: Element>(c: Columns, first: usize, l: &[L], r: &[R]) -> Columns {
-                c.elements(first, l, r)
-            }
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512<L: Element, R: Element>(
-                c: Columns,
+            fn avx2<L: FloatElement, R: FloatElement>(
+                c: ColumnSums,
                 first: usize,
                 l: &[L],
                 r: &[R],
-            ) -> Columns {
+            ) -> ColumnSums {
+                c.elements(first, l, r)
+            }
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512<L: FloatElement, R: FloatElement>(
+                c: ColumnSums,
+                first: usize,
+                l: &[L],
+                r: &[R],
+            ) -> ColumnSums {
                 c.elements(first, l, r)
             }
             if std::arch::is_x86_feature_detected!("avx512f")
@@ -143,10 +153,10 @@ impl Columns {
     }
 
     /// The columns, added in order.
-    fn sum(&self) -> Sums {
-        let mut sums = Sums::default();
+    fn sum(&self) -> MetricSums {
+        let mut sums = MetricSums::default();
         for k in 0..WIDTH {
-            sums = sums.add(Sums {
+            sums = sums.add(MetricSums {
                 abs: self.abs[k],
                 square: self.square[k],
                 signed: self.signed[k],
@@ -170,8 +180,8 @@ impl Columns {
 /// the pieces leave no trace.
 #[derive(Debug, Default, Clone)]
 pub struct BlockSums {
-    done: Sums,
-    open: Columns,
+    done: MetricSums,
+    open: ColumnSums,
     // Elements in the open block.
     filled: usize,
     elements: u64,
@@ -187,33 +197,33 @@ impl BlockSums {
         typed!(lhs, rhs, |l, r| self.push_typed(l, r));
     }
 
-    fn push_typed<L: Element, R: Element>(&mut self, mut lhs: &[L], mut rhs: &[R]) {
+    fn push_typed<L: FloatElement, R: FloatElement>(&mut self, mut lhs: &[L], mut rhs: &[R]) {
         self.elements += lhs.len() as u64;
         if self.filled > 0 {
-            let take = (BLOCK - self.filled).min(lhs.len());
+            let take = (SUM_BLOCK - self.filled).min(lhs.len());
             self.open = self
                 .open
                 .extend(self.filled % WIDTH, &lhs[..take], &rhs[..take]);
             self.filled += take;
             (lhs, rhs) = (&lhs[take..], &rhs[take..]);
-            if self.filled < BLOCK {
+            if self.filled < SUM_BLOCK {
                 return;
             }
             self.done = self.done.add(self.open.sum());
         }
-        let whole = lhs.len() / BLOCK * BLOCK;
+        let whole = lhs.len() / SUM_BLOCK * SUM_BLOCK;
         // Collected, then added in order: the same sum whatever the number of threads.
-        let sums: Vec<Sums> = lhs[..whole]
-            .par_chunks(BLOCK)
-            .zip(rhs[..whole].par_chunks(BLOCK))
-            .map(|(l, r)| Columns::default().extend(0, l, r).sum())
+        let sums: Vec<MetricSums> = lhs[..whole]
+            .par_chunks(SUM_BLOCK)
+            .zip(rhs[..whole].par_chunks(SUM_BLOCK))
+            .map(|(l, r)| ColumnSums::default().extend(0, l, r).sum())
             .collect();
-        self.done = sums.into_iter().fold(self.done, Sums::add);
-        self.open = Columns::default().extend(0, &lhs[whole..], &rhs[whole..]);
+        self.done = sums.into_iter().fold(self.done, MetricSums::add);
+        self.open = ColumnSums::default().extend(0, &lhs[whole..], &rhs[whole..]);
         self.filled = lhs.len() - whole;
     }
 
-    pub(super) fn total(&self) -> Sums {
+    pub(super) fn total(&self) -> MetricSums {
         if self.filled > 0 {
             self.done.add(self.open.sum())
         } else {
@@ -260,8 +270,8 @@ mod tests {
         ) {
             let (lhs, rhs) = (&lhs[..len], &rhs[..len]);
             let [a, b] = [
-                Columns::default().extend(first, lhs, rhs),
-                Columns::default().elements(first, lhs, rhs),
+                ColumnSums::default().extend(first, lhs, rhs),
+                ColumnSums::default().elements(first, lhs, rhs),
             ];
             prop_assert_eq!(format!("{a:?}"), format!("{b:?}"));
         }

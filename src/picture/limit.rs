@@ -1,7 +1,7 @@
 //! How far an element is off, as a multiple of how far a correct one may be.
 
 use crate::allowed::{Bound, round};
-use crate::arithmetic::Group;
+use crate::arithmetic::UnpackedGroup;
 use crate::metrics::Values;
 use crate::record::{OutputType, Tolerance};
 use crate::tensor::TqTensor;
@@ -22,7 +22,7 @@ pub(super) struct Limit<'a> {
 /// The same for one group.
 pub(super) struct GroupLimit<'a> {
     limit: &'a Limit<'a>,
-    group: Group<'a>,
+    group: UnpackedGroup<'a>,
     /// The bound of the group, and that of the reference.
     bounds: [f64; 2],
 }
@@ -50,7 +50,7 @@ impl<'a> Limit<'a> {
 
     /// Of group `index`, counted row by row.
     pub(super) fn group(&'a self, index: usize) -> GroupLimit<'a> {
-        let group = Group::new(self.tensor, index);
+        let group = UnpackedGroup::new(self.tensor, index);
         let magnitudes = group.magnitudes(self.tensor.codebook().centroids());
         GroupLimit {
             bounds: [
@@ -113,13 +113,14 @@ pub(super) fn type_of(values: Values<'_>) -> OutputType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthetic::{self, Rng, Scales};
+    use crate::synthetic::{self, Rng, ScaleDistribution};
     use crate::tensor::Layout;
 
     #[test]
     fn the_limit_lies_between_the_last_allowed_value_and_the_first_wrong_one() {
         let layout = Layout::new(4, 128).unwrap();
-        let tensor = synthetic::tensor(&mut Rng::new(3), layout, 2, 256, Scales::Usual).unwrap();
+        let tensor =
+            synthetic::tensor(&mut Rng::new(3), layout, 2, 256, ScaleDistribution::Usual).unwrap();
         let reference = crate::reference::dequantize(&tensor);
         let limit = Limit::new(&tensor, OutputType::Bf16, None);
         let mut wrong = 0;
@@ -142,7 +143,8 @@ mod tests {
     #[test]
     fn a_tolerance_is_the_limit_where_the_user_gave_one() {
         let layout = Layout::new(4, 32).unwrap();
-        let tensor = synthetic::tensor(&mut Rng::new(3), layout, 1, 32, Scales::Usual).unwrap();
+        let tensor =
+            synthetic::tensor(&mut Rng::new(3), layout, 1, 32, ScaleDistribution::Usual).unwrap();
         let tolerance = "atol=0.5".parse().unwrap();
         let limit = Limit::new(&tensor, OutputType::F32, Some(tolerance));
         let group = limit.group(0);

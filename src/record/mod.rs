@@ -240,9 +240,9 @@ pub struct Model {
     pub plain: Vec<String>,
 }
 
-/// The first line of a report of lines.
+/// The first line of a JSONL report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Header {
+pub struct ReportHeader {
     /// [`FORMAT`].
     pub format: String,
     /// The program.
@@ -251,12 +251,12 @@ pub struct Header {
     pub model: Model,
 }
 
-/// One line of a report of lines.
+/// One line of a JSONL report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     /// What is judged; the first line.
-    Header(Box<Header>),
+    Header(Box<ReportHeader>),
     /// A TQ4 tensor through the lanes.
     Tensor(Box<TensorRecord>),
     /// A tensor that is not quantised, byte for byte.
@@ -297,7 +297,7 @@ pub struct Run {
 impl Run {
     /// The report of `tensors` and `plain`, with its totals.
     pub fn new(
-        header: Header,
+        header: ReportHeader,
         mut tensors: Vec<TensorRecord>,
         mut plain: Vec<PlainRecord>,
     ) -> Self {
@@ -316,7 +316,7 @@ impl Run {
 
     /// As lines of JSON: what a run writes line by line.
     pub fn to_lines(&self) -> String {
-        let header = Header {
+        let header = ReportHeader {
             format: self.format.clone(),
             tool: self.tool.clone(),
             model: self.model.clone(),

@@ -111,7 +111,7 @@ pub struct Summary {
     pub checkpoint: Option<CheckpointTotals>,
     /// The worst outcome for CUDA, as its published string; of a lane that failed, where one did.
     pub decision: String,
-    /// How it ended.
+    /// The end of the run.
     pub outcome: Outcome,
     /// Every TQ4 tensor, worst first.
     pub worst_first: Vec<String>,
@@ -254,7 +254,7 @@ pub fn missing_lanes(model: &Model, tensors: &[TensorRecord]) -> Vec<Unmet> {
 /// Every lane once, with the worst that became of it; a recording as one where it holds any tensor.
 pub fn lanes_once(tensors: &[TensorRecord]) -> Vec<LaneRecord> {
     let mut lanes: Vec<LaneRecord> = Vec::new();
-    // A lane that was not tried on bad input is as it was on the other tensors.
+    // A lane is not tried on bad input: its state is that of the other tensors.
     let tried = tensors.iter().filter(|t| t.error.is_none());
     for lane in tried.flat_map(|t| &t.lanes) {
         match lanes.iter_mut().find(|l| l.name == lane.name) {

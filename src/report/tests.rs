@@ -6,7 +6,7 @@ use crate::judge::gate::decide;
 use crate::metrics::{Values, compare};
 use crate::picture::{Columns, Picture};
 use crate::record::*;
-use crate::synthetic::{Rng, Scales, tensor};
+use crate::synthetic::{Rng, ScaleDistribution, tensor};
 use crate::tensor::Layout;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -200,7 +200,7 @@ fn run() -> Run {
         Some(ModelIdentity { name, fingerprint })
     };
     let tensors = vec![failed(), passed, bad];
-    let header = Header {
+    let header = ReportHeader {
         format: FORMAT.into(),
         tool: Tool {
             version: "tq4 VERSION".into(),
@@ -240,7 +240,7 @@ fn run() -> Run {
 /// A run of one tensor, and one of so many that each has a line.
 fn runs() -> [Run; 2] {
     let all = run();
-    let header = || Header {
+    let header = || ReportHeader {
         format: all.format.clone(),
         tool: all.tool.clone(),
         model: all.model.clone(),
@@ -347,7 +347,7 @@ fn a_damaged_checkpoint_leads_in_every_form() {
         ..checkpoint()
     });
     let name = damaged.tensor_base.clone();
-    let header = Header {
+    let header = ReportHeader {
         format: whole.format,
         tool: whole.tool,
         model: whole.model,
@@ -397,7 +397,7 @@ fn a_damaged_checkpoint_leads_in_every_form() {
 fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them() {
     let mut run = run();
     let (mut rng, layout) = (Rng::new(1), Layout::new(4, 128).expect("a layout"));
-    let weight = tensor(&mut rng, layout, 2, 256, Scales::Usual).expect("whole groups");
+    let weight = tensor(&mut rng, layout, 2, 256, ScaleDistribution::Usual).expect("whole groups");
     let lanes = [LaneName::Source, LaneName::Reference, LaneName::Cuda];
     let values = vec![0.5f32; weight.elements()];
     let columns = Columns {

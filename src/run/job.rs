@@ -7,7 +7,7 @@ use crate::judge::blank;
 use crate::lane::recording::Wanted;
 use crate::natural::natural;
 use crate::record::{
-    CodebookComparison, FORMAT, Header, LaneConfig, Model, Partition, Rows, StripSize,
+    CodebookComparison, FORMAT, LaneConfig, Model, Partition, ReportHeader, Rows, StripSize,
     TensorRecord, Tolerance, Tool,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// What a user may choose.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct RunOptions {
     /// Lanes and their options, for the report.
     pub lanes: LaneConfig,
     /// The recordings that take part, each as `NAME=HASH`, for the report.
@@ -36,7 +36,7 @@ pub struct Options {
     pub pictures: bool,
 }
 
-impl Default for Options {
+impl Default for RunOptions {
     fn default() -> Self {
         Self {
             lanes: LaneConfig::default(),
@@ -82,7 +82,7 @@ pub struct Job<'a> {
     /// The source model.
     pub source: Option<&'a Checkpoint>,
     /// The header of the report.
-    pub header: Header,
+    pub header: ReportHeader,
     /// TQ4 tensors of this partition, by name.
     pub targets: Vec<Target>,
     /// Other tensors of this partition, by name.
@@ -118,7 +118,7 @@ impl<'a> Job<'a> {
         model: &'a TqModel,
         source: Option<&'a Checkpoint>,
         bases: &[String],
-        options: &Options,
+        options: &RunOptions,
     ) -> Result<Self> {
         let targets = bases
             .iter()
@@ -171,7 +171,7 @@ impl<'a> Job<'a> {
     }
 
     /// A job over tensors of which only recordings are there.
-    pub fn of_recordings(targets: Vec<Target>, options: &Options) -> Self {
+    pub fn of_recordings(targets: Vec<Target>, options: &RunOptions) -> Self {
         Self {
             model: None,
             source: None,
@@ -271,8 +271,8 @@ impl<'a> Job<'a> {
     }
 }
 
-fn header(model: Model) -> Header {
-    Header {
+fn header(model: Model) -> ReportHeader {
+    ReportHeader {
         format: FORMAT.into(),
         tool: Tool::this(),
         model,

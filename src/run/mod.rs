@@ -11,7 +11,7 @@ mod read;
 mod recorder;
 
 pub use crate::strip::Strip;
-pub use job::{Job, Options, Target, wanted};
+pub use job::{Job, RunOptions, Target, wanted};
 pub use pipeline::run;
 pub use read::same_weights;
 pub use recorder::{Recorder, file_name};
@@ -22,7 +22,7 @@ use crate::record::{PlainRecord, TensorRecord, worse};
 
 /// What a run tells while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum RunEvent<'a> {
     /// Bytes that there are.
     Total(u64),
     /// This file of an earlier run is being checked.

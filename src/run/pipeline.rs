@@ -3,10 +3,10 @@
 
 use super::job::{Job, Target};
 use super::read::{Item, read_all};
-use super::{Ended, Event, Sink, plain};
+use super::{Ended, RunEvent, Sink, plain};
 use crate::error::Result;
 use crate::judge::{self, Judge};
-use crate::lane::{Decoded, LaneOutput, Slot, State};
+use crate::lane::{Decoded, LaneOutput, LaneState, Slot};
 use crate::record::LaneRecord;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -24,9 +24,9 @@ pub fn run(
     job: &Job<'_>,
     slots: &mut [Slot],
     sinks: &mut [&mut dyn Sink],
-    on: &mut dyn FnMut(Event<'_>),
+    on: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Ended> {
-    on(Event::Total(job.work()));
+    on(RunEvent::Total(job.work()));
     let lanes: Vec<LaneRecord> = slots.iter().map(Slot::record).collect();
     let ended = std::thread::scope(|scope| {
         let (to_lanes, from_reader) = sync_channel(QUEUE);
@@ -38,9 +38,9 @@ pub fn run(
     })?;
     if let (Some(model), Some(source), Ended::Done) = (job.model, job.source, ended) {
         for name in &job.plain {
-            on(Event::Tensor(name));
+            on(RunEvent::Tensor(name));
             let record = plain::compare(model.checkpoint(), source, name)?;
-            on(Event::Bytes(job.plain_bytes(name)));
+            on(RunEvent::Bytes(job.plain_bytes(name)));
             job.unchanged()?;
             for sink in sinks.iter_mut() {
                 sink.plain(&record)?;
@@ -56,7 +56,7 @@ fn decode_all(
     from: Receiver<Item<super::Strip>>,
     to: &SyncSender<Item<Decoded>>,
 ) {
-    let mut states = vec![State::Ready; slots.len()];
+    let mut states = vec![LaneState::Ready; slots.len()];
     for item in from {
         let item = match item {
             Item::Bad { target, error } => Item::Bad { target, error },
@@ -67,7 +67,7 @@ fn decode_all(
                 strip,
             } => {
                 if first {
-                    states.iter_mut().for_each(State::renew);
+                    states.iter_mut().for_each(LaneState::renew);
                 }
                 let mut decoded = Decoded::new(strip, first, slots, &mut states);
                 if let Some(checksum) = &checksums[0] {
@@ -110,10 +110,10 @@ fn judge_all(
     lanes: &[LaneRecord],
     from: Receiver<Item<Decoded>>,
     sinks: &mut [&mut dyn Sink],
-    on: &mut dyn FnMut(Event<'_>),
+    on: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Ended> {
     let start = |target: &Target| {
-        let options = judge::Options {
+        let options = judge::JudgeOptions {
             with_source: job.source.is_some(),
             pictures: job.pictures,
             tolerance: job.header.model.tolerance,
@@ -128,7 +128,7 @@ fn judge_all(
         let (target, record) = match item {
             Item::Bad { target, error } => {
                 let target = &job.targets[target];
-                on(Event::Bytes(
+                on(RunEvent::Bytes(
                     target.output_bytes() - std::mem::take(&mut done),
                 ));
                 let judge = open.take().unwrap_or_else(|| start(target));
@@ -142,7 +142,7 @@ fn judge_all(
             } => {
                 let target = &job.targets[target];
                 if first {
-                    on(Event::Tensor(&target.base));
+                    on(RunEvent::Tensor(&target.base));
                 }
                 let mut judge = open.take().unwrap_or_else(|| start(target));
                 let strip = Arc::new(strip);
@@ -153,7 +153,7 @@ fn judge_all(
                 }
                 let bytes = 2 * strip.strip.elements() as u64;
                 done += bytes;
-                on(Event::Bytes(bytes));
+                on(RunEvent::Bytes(bytes));
                 if strip.strip.rows.end < target.rows.end {
                     open = Some(judge);
                     continue;

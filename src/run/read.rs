@@ -3,14 +3,14 @@
 use super::job::{Job, Target};
 use crate::error::{Error, Result};
 use crate::format::TqInfo;
-use crate::metrics::BLOCK;
+use crate::metrics::SUM_BLOCK;
 use crate::record::{PlainRecord, StripSize, TensorRecord};
 use crate::strip::{Strip, TensorSum};
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
 /// Elements of a strip; a row that is longer is a strip by itself.
-const STRIP: usize = 1 << 22;
+const RUN_STRIP: usize = 1 << 22;
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 pub(super) enum Item<T> {
@@ -42,11 +42,11 @@ pub(super) fn strips(job: &Job<'_>, target: &Target) -> impl Iterator<Item = Ran
         .map(move |at| at..at.saturating_add(step).min(end))
 }
 
-/// Rows of a strip of at most [`STRIP`] elements; of whole blocks of the sums where it holds enough rows,
+/// Rows of a strip of at most [`RUN_STRIP`] elements; of whole blocks of the sums where it holds enough rows,
 /// which leaves no block to be summed in two pieces.
 fn bounded(cols: usize) -> usize {
-    let most = (STRIP / cols.max(1)).max(1);
-    let align = BLOCK >> cols.trailing_zeros().min(BLOCK.trailing_zeros());
+    let most = (RUN_STRIP / cols.max(1)).max(1);
+    let align = SUM_BLOCK >> cols.trailing_zeros().min(SUM_BLOCK.trailing_zeros());
     if most >= align {
         most - most % align
     } else {
@@ -181,7 +181,7 @@ mod tests {
         fn bounded_strips_are_never_empty(groups in 1usize..200_000) {
             let cols = groups * 32;
             let rows = bounded(cols);
-            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= STRIP));
+            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= RUN_STRIP));
         }
     }
 }

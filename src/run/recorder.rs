@@ -1,10 +1,10 @@
 //! Writing a lane's output as a recording, strip by strip.
 
 use super::{Job, Sink, Target};
-use crate::checkpoint::{Dtype, Planned, StreamWriter};
+use crate::checkpoint::{Dtype, PlannedTensor, StreamWriter};
 use crate::error::Result;
 use crate::format::TqModel;
-use crate::lane::recording::{Entry, Header, Identity, values_of};
+use crate::lane::recording::{Identity, RecordedRows, RecordingHeader, values_of};
 use crate::lane::{Decoded, LaneOutput};
 use crate::record::{LaneInfo, LaneName, OutputType, TensorRecord, Tool};
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ const UNKNOWN: &str = "00000000000000000000000000000000";
 /// The file under construction.
 struct Open {
     writer: StreamWriter,
-    header: Header,
+    header: RecordingHeader,
 }
 
 impl Open {
     fn create(path: &Path, info: &LaneInfo, identity: Identity) -> Result<Self> {
         let tool = Tool::this();
-        let header = Header {
+        let header = RecordingHeader {
             tool: tool.version,
             host: tool.host,
             device: LaneInfo {
@@ -31,7 +31,7 @@ impl Open {
             },
             identity,
         };
-        let planned = header.identity.tensors.iter().map(|t| Planned {
+        let planned = header.identity.tensors.iter().map(|t| PlannedTensor {
             name: values_of(&t.tensor_base),
             dtype: Dtype::BF16,
             shape: t.shape.to_vec(),
@@ -48,7 +48,7 @@ impl Open {
 }
 
 /// Where recordings go.
-enum Place {
+enum Destination {
     /// All tensors of one lane into one file.
     File(PathBuf),
     /// A file for each tensor and lane.
@@ -57,7 +57,7 @@ enum Place {
 
 /// A sink that records lanes, rounded to BF16: one into a file, or every kernel lane into a directory.
 pub struct Recorder {
-    place: Place,
+    place: Destination,
     /// Index and description of each recorded lane.
     lanes: Vec<(usize, LaneInfo)>,
     /// What is recorded, without checksums.
@@ -69,7 +69,7 @@ impl Recorder {
     /// Records the lane at `index` of the run, all tensors of `job`, into the file at `path`.
     pub fn to_file(path: &Path, job: &Job<'_>, index: usize, info: &LaneInfo) -> Self {
         Self::new(
-            Place::File(path.to_owned()),
+            Destination::File(path.to_owned()),
             job,
             vec![(index, info.clone())],
         )
@@ -81,10 +81,14 @@ impl Recorder {
     /// When the directory cannot be made.
     pub fn to_directory(dir: &Path, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| crate::Error::io("make the directory", dir, e))?;
-        Ok(Self::new(Place::Directory(dir.to_owned()), job, lanes))
+        Ok(Self::new(
+            Destination::Directory(dir.to_owned()),
+            job,
+            lanes,
+        ))
     }
 
-    fn new(place: Place, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Self {
+    fn new(place: Destination, job: &Job<'_>, lanes: Vec<(usize, LaneInfo)>) -> Self {
         let model = job.header.model.tq.as_ref();
         let codebook = job.model.and_then(TqModel::codec);
         let codebook = codebook.map(|c| c.codebook.centroids().to_vec());
@@ -113,8 +117,8 @@ impl Recorder {
 
     fn path(&self, base: &str, lane: &LaneName) -> PathBuf {
         match &self.place {
-            Place::File(path) => path.clone(),
-            Place::Directory(dir) => dir.join(file_name(base, lane)),
+            Destination::File(path) => path.clone(),
+            Destination::Directory(dir) => dir.join(file_name(base, lane)),
         }
     }
 }
@@ -125,7 +129,7 @@ impl Sink for Recorder {
             let values = match &decoded.outputs[index] {
                 LaneOutput::Values(values, _) => values.rounded(),
                 // The one file that was asked for cannot be whole any more.
-                LaneOutput::Failed(e) if matches!(self.place, Place::File(_)) => {
+                LaneOutput::Failed(e) if matches!(self.place, Destination::File(_)) => {
                     return Err(e.clone());
                 }
                 LaneOutput::Failed(_) => {
@@ -136,7 +140,7 @@ impl Sink for Recorder {
             };
             if !self.open.contains_key(&index) {
                 let mut identity = self.identity.clone();
-                if matches!(self.place, Place::Directory(_)) {
+                if matches!(self.place, Destination::Directory(_)) {
                     identity.tensors = vec![entry(target)];
                 }
                 let path = self.path(&target.base, &info.name);
@@ -155,7 +159,7 @@ impl Sink for Recorder {
     }
 
     fn tensor(&mut self, target: &Target, record: &TensorRecord) -> Result<()> {
-        if let (Some(e), Place::File(_)) = (&record.error, &self.place) {
+        if let (Some(e), Destination::File(_)) = (&record.error, &self.place) {
             return Err(e.to_error());
         }
         for open in self.open.values_mut() {
@@ -164,7 +168,7 @@ impl Sink for Recorder {
                 t.tensor_checksum.clone_from(&record.checksum);
             }
         }
-        if matches!(self.place, Place::Directory(_)) {
+        if matches!(self.place, Destination::Directory(_)) {
             let whole = record.error.is_none();
             for (_, open) in self.open.drain().filter(|_| whole) {
                 open.finish()?;
@@ -174,8 +178,8 @@ impl Sink for Recorder {
     }
 }
 
-fn entry(target: &Target) -> Entry {
-    Entry {
+fn entry(target: &Target) -> RecordedRows {
+    RecordedRows {
         tensor_base: target.base.clone(),
         row_start: target.rows.start,
         shape: [target.rows.len(), target.shape[1]],

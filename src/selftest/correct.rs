@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::every_codec;
 use crate::judge;
 use crate::record::{Arithmetic, LaneName, OutputType};
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::{GROUP_SIZES, Layout};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -49,7 +49,7 @@ fn judged(
         layout: *layout,
         codebook: Arc::clone(&books[i / codebooks.len() % books.len()]),
     };
-    let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, Scales::Any)?;
+    let tensor = synthetic::of_codec(&mut rng, &codec, rows, cols, ScaleDistribution::Any)?;
     // Every name as often as the others, however many renderings it has.
     let all = renderings(&tensor);
     let name = Arithmetic::ALL[i / codebooks.len() % Arithmetic::ALL.len()];

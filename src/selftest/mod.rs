@@ -11,7 +11,7 @@ use crate::fault::{Fault, diagnose, emulate_as};
 use crate::format::every_codec;
 use crate::judge;
 use crate::record::{LaneName, OutputType, Verdict};
-use crate::synthetic::{self, Rng, Scales};
+use crate::synthetic::{self, Rng, ScaleDistribution};
 use crate::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 use half::f16;
 use serde::Serialize;
@@ -32,7 +32,7 @@ const FITTED: [&str; 9] = [
 
 /// What became of one fault on one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct Injection {
     /// The fault that was injected.
     pub fault: String,
     /// The tensor: bits, group size, shape.
@@ -43,7 +43,7 @@ pub struct Row {
     pub named_as: Vec<String>,
 }
 
-impl Row {
+impl Injection {
     /// Whether the fault was caught and named.
     pub fn passed(&self) -> bool {
         self.caught_by.is_some() && self.named_as.contains(&self.fault)
@@ -54,7 +54,7 @@ impl Row {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Selftest {
     /// One for each fault and tensor on which it has an effect.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Injection>,
     /// Faults of the catalogue that had no effect on any tensor, or suited none: not tested.
     pub untested: Vec<String>,
     /// One for each correct arithmetic.
@@ -64,7 +64,7 @@ pub struct Selftest {
 impl Selftest {
     /// Whether every fault was caught and named, and nothing else.
     pub fn passed(&self) -> bool {
-        let rows = self.rows.iter().all(Row::passed);
+        let rows = self.rows.iter().all(Injection::passed);
         self.untested.is_empty() && rows && self.correct.iter().all(Correct::passed)
     }
 }
@@ -95,7 +95,11 @@ fn tensors() -> Result<Vec<TqTensor>> {
             let layout = Layout::new(bits, n)?;
             let rows = 7 + rng.below(10);
             let cols = n * (4 + 2 * rng.below(3));
-            let scales = if n == 64 { Scales::Any } else { Scales::Usual };
+            let scales = if n == 64 {
+                ScaleDistribution::Any
+            } else {
+                ScaleDistribution::Usual
+            };
             all.push(synthetic::tensor(&mut rng, layout, rows, cols, scales)?);
         }
     }
@@ -114,7 +118,7 @@ fn tensors() -> Result<Vec<TqTensor>> {
             &codec,
             rows,
             cols,
-            Scales::Usual,
+            ScaleDistribution::Usual,
         )?);
         if layout.is_interleaved() {
             // Scales that are zero, or negative.
@@ -123,7 +127,7 @@ fn tensors() -> Result<Vec<TqTensor>> {
                 &codec,
                 rows,
                 cols,
-                Scales::Any,
+                ScaleDistribution::Any,
             )?);
         }
     }
@@ -131,14 +135,14 @@ fn tensors() -> Result<Vec<TqTensor>> {
 }
 
 /// Injects one fault; `None` when it changes nothing that can be told from rounding.
-fn inject(tensor: &TqTensor, fault: Fault) -> Option<Row> {
+fn inject(tensor: &TqTensor, fault: Fault) -> Option<Injection> {
     // A fault of what is f32 or F16 shows in such an output alone, and one of last bits in f32.
     let types = [OutputType::Bf16, OutputType::F32, OutputType::F16];
     let mut types = types.into_iter().filter(|of| fault.suits(tensor, *of));
     types.find_map(|of| inject_as(tensor, fault, of))
 }
 
-fn inject_as(tensor: &TqTensor, fault: Fault, of: OutputType) -> Option<Row> {
+fn inject_as(tensor: &TqTensor, fault: Fault, of: OutputType) -> Option<Injection> {
     let output = emulate_as(tensor, &[fault], of);
     let diagnosis = diagnose("selftest", tensor, &output, true)?;
     let decision = judge::decision(LaneName::Cuda, tensor, &output);
@@ -147,7 +151,7 @@ fn inject_as(tensor: &TqTensor, fault: Fault, of: OutputType) -> Option<Row> {
     }
     let failed = decision.gates.iter().find(|g| !g.passed);
     let layout = tensor.layout();
-    Some(Row {
+    Some(Injection {
         fault: fault.name(),
         tensor: format!("{layout}, {} x {}", tensor.rows(), tensor.cols()),
         caught_by: failed.map(|g| g.name.name().to_owned()),

@@ -1,4 +1,4 @@
-"""Prints a report of lines without what differs from run to run: keys that end with `seconds`, and `command_line`."""
+"""Prints a JSONL report without what differs from run to run: keys that end with `seconds`, and `command_line`."""
 
 import json
 import sys

@@ -8,26 +8,26 @@ use crate::wgpu::{FORMS, OUTPUTS, adapters};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tq4::Slot;
-use tq4::judge::{Judge, Options, blank};
+use tq4::judge::{Judge, JudgeOptions, blank};
 use tq4::lane::cpu::Cpu;
 use tq4::lane::kernel::Manifest;
-use tq4::lane::wgpu::{self, AdapterInfo, Program, SHADER, Select, Wgpu};
-use tq4::lane::{Decoded, Lane, State};
+use tq4::lane::wgpu::{self, AdapterInfo, SHADER, Select, ShaderProgram, Wgpu};
+use tq4::lane::{Decoded, Lane, LaneState};
 use tq4::record::{DeviceArithmetic, LaneName, LaneRecord, OutputType};
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 use tq4::tensor::Layout;
 
 /// Set in the process whose Vulkan driver is SwiftShader.
 const INNER: &str = "TQ4_INNER_ARITHMETIC";
 
-fn options(a: &AdapterInfo) -> wgpu::Options {
-    wgpu::Options {
+fn options(a: &AdapterInfo) -> wgpu::WgpuOptions {
+    wgpu::WgpuOptions {
         adapter: Select::Index(a.index),
         ..Default::default()
     }
 }
 
-fn open(options: &wgpu::Options) -> Wgpu {
+fn open(options: &wgpu::WgpuOptions) -> Wgpu {
     Wgpu::open(options, LaneName::Wgpu).unwrap()
 }
 
@@ -73,7 +73,7 @@ fn each_software_device_does_what_is_known_of_it() {
         let lane = open(&options(&a));
         as_known(&a.name, lane.info().arithmetic.unwrap());
         assert_eq!(lane.info().kernel_variant, "products by fma");
-        let user = wgpu::Options {
+        let user = wgpu::WgpuOptions {
             kernel: Some(plain.clone()),
             ..options(&a)
         };
@@ -109,7 +109,7 @@ fn tint_leaves_swiftshader_as_it_is() {
     let Some(tools) = tint::tools() else {
         return;
     };
-    let mut lane = Tint::open(&tools, "tint", Program::own(false, OutputType::Bf16));
+    let mut lane = Tint::open(&tools, "tint", ShaderProgram::own(false, OutputType::Bf16));
     as_known("SwiftShader", lane.arithmetic().unwrap());
 }
 
@@ -119,14 +119,20 @@ fn decide(lane: Wgpu) -> (String, LaneRecord) {
     let cpu = Cpu::new(OutputType::F32);
     let mut slots = vec![Slot::Live(Box::new(cpu)), Slot::Live(Box::new(lane))];
     let lanes: Vec<LaneRecord> = slots.iter().map(Slot::record).collect();
-    let strip = strip(5, Layout::new(4, 128).unwrap(), 64, 8, Scales::Usual);
+    let strip = strip(
+        5,
+        Layout::new(4, 128).unwrap(),
+        64,
+        8,
+        ScaleDistribution::Usual,
+    );
     let record = blank(&strip.base, &strip.rows, strip.cols);
-    let mut judge = Judge::new(record, lanes.clone(), Options::default());
+    let mut judge = Judge::new(record, lanes.clone(), JudgeOptions::default());
     judge.push(&Arc::new(Decoded::new(
         strip,
         true,
         &mut slots,
-        &mut [State::Ready, State::Ready],
+        &mut [LaneState::Ready, LaneState::Ready],
     )));
     let record = judge.finish(None);
     let reason = record.decision_of(&name).unwrap().reason.clone();
@@ -158,7 +164,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
         (found.guard_by_fma, found.guard_by_memory)
     };
     for form in FORMS {
-        let (reason, lane) = decide(open(&wgpu::Options {
+        let (reason, lane) = decide(open(&wgpu::WgpuOptions {
             hand_over: Some(form),
             ..options(a)
         }));
@@ -170,7 +176,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
     let plain = SHADER.replace(from, to);
     assert_ne!(plain, SHADER);
     // The probe sees it, and the other form runs, which is as right as the first.
-    let without = wgpu::Options {
+    let without = wgpu::WgpuOptions {
         shader: Some(plain.clone()),
         ..options(a)
     };
@@ -180,7 +186,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
     assert_eq!(lane.warning, None);
     assert!(!reason.contains("this device"), "{reason}");
     for output in OUTPUTS {
-        let mut lane = open(&wgpu::Options {
+        let mut lane = open(&wgpu::WgpuOptions {
             output,
             ..without.clone()
         });
@@ -188,7 +194,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
     }
 
     // Made to run all the same, it is wrong.
-    let (reason, lane) = decide(open(&wgpu::Options {
+    let (reason, lane) = decide(open(&wgpu::WgpuOptions {
         hand_over: Some(false),
         ..without
     }));
@@ -201,7 +207,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)
     });
-    let (reason, lane) = decide(open(&wgpu::Options {
+    let (reason, lane) = decide(open(&wgpu::WgpuOptions {
         shader: Some(none),
         ..options(a)
     }));
@@ -214,7 +220,7 @@ fn a_shader_without_its_guard_is_warned_of_and_told_what_its_device_does() {
 #[test]
 fn a_device_that_cannot_run_the_probe_opens_all_the_same() {
     for a in adapters() {
-        let taken = wgpu::Options {
+        let taken = wgpu::WgpuOptions {
             shader: Some(SHADER.to_owned() + "fn probe_arithmetic() {}\n"),
             ..options(&a)
         };
@@ -222,7 +228,7 @@ fn a_device_that_cannot_run_the_probe_opens_all_the_same() {
         assert_eq!((lane.arithmetic, lane.warning), (None, None));
         assert!(reason.contains("elements equal the reference"), "{reason}");
     }
-    let noop = wgpu::Options {
+    let noop = wgpu::WgpuOptions {
         noop: true,
         ..Default::default()
     };

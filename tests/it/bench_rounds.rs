@@ -5,7 +5,7 @@ use crate::support::fake::{Clock, Fake, Log, Step, slots};
 use half::bf16;
 use std::time::Duration;
 use tq4::bench::baseline::compare;
-use tq4::bench::measure::{Job, Options, measure};
+use tq4::bench::measure::{BenchJob, BenchOptions, measure};
 use tq4::bench::plan;
 use tq4::lane::Slot;
 use tq4::record::bench::{Bench, Change, Checked, Host, Measure, SCHEMA, ShapeRecord, Stopped};
@@ -14,13 +14,13 @@ use tq4::tensor::Layout;
 
 fn run(lanes: &mut [Slot], rows: usize) -> ShapeRecord {
     let tensor = plan::synthetic(Layout::new(4, 128).unwrap(), [rows, 256]).unwrap();
-    let job = Job {
+    let job = BenchJob {
         name: "test",
         tensor: &tensor,
         rows_asked: rows,
         cut: Vec::new(),
     };
-    let options = Options {
+    let options = BenchOptions {
         time_limit: Duration::from_secs(60),
         copy_bytes: 1000,
         least_rounds: 1,
@@ -218,13 +218,13 @@ fn a_kernel_by_a_clock_and_one_by_the_wall_have_no_quotient() {
 fn a_device_copies_until_its_clocks_are_up() {
     let log = Log::default();
     let tensor = plan::synthetic(Layout::new(4, 128).unwrap(), [4, 256]).unwrap();
-    let job = Job {
+    let job = BenchJob {
         name: "test",
         tensor: &tensor,
         rows_asked: 4,
         cut: Vec::new(),
     };
-    let options = Options {
+    let options = BenchOptions {
         time_limit: Duration::ZERO,
         copy_bytes: 1000,
         least_rounds: 7,

@@ -10,14 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use tq4::codebook::Codebook;
 use tq4::format::turboquant::{Config, write_tq_model};
-use tq4::synthetic::{self, Scales};
+use tq4::synthetic::{self, ScaleDistribution};
 use tq4::tensor::Layout;
 
 /// A model of one tensor, `[64, 1024]` in groups of 128: 512 groups.
 fn model(dir: &Path) -> PathBuf {
     let layout = Layout::new(4, 128).unwrap();
-    let tensor =
-        synthetic::tensor(&mut synthetic::Rng::new(3), layout, 64, 1024, Scales::Usual).unwrap();
+    let tensor = synthetic::tensor(
+        &mut synthetic::Rng::new(3),
+        layout,
+        64,
+        1024,
+        ScaleDistribution::Usual,
+    )
+    .unwrap();
     let codebook = std::sync::Arc::new(Codebook::lloyd_max(4, 128));
     let path = dir.join("model");
     write_tq_model(&path, &Config { layout, codebook }, &[tensor]).unwrap();

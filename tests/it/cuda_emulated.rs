@@ -12,13 +12,13 @@ use std::sync::Arc;
 use tq4::codebook::Codebook;
 use tq4::codec::Codec;
 use tq4::format::every_codec;
-use tq4::format::gguf::Block;
-use tq4::lane::cuda::{Own, Room, Variant};
+use tq4::format::gguf::BlockType;
+use tq4::lane::cuda::{OwnKernel, Room, Variant};
 use tq4::lane::kernel::{Argument, Part, part_bytes};
 use tq4::lane::{POISON_BF16, POISON_F32};
 use tq4::record::OutputType;
 use tq4::reference;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
 
 type Emulate = unsafe extern "C" fn(
@@ -61,7 +61,7 @@ const ROOMS: [Room; 2] = [
 
 /// A kernel compiled for the CPU.
 struct Kernel {
-    own: Own,
+    own: OwnKernel,
     library: Library,
 }
 
@@ -163,7 +163,10 @@ fn check_all(kernel: &Kernel, shapes: &[(usize, usize)]) -> Result<usize, String
     for bits in 2..=4 {
         for group in GROUP_SIZES {
             for &(rows, groups) in shapes {
-                for (scales, room) in [Scales::Usual, Scales::Any].into_iter().zip(ROOMS) {
+                for (scales, room) in [ScaleDistribution::Usual, ScaleDistribution::Any]
+                    .into_iter()
+                    .zip(ROOMS)
+                {
                     let layout = Layout::new(bits, group).unwrap();
                     let mut rng = Rng::new((rows * groups) as u64);
                     let tensor =
@@ -187,9 +190,9 @@ fn check_codecs(kernel: &Kernel, count: usize) -> Result<usize, String> {
         for (name, codec) in &codecs {
             let (rows, groups) = (1 + rng.below(9), 1 + rng.below(5));
             let scales = if i % 4 == 3 {
-                Scales::Usual
+                ScaleDistribution::Usual
             } else {
-                Scales::Any
+                ScaleDistribution::Any
             };
             let cols = codec.layout.group_size() * groups;
             let tensor = synthetic::of_codec(&mut rng, codec, rows, cols, scales).unwrap();
@@ -204,7 +207,7 @@ fn check_codecs(kernel: &Kernel, count: usize) -> Result<usize, String> {
 
 /// Where nothing is divided, centroids may be as small as they like: subnormal ones as well.
 fn check_small_centroids(kernel: &Kernel) -> Result<(), String> {
-    for codec in Block::ALL.map(Block::codec) {
+    for codec in BlockType::ALL.map(BlockType::codec) {
         let levels = codec.layout.levels() as i32;
         let small = |i: i32| 2f32.powi(-132 + 4 * i) * 1.3;
         let centroids = (0..levels).map(|i| if i % 2 == 0 { small(i) } else { 1.0 + i as f32 });
@@ -215,7 +218,8 @@ fn check_small_centroids(kernel: &Kernel) -> Result<(), String> {
             ..codec
         };
         assert!(!codec.codebook.exact_division());
-        let tensor = synthetic::of_codec(&mut Rng::new(7), &codec, 37, 96, Scales::Any).unwrap();
+        let tensor =
+            synthetic::of_codec(&mut Rng::new(7), &codec, 37, 96, ScaleDistribution::Any).unwrap();
         check(kernel, &tensor, ROOMS[0])?;
     }
     Ok(())
@@ -224,13 +228,13 @@ fn check_small_centroids(kernel: &Kernel) -> Result<(), String> {
 /// [`check_codecs`], or [`check_all`].
 fn check_own(kernel: &Kernel, shapes: &[(usize, usize)], count: usize) -> Result<usize, String> {
     match kernel.own {
-        Own::Codecs => check_codecs(kernel, count),
-        Own::Sm75 | Own::Sm80 => check_all(kernel, shapes),
+        OwnKernel::Codecs => check_codecs(kernel, count),
+        OwnKernel::Sm75 | OwnKernel::Sm80 => check_all(kernel, shapes),
     }
 }
 
 /// Compiles a kernel's source for the CPU.
-fn compile(cxx: &str, own: Own, source: &Path, flags: &[&str]) -> Kernel {
+fn compile(cxx: &str, own: OwnKernel, source: &Path, flags: &[&str]) -> Kernel {
     let path = source.with_extension("so");
     let defined = [cuda::define_own(own, source)];
     let mut command = cuda::compile(cxx, &defined, "kernel.cpp", &path);
@@ -249,12 +253,12 @@ fn every_configuration_agrees_with_the_reference() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    for own in Own::ALL {
+    for own in OwnKernel::ALL {
         let source = dir.path().join(format!("{}.cu", cuda::name(own)));
         std::fs::copy(cuda::path(own), &source).unwrap();
         let kernel = compile(&cxx, own, &source, &[]);
         let elements = check_own(&kernel, &SHAPES, 100).unwrap();
-        if own == Own::Codecs {
+        if own == OwnKernel::Codecs {
             check_small_centroids(&kernel).unwrap();
         }
         assert!(elements > 4_000_000, "{elements}");
@@ -268,11 +272,11 @@ fn what_is_written_in_ptx_is_what_the_emulation_stands_for() {
     let decode = "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(half));\n    return value;";
     for (own, round) in [
         (
-            Own::Sm80,
+            OwnKernel::Sm80,
             "asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(pair) : \"f\"(high), \"f\"(low));\n    return pair;",
         ),
         (
-            Own::Codecs,
+            OwnKernel::Codecs,
             "asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(half) : \"f\"(value));\n    return half;",
         ),
     ] {
@@ -825,9 +829,9 @@ fn every_mutation_of_the_kernels_is_caught() {
     };
     let dir = tempfile::tempdir().unwrap();
     let of = |own, all: &'static [Mutation]| all.iter().map(move |m| (own, m));
-    let all = of(Own::Sm75, &SM75).chain(of(Own::Sm80, &SM80));
-    let all: Vec<_> = all.chain(of(Own::Codecs, &CODECS)).collect();
-    let sources = Own::ALL.map(|own| (own, cuda::source(own)));
+    let all = of(OwnKernel::Sm75, &SM75).chain(of(OwnKernel::Sm80, &SM80));
+    let all: Vec<_> = all.chain(of(OwnKernel::Codecs, &CODECS)).collect();
+    let sources = OwnKernel::ALL.map(|own| (own, cuda::source(own)));
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {
         let mut missed = Vec::new();
@@ -885,7 +889,7 @@ fn sanitizers_find_nothing() {
         return;
     }
     let program = dir.path().join("sanitize");
-    let kernels = Own::ALL.map(|own| cuda::define_own(own, &cuda::path(own)));
+    let kernels = OwnKernel::ALL.map(|own| cuda::define_own(own, &cuda::path(own)));
     cuda::run(cuda::compile(&cxx, &kernels, "sanitize.cpp", &program).args(flags));
     assert_eq!(cuda::run(&mut Command::new(&program)), "clean\n");
 }

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use tq4::Error;
 use tq4::codebook::Codebook;
 use tq4::format::every_codec;
-use tq4::lane::cuda::{Cuda, Options, Own, list};
+use tq4::lane::cuda::{Cuda, CudaOptions, OwnKernel, list};
 use tq4::lane::{Lane, checksum};
 use tq4::strip::Strip;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{Layout, Parts, TqTensor};
 
 const CASE: &str = "TQ4_STANDIN_CASE";
@@ -39,7 +39,7 @@ fn show(e: &Error) -> String {
 /// All that the lane does, with a strip of so many rows; how much of it the device timed.
 fn work(cuda: &mut Cuda, rows: usize) -> Result<String, Error> {
     let layout = Layout::new(4, 128).unwrap();
-    let strip = strip(5, layout, rows, 2, Scales::Any);
+    let strip = strip(5, layout, rows, 2, ScaleDistribution::Any);
     assert_eq!(cuda.clock(), "CUDA events");
     cuda.load(&strip)?;
     let mut times = vec![cuda.run()?, cuda.run()?];
@@ -66,7 +66,7 @@ fn end_of_round() {
 fn child() {
     let case = std::env::var(CASE).expect(CASE);
     let (case, argument) = case.split_once(' ').unwrap_or((&case, ""));
-    let mut options = Options::default();
+    let mut options = CudaOptions::default();
     match case {
         "list" => {
             match list() {
@@ -94,7 +94,8 @@ fn child() {
             for (i, (name, codec)) in every_codec().into_iter().enumerate() {
                 let cols = 3 * codec.layout.group_size();
                 let rng = &mut Rng::new(i as u64);
-                let tensor = synthetic::of_codec(rng, &codec, 5, cols, Scales::Any).unwrap();
+                let tensor =
+                    synthetic::of_codec(rng, &codec, 5, cols, ScaleDistribution::Any).unwrap();
                 check(&mut lane, &Strip::of(tensor)).unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }
@@ -110,7 +111,7 @@ fn child() {
     };
     println!("device: {:?}", cuda.info());
     if case == "codebook" {
-        let tensor = strip(5, Layout::new(2, 32).unwrap(), 3, 2, Scales::Any);
+        let tensor = strip(5, Layout::new(2, 32).unwrap(), 3, 2, ScaleDistribution::Any);
         let tensor = tensor.tensor().unwrap();
         let parts = Parts {
             packed: tensor.packed().to_vec(),
@@ -127,8 +128,14 @@ fn child() {
         return;
     }
     if case == "round" {
-        cuda.load(&strip(5, Layout::new(4, 128).unwrap(), 37, 2, Scales::Any))
-            .unwrap();
+        cuda.load(&strip(
+            5,
+            Layout::new(4, 128).unwrap(),
+            37,
+            2,
+            ScaleDistribution::Any,
+        ))
+        .unwrap();
         cuda.copy(4096).unwrap();
         end_of_round();
         let round = cuda.round(4096).unwrap();
@@ -150,7 +157,7 @@ fn child() {
         end_of_round();
         match result {
             Ok(text) => {
-                let strip = strip(6, Layout::new(2, 64).unwrap(), 5, 3, Scales::Any);
+                let strip = strip(6, Layout::new(2, 64).unwrap(), 5, 3, ScaleDistribution::Any);
                 if case == "run" {
                     check(&mut cuda, &strip).unwrap();
                 }
@@ -284,7 +291,7 @@ fn the_lane_says_what_it_is() {
     let Some((_, text)) = run("run", &[]) else {
         return;
     };
-    let texts = cuda::ptx(Own::Sm80) + &cuda::ptx(Own::Codecs);
+    let texts = cuda::ptx(OwnKernel::Sm80) + &cuda::ptx(OwnKernel::Codecs);
     let checksum = checksum(texts.as_bytes());
     for part in [
         "name: Cuda",
@@ -409,7 +416,8 @@ fn the_kernel_compiles_for_the_device_where_there_is_a_compiler() {
         return;
     };
     assert_eq!(results[0], "timed 3 of 3");
-    let committed = checksum((cuda::ptx(Own::Sm80) + &cuda::ptx(Own::Codecs)).as_bytes());
+    let committed =
+        checksum((cuda::ptx(OwnKernel::Sm80) + &cuda::ptx(OwnKernel::Codecs)).as_bytes());
     assert!(!text.contains(&committed), "{text}");
     // An architecture that no compiler knows.
     let env = [("LIBRARIES", dir), ("TQ4_STANDIN_CAPABILITY", "99.9")];

@@ -7,7 +7,7 @@ use half::bf16;
 use serde_json::Value;
 use std::path::Path;
 use tq4::checkpoint::Checkpoint;
-use tq4::convert::{Outcome, dequantize};
+use tq4::convert::{DequantizeOutcome, dequantize};
 use tq4::format::TqModel;
 use tq4::lane::Slot;
 use tq4::reference;
@@ -174,7 +174,7 @@ fn a_wrong_lane_is_named_and_leaves_nothing() {
         });
         let lane = Slot::Live(Box::new(lane));
         let outcome = dequantize(&TqModel::open(&tq).unwrap(), &out, lane, &mut |_| ()).unwrap();
-        let Outcome::GatesFailed {
+        let DequantizeOutcome::GatesFailed {
             tensor_base,
             decision,
             diagnosis,

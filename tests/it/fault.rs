@@ -7,12 +7,19 @@ use serde_json::Value;
 use tq4::fault::{Diagnosis, Fault, emulate};
 use tq4::lane::Output;
 use tq4::reference;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout, TqTensor};
 
 fn tensor(seed: u64, bits: u32, n: usize) -> TqTensor {
     let layout = Layout::new(bits, n).unwrap();
-    synthetic::tensor(&mut Rng::new(seed), layout, 19, 8 * n, Scales::Usual).unwrap()
+    synthetic::tensor(
+        &mut Rng::new(seed),
+        layout,
+        19,
+        8 * n,
+        ScaleDistribution::Usual,
+    )
+    .unwrap()
 }
 
 fn correct(t: &TqTensor) -> Vec<bf16> {

@@ -4,7 +4,7 @@ use half::bf16;
 use tq4::fault::{By, Diagnosis, Family, Holds, Moved, Only, diagnose};
 use tq4::lane::Output;
 use tq4::reference;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{Layout, TqTensor};
 
 const N: usize = 128;
@@ -13,7 +13,14 @@ const COLS: usize = 8 * N;
 
 fn tensor() -> TqTensor {
     let layout = Layout::new(4, N).unwrap();
-    synthetic::tensor(&mut Rng::new(5), layout, ROWS, COLS, Scales::Usual).unwrap()
+    synthetic::tensor(
+        &mut Rng::new(5),
+        layout,
+        ROWS,
+        COLS,
+        ScaleDistribution::Usual,
+    )
+    .unwrap()
 }
 
 /// The diagnosis of an output whose element at (row, col) is `value(expected, row, col)`.

@@ -4,13 +4,20 @@ use half::{bf16, f16};
 use tq4::codebook::Codebook;
 use tq4::fault::{Diagnosis, diagnose};
 use tq4::lane::{Output, POISON_BF16, POISON_F32};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{Layout, TqTensor};
 
 fn tensor(bits: u32, n: usize) -> TqTensor {
     let layout = Layout::new(bits, n).unwrap();
     let seed = 71 + u64::from(bits);
-    synthetic::tensor(&mut Rng::new(seed), layout, 19, 6 * n, Scales::Usual).unwrap()
+    synthetic::tensor(
+        &mut Rng::new(seed),
+        layout,
+        19,
+        6 * n,
+        ScaleDistribution::Usual,
+    )
+    .unwrap()
 }
 
 /// A kernel as its author would write it, by the dense product in f64: each part can be broken.
@@ -432,7 +439,7 @@ fn correct_arithmetic_of_another_order_is_not_a_fault() {
         for n in [32, 64, 128, 256] {
             let layout = Layout::new(bits, n).unwrap();
             let mut rng = Rng::new(u64::from(bits) << 16 | n as u64);
-            let t = synthetic::tensor(&mut rng, layout, 16, 1024, Scales::Any).unwrap();
+            let t = synthetic::tensor(&mut rng, layout, 16, 1024, ScaleDistribution::Any).unwrap();
             // The norm is folded into the scale.
             let mut kernel = Kernel::new(&t);
             kernel.scale = Box::new(|row, group| {

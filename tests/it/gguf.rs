@@ -7,42 +7,45 @@ use serde_json::Value;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use tq4::format::TqModel;
-use tq4::format::gguf::{Block, Dialect};
+use tq4::format::gguf::{BlockType, Dialect};
 use tq4::reference::dequantize;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 
 /// Type ids of TheTom's files, and of turbo-tan's for the last.
-const IDS: [(Block, u32); 3] = [
-    (Block::Tq4_1s, 46),
-    (Block::Tq3_1s, 45),
-    (Block::Tq3_4s, 46),
+const IDS: [(BlockType, u32); 3] = [
+    (BlockType::Tq4_1s, 46),
+    (BlockType::Tq3_1s, 45),
+    (BlockType::Tq3_4s, 46),
 ];
 
 /// Random blocks of a type: as a file has them.
-fn blocks(seed: u64, block: Block, rows: usize, cols: usize) -> Vec<u8> {
+fn blocks(seed: u64, block: BlockType, rows: usize, cols: usize) -> Vec<u8> {
     let rng = &mut Rng::new(seed);
-    let tensor = synthetic::of_codec(rng, &block.codec(), rows, cols, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::of_codec(rng, &block.codec(), rows, cols, ScaleDistribution::Usual).unwrap();
     tensor.blocks(0..tensor.groups())
 }
 
-fn tensor(name: &str, dims: &[u64], (block, id): (Block, u32)) -> Tensor {
+fn tensor(name: &str, dims: &[u64], (block, id): (BlockType, u32)) -> Tensor {
     let (cols, rows) = (dims[0] as usize, dims[1..].iter().product::<u64>() as usize);
     let data = blocks(name.len() as u64, block, rows, cols);
     Tensor::new(name, dims, id, data)
 }
 
 /// Decodes blocks one by one as the format's description has it, in f64.
-fn decoded(block: Block, bytes: &[u8]) -> Vec<f64> {
+fn decoded(block: BlockType, bytes: &[u8]) -> Vec<f64> {
     let (of_scales, bits) = match block {
-        Block::Tq4_1s | Block::Tq3_1s => (4, if block == Block::Tq4_1s { 4 } else { 3 }),
-        Block::Tq3_4s => (4, 3),
+        BlockType::Tq4_1s | BlockType::Tq3_1s => {
+            (4, if block == BlockType::Tq4_1s { 4 } else { 3 })
+        }
+        BlockType::Tq3_4s => (4, 3),
     };
     let book = block.codec().codebook;
     let mut out = Vec::new();
     for block_bytes in bytes.chunks_exact(of_scales + 4 * bits) {
         let (s, codes) = block_bytes.split_at(of_scales);
         let scale = |i: usize| match block {
-            Block::Tq3_4s => match s[i / 8] {
+            BlockType::Tq3_4s => match s[i / 8] {
                 0 => 0.0,
                 b => (1.0 + f64::from(b & 31) / 32.0) * 2f64.powi(i32::from(b >> 5) - 9),
             },
@@ -109,7 +112,7 @@ fn every_type_decodes_as_described() {
             let path = dir.path().join("a.gguf");
             write(&path, &[], std::slice::from_ref(&t));
             let program = match block {
-                Block::Tq3_4s => Dialect::TurboTan,
+                BlockType::Tq3_4s => Dialect::TurboTan,
                 _ => Dialect::TheTom,
             };
             let model = TqModel::open_in(&path, Some(program)).unwrap();
@@ -192,7 +195,7 @@ fn a_split_model_of_several_types_is_judged() {
     let experts = model.rows("blk.0.ffn_up_exps", 0..15).unwrap();
     close(
         &dequantize(&experts),
-        &decoded(Block::Tq3_1s, &tensors[2].data),
+        &decoded(BlockType::Tq3_1s, &tensors[2].data),
     );
     std::fs::remove_file(dir.path().join("m-00002-of-00002.gguf")).unwrap();
     let e = TqModel::open(&dir.path().join("m-00001-of-00002.gguf")).unwrap_err();
@@ -267,7 +270,7 @@ fn a_large_file_is_read_by_position() {
         eprintln!("not run: this file system has no files with holes");
         return;
     }
-    let last = blocks(5, Block::Tq4_1s, 4, cols as usize);
+    let last = blocks(5, BlockType::Tq4_1s, 4, cols as usize);
     to.seek(SeekFrom::Start(head.len() as u64 + row * (rows - 4)))
         .unwrap();
     to.write_all(&last).unwrap();
@@ -276,7 +279,7 @@ fn a_large_file_is_read_by_position() {
     let model = TqModel::open(&path).unwrap();
     let rows = rows as usize;
     let four = model.rows("w", rows - 4..rows).unwrap();
-    close(&dequantize(&four), &decoded(Block::Tq4_1s, &last));
+    close(&dequantize(&four), &decoded(BlockType::Tq4_1s, &last));
 }
 
 /// Each damage has its words; the container's own tests have the rest.

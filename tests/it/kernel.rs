@@ -353,7 +353,7 @@ fn a_shader_gets_whole_rows_where_a_strip_does_not_fit_a_buffer() {
     let strips = random_strips(31, 24);
     for a in wgpu::list() {
         for bytes in [8192, 20_000] {
-            let options = wgpu::Options {
+            let options = wgpu::WgpuOptions {
                 adapter: wgpu::Select::Index(a.index),
                 kernel: Some(kernel.clone()),
                 max_chunk_bytes: Some(bytes),

@@ -15,7 +15,7 @@ use tq4::lane::kernel::Manifest;
 use tq4::lane::{Lane, Output, POISON_F32, Slot, cpu, cuda, decode, open, wgpu};
 use tq4::record::{LaneConfig, LaneKind, LaneName, OutputType, Status};
 use tq4::run::Strip;
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 use tq4::tensor::Layout;
 
 /// A lane, or several where a machine has several devices.
@@ -146,7 +146,7 @@ fn open_wgpu(output: OutputType) -> Lanes {
     let mut lanes: Lanes = Vec::new();
     for a in wgpu::list() {
         for hand_over in FORMS {
-            let options = wgpu::Options {
+            let options = wgpu::WgpuOptions {
                 adapter: wgpu::Select::Index(a.index),
                 hand_over: Some(hand_over),
                 output,
@@ -185,7 +185,11 @@ fn open_tint(output: OutputType) -> Lanes {
         return Vec::new();
     };
     let of = |form| -> Box<dyn Lane> {
-        Box::new(Tint::open(&tools, "tint", wgpu::Program::own(form, output)))
+        Box::new(Tint::open(
+            &tools,
+            "tint",
+            wgpu::ShaderProgram::own(form, output),
+        ))
     };
     FORMS.map(of).into()
 }
@@ -204,7 +208,7 @@ fn open_plain_wgpu(output: OutputType) -> Lanes {
     }
     let kernel = plain("wgpu");
     for a in wgpu::list() {
-        let options = wgpu::Options {
+        let options = wgpu::WgpuOptions {
             adapter: wgpu::Select::Index(a.index),
             kernel: Some(kernel.clone()),
             ..Default::default()
@@ -225,7 +229,7 @@ fn open_plain_tint(output: OutputType) -> Lanes {
         return Vec::new();
     };
     let name = kernel.name().to_string();
-    let lane = Tint::open(&tools, &name, wgpu::Program::User(Box::new(kernel)));
+    let lane = Tint::open(&tools, &name, wgpu::ShaderProgram::User(Box::new(kernel)));
     vec![Box::new(lane)]
 }
 
@@ -247,7 +251,7 @@ fn there(opened: Result<Box<dyn Lane>, Error>, what: &str) -> Lanes {
 }
 
 fn open_first_cuda(output: OutputType) -> Result<Box<dyn Lane>, Error> {
-    let options = cuda::Options {
+    let options = cuda::CudaOptions {
         output,
         ..Default::default()
     };
@@ -291,7 +295,7 @@ fn open_plain_cuda(output: OutputType) -> Lanes {
     if output != OutputType::Bf16 {
         return Vec::new();
     }
-    let options = cuda::Options {
+    let options = cuda::CudaOptions {
         kernel: Some(plain("cuda")),
         ..Default::default()
     };
@@ -356,7 +360,13 @@ fn the_smallest_and_largest_scales_are_right(lane: &mut dyn Lane) {
 
 /// A strip of the most used layout.
 fn usual(rows: usize) -> Strip {
-    strip(5, Layout::new(4, 128).unwrap(), rows, 4, Scales::Usual)
+    strip(
+        5,
+        Layout::new(4, 128).unwrap(),
+        rows,
+        4,
+        ScaleDistribution::Usual,
+    )
 }
 
 fn read(lane: &mut dyn Lane, strip: &Strip) -> Output {
@@ -392,7 +402,7 @@ fn strips_of_any_size_follow_each_other(lane: &mut dyn Lane) {
             Layout::new(bits, group).unwrap(),
             rows,
             3,
-            Scales::Any,
+            ScaleDistribution::Any,
         );
         check(lane, &strip).unwrap();
     }

@@ -13,8 +13,8 @@ use tq4::lane::{Slot, cpu::Cpu};
 use tq4::picture::Picture;
 use tq4::record::{OutputType, Rows, Run, StripSize};
 use tq4::report::{Exporter, Markdown, Page, Table};
-use tq4::run::{Job, Options, Records, run};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::run::{Job, Records, RunOptions, run};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 
 /// The run over the rows from `first` of a tensor, in which a lane returns `output`; the weights of a
@@ -36,14 +36,14 @@ fn judge(tensor: &TqTensor, first: usize, output: Vec<bf16>, source: Option<&[f3
         std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
         Checkpoint::open(dir.path()).unwrap()
     });
-    let options = Options {
+    let options = RunOptions {
         rows: Rows {
             start: first,
             count: None,
         },
         strip: StripSize::Whole,
         pictures: true,
-        ..Options::default()
+        ..RunOptions::default()
     };
     let job = Job::new(&model, source.as_ref(), &[base], &options).unwrap();
     let mut slots = [
@@ -92,7 +92,8 @@ fn draw(
     let mut rng = Rng::new(seed);
     let layout = Layout::new(bits, n).unwrap();
     let rows = FIRST + shape.0;
-    let tensor = synthetic::tensor(&mut rng, layout, rows, shape.1 * n, Scales::Any).unwrap();
+    let tensor =
+        synthetic::tensor(&mut rng, layout, rows, shape.1 * n, ScaleDistribution::Any).unwrap();
     let compared = tensor.slice_rows(FIRST..rows).unwrap();
     let output = tq4::reference::dequantize(&compared)
         .into_iter()
@@ -220,7 +221,8 @@ fn the_picture_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn a_wrong_sign_shows_as_stripes_by_position_and_beside_its_emulation() {
     let layout = Layout::new(4, 128).unwrap();
-    let tensor = synthetic::tensor(&mut Rng::new(9), layout, 60, 512, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::tensor(&mut Rng::new(9), layout, 60, 512, ScaleDistribution::Usual).unwrap();
     let fault = Fault::named("fwht_upper_lane_sign", &tensor).unwrap();
     let mut output = vec![bf16::ZERO; tensor.elements()];
     emulate(&tensor, &[fault], 0, &mut output);
@@ -241,7 +243,8 @@ fn a_wrong_sign_shows_as_stripes_by_position_and_beside_its_emulation() {
 fn every_fault_is_found_by_its_name() {
     for n in GROUP_SIZES {
         let layout = Layout::new(2, n).unwrap();
-        let t = synthetic::tensor(&mut Rng::new(2), layout, 3, 2 * n, Scales::Usual).unwrap();
+        let t = synthetic::tensor(&mut Rng::new(2), layout, 3, 2 * n, ScaleDistribution::Usual)
+            .unwrap();
         let names = Fault::catalogue(&t).into_iter().map(Fault::name);
         let fitted = [
             "fwht_upper_lane_sign_strides_2_8",
@@ -269,7 +272,7 @@ fn a_run_keeps_the_pictures_of_the_worst_tensors_only() {
     let mut rng = Rng::new(3);
     let mut tensors = Vec::new();
     for i in 0..5 {
-        let t = synthetic::tensor(&mut rng, layout, 4, 256, Scales::Usual).unwrap();
+        let t = synthetic::tensor(&mut rng, layout, 4, 256, ScaleDistribution::Usual).unwrap();
         let parts = Parts {
             packed: t.packed().to_vec(),
             scales: t.scales().clone(),
@@ -283,9 +286,9 @@ fn a_run_keeps_the_pictures_of_the_worst_tensors_only() {
     write_tq_model(dir.path(), &Config { layout, codebook }, &tensors).unwrap();
     let model = TqModel::open(dir.path()).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let options = Options {
+    let options = RunOptions {
         pictures: true,
-        ..Options::default()
+        ..RunOptions::default()
     };
     let job = Job::new(&model, None, &bases, &options).unwrap();
     let wrong = Fake::new("cuda", 1).wrong(|call, out| {

@@ -7,14 +7,14 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
-use tq4::lane::cuda::Own;
+use tq4::lane::cuda::OwnKernel;
 
 /// PTX 8.0 is read by the drivers of CUDA 12.0 and later: 525.60.13 on Linux.
 const ISA: &str = "8.0";
 const MARK: &str = "// source sha256: ";
 #[test]
 fn ptx_is_of_this_source_and_for_old_drivers() {
-    for own in Own::ALL {
+    for own in OwnKernel::ALL {
         let ptx = cuda::ptx(own);
         let found = ptx.lines().last().unwrap().strip_prefix(MARK).unwrap();
         let digest = Sha256::digest(cuda::source(own));
@@ -44,7 +44,7 @@ fn ptx_rounds_each_operation_singly() {
     /// 1/sqrt(n) in f32, n = 32, 64, 128, 256.
     const UPPER_PARTS: [&str; 4] = ["0f3E3504F3", "0f3E000000", "0f3DB504F3", "0f3D800000"];
     const ONES: [&str; 2] = ["0fBF800000", "0f3F800000"];
-    for own in Own::ALL {
+    for own in OwnKernel::ALL {
         let mut rounded = 0;
         let mut factors = std::collections::BTreeSet::<String>::new();
         let ptx = cuda::ptx(own);
@@ -91,14 +91,14 @@ fn ptx_is_what_the_compiler_makes_of_the_source() {
     let Some(path) = cuda::nvrtc(what) else {
         return;
     };
-    for own in Own::ALL {
+    for own in OwnKernel::ALL {
         let ptx = cuda::ptx(own);
         let (committed, _) = ptx.split_once(MARK).unwrap();
         compare(own, what, &compile_ptx(&path, own), committed);
     }
 }
 
-fn compare(own: Own, what: &str, fresh: &str, committed: &str) {
+fn compare(own: OwnKernel, what: &str, fresh: &str, committed: &str) {
     let version = |ptx: &str| {
         ptx.lines()
             .find(|l| l.contains("Cuda compilation tools"))
@@ -198,7 +198,7 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 
 /// What kernels/build_ptx.py does.
-fn compile_ptx(library: &Path, own: Own) -> String {
+fn compile_ptx(library: &Path, own: OwnKernel) -> String {
     let source = CString::new(cuda::source(own)).unwrap();
     let name = CString::new(format!("{}.cu", cuda::name(own))).unwrap();
     let (major, minor) = own.capability();

@@ -15,7 +15,7 @@ use tq4::lane::recording::RecordingFile;
 use tq4::record::{LaneInfo, LaneName, OutputType, Rows, StripSize};
 use tq4::reference;
 use tq4::run::Recorder;
-use tq4::run::{Job, Options, run};
+use tq4::run::{Job, RunOptions, run};
 
 const BASE: &str = "a.gate_proj";
 
@@ -164,10 +164,10 @@ fn our_own_form_comes_back_as_it_was_written() {
         start: 1,
         count: Some(3),
     };
-    let options = Options {
+    let options = RunOptions {
         rows,
         strip: StripSize::Rows(2),
-        ..Options::default()
+        ..RunOptions::default()
     };
     let job = Job::new(&model, None, &[BASE.to_owned()], &options).unwrap();
     let info = LaneInfo {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tq4::format::every_codec;
 use tq4::oracle::{self, REFERENCE_BOUND};
 use tq4::reference;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout};
 
 proptest! {
@@ -20,7 +20,7 @@ proptest! {
         let (_, codec) = codec;
         let n = codec.layout.group_size();
         let mut rng = Rng::new(seed);
-        let t = synthetic::of_codec(&mut rng, &codec, rows, n * groups_per_row, Scales::Any).unwrap();
+        let t = synthetic::of_codec(&mut rng, &codec, rows, n * groups_per_row, ScaleDistribution::Any).unwrap();
         let reference = reference::dequantize(&t);
         let oracle = oracle::dequantize_rows(&t, 0..rows);
         let largest = t.codebook().centroids().iter().fold(0f32, |m, c| m.max(c.abs()));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use tq4::codebook::Codebook;
 use tq4::reference::{self, Simd};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 
 /// Compares both outputs of every path of this machine with the scalar one.
@@ -96,7 +96,7 @@ proptest! {
         }
         let cols = layout.group_size() * groups_per_row;
         let mut rng = Rng::new(seed);
-        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, ScaleDistribution::Any).unwrap();
         prop_assert_eq!(check(&t), Ok(()));
     }
 
@@ -122,7 +122,7 @@ proptest! {
         }
         let cols = layout.group_size() * groups_per_row;
         let mut rng = Rng::new(seed);
-        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, ScaleDistribution::Any).unwrap();
         let book = Codebook::new(centroids, None).unwrap();
         let t = t.with_codebook(Arc::new(book)).unwrap();
         prop_assert_eq!(check(&t), Ok(()));
@@ -140,7 +140,7 @@ fn every_path_gives_the_scalar_values_in_a_large_tensor() {
         let mut rng = Rng::new(5);
         let cols = layout.group_size() * 17;
         let rows = (3 * 65536 / cols) | 1;
-        let t = synthetic::tensor(&mut rng, layout, rows, cols, Scales::Any).unwrap();
+        let t = synthetic::tensor(&mut rng, layout, rows, cols, ScaleDistribution::Any).unwrap();
         assert_eq!(t.groups() % 2, 1);
         check(&t).unwrap();
     }
@@ -154,7 +154,7 @@ fn every_path_gives_the_scalar_values_of_tiny_centroids() {
     }
     for layout in lane::layouts() {
         let mut rng = Rng::new(7);
-        let t = synthetic::tensor(&mut rng, layout, 64, 1024, Scales::Any).unwrap();
+        let t = synthetic::tensor(&mut rng, layout, 64, 1024, ScaleDistribution::Any).unwrap();
         let tiny = |c: &f32| c * 2f32.powi(-115);
         let centroids = t.codebook().centroids().iter().map(tiny).collect();
         let book = Codebook::new(centroids, None).unwrap();

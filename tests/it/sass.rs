@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
-use tq4::lane::cuda::Own;
+use tq4::lane::cuda::OwnKernel;
 
 const GET_NVDISASM: &str =
     "pip install nvidia-cuda-nvdisasm==13.5.37, and set TQ4_NVDISASM to its bin/nvdisasm";
@@ -120,7 +120,7 @@ fn counts(turn: &[&Instruction], out_size: usize) -> [f64; CLASSES.len()] {
     counts
 }
 
-fn disassemble(ptxas: &Path, nvdisasm: &Path, own: Own, arch: &str) -> String {
+fn disassemble(ptxas: &Path, nvdisasm: &Path, own: OwnKernel, arch: &str) -> String {
     let cubin = tempfile::NamedTempFile::new().unwrap();
     let ptx = cuda::path(own).with_extension("ptx");
     cuda::run(

@@ -35,7 +35,7 @@ fn processed(
 /// scales a group as E3M5, F16; signs before the transform, and an f32 scale after it.
 fn translated() -> [(Module, ModuleInfo); 3] {
     let plain = Layout::new(4, 128).unwrap();
-    let block = gguf::Block::Tq3_4s.codec().layout;
+    let block = gguf::BlockType::Tq3_4s.codec().layout;
     let native = tq3_native::codec(3, 128, 42).unwrap().layout;
     [
         (plain, OutputType::Bf16),

@@ -8,8 +8,8 @@ use half::bf16;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
-use tq4::bench::measure::{Job, Options, measure};
-use tq4::convert::{Outcome, dequantize};
+use tq4::bench::measure::{BenchJob, BenchOptions, measure};
+use tq4::convert::{DequantizeOutcome, dequantize};
 use tq4::format::TqModel;
 use tq4::record::bench::Checked;
 use tq4::record::{Decision, LaneName, Run, StripSize, TensorRecord, Verdict};
@@ -185,22 +185,22 @@ fn a_tensor_is_gated_as_a_whole_whatever_the_strips() {
         let out = dir.path().join(format!("plain-{count}"));
         let slot = slots([one_step(count)]).remove(0);
         match dequantize(&TqModel::open(&tq).unwrap(), &out, slot, &mut |_| ()).unwrap() {
-            Outcome::Done(done) => {
+            DequantizeOutcome::Done(done) => {
                 assert_eq!(verdict, Verdict::Identical);
                 assert_eq!(done.weights[0].bit_equal, (ROWS * COLS - count) as u64);
             }
-            Outcome::GatesFailed { decision, .. } => assert_eq!(*decision, whole),
+            DequantizeOutcome::GatesFailed { decision, .. } => assert_eq!(*decision, whole),
         }
         assert_eq!(out.exists(), verdict == Verdict::Identical);
 
         // Blocks of 8 Mi elements.
-        let job = Job {
+        let job = BenchJob {
             name: BASE,
             tensor: &packed,
             rows_asked: ROWS,
             cut: Vec::new(),
         };
-        let options = Options {
+        let options = BenchOptions {
             time_limit: Duration::ZERO,
             copy_bytes: 1000,
             least_rounds: 1,

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tq4::format::TqModel;
 use tq4::record::{LaneName, Outcome, Run, Status, StripSize};
-use tq4::run::{Event, Job, Options, Records};
+use tq4::run::{Job, Records, RunEvent, RunOptions};
 
 const FAULT: &str = "fwht_upper_lane_sign";
 
@@ -108,7 +108,7 @@ fn lanes_run_while_an_earlier_strip_is_compared() {
     big::write_models(dir.path(), &tensors());
     let model = TqModel::open(&dir.path().join("tq4")).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let job = Job::new(&model, None, &bases, &Options::default()).unwrap();
+    let job = Job::new(&model, None, &bases, &RunOptions::default()).unwrap();
     let (tell, told) = mpsc::channel();
     let telling = Fake::new("wgpu", 1).wrong(move |_, _| {
         let _ = tell.send(());
@@ -117,7 +117,7 @@ fn lanes_run_while_an_earlier_strip_is_compared() {
     let mut strips = 0;
     let mut lanes = beside_reference([telling]);
     tq4::run::run(&job, &mut lanes, &mut [&mut records], &mut |event| {
-        if let Event::Bytes(_) = event {
+        if let RunEvent::Bytes(_) = event {
             strips += 1;
             // Strip 2 is computed before this returns, that is while strip 1 is held up here.
             let calls = if strips == 1 { 2 } else { 0 };

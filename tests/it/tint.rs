@@ -3,9 +3,9 @@
 
 use crate::support::lane::{check, strip};
 use crate::support::tint::{Tint, tools};
-use tq4::lane::wgpu::{Program, SHADER};
+use tq4::lane::wgpu::{SHADER, ShaderProgram};
 use tq4::record::OutputType;
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 use tq4::tensor::Layout;
 
 #[test]
@@ -14,7 +14,13 @@ fn a_wrong_shader_is_caught_and_one_that_does_not_compile_is_an_error() {
         return;
     };
     // SwiftShader runs four invocations in step, of the eight that make such a group.
-    let strip = &strip(18, Layout::new(4, 256).unwrap(), 20, 3, Scales::Usual);
+    let strip = &strip(
+        18,
+        Layout::new(4, 256).unwrap(),
+        20,
+        3,
+        ScaleDistribution::Usual,
+    );
     let barrier = "workgroupBarrier();\n        x = read_vectors";
     for (from, to, error) in [
         ("x[0] - x[4]", "x[4] - x[0]", "elements are outside"),
@@ -23,7 +29,7 @@ fn a_wrong_shader_is_caught_and_one_that_does_not_compile_is_an_error() {
     ] {
         let broken = SHADER.replace(from, to);
         assert_ne!(broken, SHADER);
-        let program = Program::Own {
+        let program = ShaderProgram::Own {
             text: broken,
             hand_over: false,
             output: OutputType::F32,

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use tq4::format::TqModel;
-use tq4::judge::{Judge, Options, blank};
-use tq4::lane::{Decoded, State};
+use tq4::judge::{Judge, JudgeOptions, blank};
+use tq4::lane::{Decoded, LaneState};
 use tq4::reference;
 use tq4::run::Strip;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::Layout;
 
 const BASE: &str = "a.gate_proj";
@@ -133,7 +133,7 @@ fn f16_output_is_judged_as_f16() {
 fn f16_subnormals_are_right_where_f16_holds_no_more() {
     let layout = Layout::new(4, 128).unwrap();
     let mut rng = Rng::new(9);
-    let tensor = synthetic::tensor(&mut rng, layout, 64, 512, Scales::Any).unwrap();
+    let tensor = synthetic::tensor(&mut rng, layout, 64, 512, ScaleDistribution::Any).unwrap();
     let values = reference::dequantize(&tensor);
     let halves: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
     assert!(halves.iter().any(|h| h.to_f32() != 0.0 && !h.is_normal()));
@@ -144,7 +144,8 @@ fn f16_subnormals_are_right_where_f16_holds_no_more() {
 #[test]
 fn values_at_hand_are_held_to_some_rows_with_a_tolerance() {
     let layout = Layout::new(4, 128).unwrap();
-    let tensor = synthetic::tensor(&mut Rng::new(7), layout, 8, 512, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::tensor(&mut Rng::new(7), layout, 8, 512, ScaleDistribution::Usual).unwrap();
     let strip = Strip {
         rows: 24..32,
         ..Strip::of(tensor)
@@ -168,7 +169,8 @@ fn values_at_hand_are_held_to_some_rows_with_a_tolerance() {
 /// What the decision on a live lane says of an element that its program cannot give.
 fn moved(name: &str, change: fn(f32) -> f32) -> String {
     let layout = Layout::new(4, 128).unwrap();
-    let tensor = synthetic::tensor(&mut Rng::new(8), layout, 64, 4096, Scales::Usual).unwrap();
+    let tensor =
+        synthetic::tensor(&mut Rng::new(8), layout, 64, 4096, ScaleDistribution::Usual).unwrap();
     let exact = tq4::oracle::dequantize_rows(&tensor, 0..tensor.rows());
     let fake = Fake::new(name, 1).wrong(move |_, out| {
         for (o, e) in out.iter_mut().zip(&exact) {
@@ -179,12 +181,12 @@ fn moved(name: &str, change: fn(f32) -> f32) -> String {
     let lanes: Vec<_> = slots.iter().map(tq4::Slot::record).collect();
     let strip = Strip::of(tensor);
     let record = blank(&strip.base, &strip.rows, strip.cols);
-    let mut judge = Judge::new(record, lanes, Options::default());
+    let mut judge = Judge::new(record, lanes, JudgeOptions::default());
     judge.push(&Arc::new(Decoded::new(
         strip,
         true,
         &mut slots,
-        &mut [State::Ready, State::Ready],
+        &mut [LaneState::Ready, LaneState::Ready],
     )));
     let record = judge.finish(None);
     let decisions = record.decisions.iter();

@@ -7,7 +7,7 @@ use tq4::codebook::Codebook;
 use tq4::judge_values;
 use tq4::lane::Output;
 use tq4::record::{Decision, GateName, LaneName, Verdict};
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{Layout, Parts, TqTensor};
 
 /// Two centroids, each with its scale, to what the lower and the upper lane get.
@@ -97,7 +97,14 @@ fn bf16s(values: &[f32]) -> Vec<bf16> {
 
 fn tensor(seed: u64, bits: u32, n: usize, rows: usize, cols: usize) -> TqTensor {
     let layout = Layout::new(bits, n).unwrap();
-    synthetic::tensor(&mut Rng::new(seed), layout, rows, cols, Scales::Usual).unwrap()
+    synthetic::tensor(
+        &mut Rng::new(seed),
+        layout,
+        rows,
+        cols,
+        ScaleDistribution::Usual,
+    )
+    .unwrap()
 }
 
 fn decide(t: &TqTensor, got: Output) -> Decision {

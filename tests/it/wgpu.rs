@@ -5,9 +5,9 @@ use crate::support::lane::{check, check_all, layouts, random_codecs, random_stri
 use crate::support::not_run;
 use tq4::Error;
 use tq4::lane::Lane;
-use tq4::lane::wgpu::{AdapterInfo, Options, Select, Wgpu, list};
+use tq4::lane::wgpu::{AdapterInfo, Select, Wgpu, WgpuOptions, list};
 use tq4::record::{LaneName, OutputType};
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 use tq4::tensor::Layout;
 
 pub const OUTPUTS: [OutputType; 2] = [OutputType::F32, OutputType::Bf16];
@@ -29,8 +29,8 @@ pub fn adapters() -> Vec<AdapterInfo> {
 /// Whether another invocation multiplies: the two forms of the shader.
 pub const FORMS: [bool; 2] = [false, true];
 
-fn open(index: usize, hand_over: bool, change: impl Fn(&mut Options)) -> Wgpu {
-    let mut options = Options {
+fn open(index: usize, hand_over: bool, change: impl Fn(&mut WgpuOptions)) -> Wgpu {
+    let mut options = WgpuOptions {
         adapter: Select::Index(index),
         hand_over: Some(hand_over),
         ..Default::default()
@@ -42,7 +42,7 @@ fn open(index: usize, hand_over: bool, change: impl Fn(&mut Options)) -> Wgpu {
 #[test]
 fn the_form_that_is_safe_on_a_device_runs_there() {
     for a in adapters() {
-        let options = Options {
+        let options = WgpuOptions {
             adapter: Select::Index(a.index),
             ..Default::default()
         };
@@ -81,7 +81,13 @@ fn small_limits_cut_a_strip_into_chunks_that_match() {
 #[test]
 fn a_strip_beyond_the_binding_limit_and_65535_groups_goes_through() {
     // 36 Mi elements: 1.1 million groups, 144 MiB of f32; llvmpipe binds 128 MiB at most.
-    let strip = strip(2, Layout::new(4, 32).unwrap(), 9001, 128, Scales::Usual);
+    let strip = strip(
+        2,
+        Layout::new(4, 32).unwrap(),
+        9001,
+        128,
+        ScaleDistribution::Usual,
+    );
     // One form: how a strip is cut does not depend on it.
     for a in adapters() {
         for output in OUTPUTS {
@@ -96,7 +102,7 @@ fn a_shader_that_does_not_compile_is_an_error_not_a_panic() {
     let Some(a) = adapters().into_iter().next() else {
         return;
     };
-    let options = Options {
+    let options = WgpuOptions {
         adapter: Select::Index(a.index),
         shader: Some("this is no shader".into()),
         ..Default::default()
@@ -112,7 +118,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
     let all = adapters();
     let Some(a) = all.first() else { return };
     for select in [Select::Index(99), Select::Name("no such adapter".into())] {
-        let options = Options {
+        let options = WgpuOptions {
             adapter: select,
             ..Default::default()
         };
@@ -124,7 +130,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
     let name = a.name[..4].to_uppercase();
     assert!(
         Wgpu::open(
-            &Options {
+            &WgpuOptions {
                 adapter: Select::Name(name),
                 ..Default::default()
             },
@@ -137,7 +143,7 @@ fn an_adapter_that_is_not_there_is_named_with_those_that_are() {
 #[test]
 fn the_noop_backend_computes_nothing_and_fails() {
     let mut lane = Wgpu::open(
-        &Options {
+        &WgpuOptions {
             noop: true,
             ..Default::default()
         },
@@ -146,7 +152,7 @@ fn the_noop_backend_computes_nothing_and_fails() {
     .unwrap();
     assert_eq!(lane.info().kernel_variant, "products by fma");
     for layout in layouts() {
-        let strip = strip(4, layout, 3, 2, Scales::Usual);
+        let strip = strip(4, layout, 3, 2, ScaleDistribution::Usual);
         let e = check(&mut lane, &strip).unwrap_err();
         assert!(e.contains("the device did not run the work"), "{e}");
     }

@@ -4,18 +4,24 @@ use crate::support::lane::{check, strip};
 use crate::support::not_run;
 use std::time::Duration;
 use tq4::Error;
-use tq4::lane::wgpu::{Failure, Options, Wgpu, list};
+use tq4::lane::wgpu::{Failure, Wgpu, WgpuOptions, list};
 use tq4::lane::{self, Lane};
 use tq4::record::LaneName;
 use tq4::run::Strip;
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 use tq4::tensor::Layout;
 
 /// Buffers of a strip: parameters, codes, scales, signs, the result and what the host reads.
 const BUFFERS: u32 = 6;
 
 fn some(rows: usize) -> Strip {
-    strip(1, Layout::new(4, 128).unwrap(), rows, 4, Scales::Usual)
+    strip(
+        1,
+        Layout::new(4, 128).unwrap(),
+        rows,
+        4,
+        ScaleDistribution::Usual,
+    )
 }
 
 fn there() -> bool {
@@ -30,7 +36,7 @@ fn there() -> bool {
 }
 
 fn open(fail: Failure) -> Result<Wgpu, Error> {
-    let options = Options {
+    let options = WgpuOptions {
         fail: Some(fail),
         ..Default::default()
     };
@@ -161,7 +167,7 @@ fn a_device_that_does_not_answer_in_time_is_given_up() {
     let mut late = || silent(|| decode(&mut lane, &some(2048)).err());
     assert!(late().starts_with('\n'));
     assert!(late().starts_with("; for the second time"));
-    let options = Options {
+    let options = WgpuOptions {
         limit: Some(Duration::from_micros(1)),
         ..Default::default()
     };

@@ -4,10 +4,10 @@
 use crate::support::lane::{check_all, f16_ties, random_strips, strip_of, ties};
 use crate::wgpu::{FORMS, OUTPUTS, adapters};
 use tq4::format::every_codec;
-use tq4::lane::wgpu::{AdapterInfo, Options, SHADER, Select, Wgpu};
+use tq4::lane::wgpu::{AdapterInfo, SHADER, Select, Wgpu, WgpuOptions};
 use tq4::record::{LaneName, OutputType};
 use tq4::run::Strip;
-use tq4::synthetic::Scales;
+use tq4::synthetic::ScaleDistribution;
 
 /// Lines of the shader that compute, broken in one way; all must be caught.
 const MUTATIONS: &[(&str, &str, &str)] = &[
@@ -503,7 +503,7 @@ fn caught(
     strips: &[Strip],
 ) -> bool {
     outputs.iter().any(|output| {
-        let options = Options {
+        let options = WgpuOptions {
             adapter: Select::Index(a.index),
             hand_over: Some(form),
             output: *output,
@@ -534,7 +534,7 @@ fn every_mutation_of_what_other_layouts_take_is_caught() {
         let native = few.map(|few| format!("tq3_native, {few}"));
         name.starts_with("TQ") || native.contains(name)
     });
-    let of = |(i, (_, codec))| strip_of(i, &codec, 19, 3, Scales::Any);
+    let of = |(i, (_, codec))| strip_of(i, &codec, 19, 3, ScaleDistribution::Any);
     let mut strips: Vec<Strip> = (20..).zip(codecs).map(of).collect();
     assert_eq!(strips.len(), 7);
     strips.push(f16_ties());

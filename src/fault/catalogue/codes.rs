@@ -1,6 +1,6 @@
 //! Faults of the unpacking and of the codebook.
 
-use super::{Row, always, fitted, many_rows, one_if, row};
+use super::{FaultEntry, always, fitted, many_rows, one_if, row};
 use crate::codebook::Codebook;
 use crate::codec::{Packing, Unit};
 use crate::fault::pipeline::Pipeline;
@@ -12,7 +12,7 @@ const ORDER: &str = "each code is read at its index XOR {}: look at the order of
     words in a vector load";
 
 #[rustfmt::skip]
-pub(super) static TABLE: &[Row] = &[
+pub(super) static TABLE: &[FaultEntry] = &[
     // Two 4-bit codes or four 2-bit codes a byte: the halves change places.
     row("nibbles_swapped", whole_codes, |p, _| p.code_order ^= p.codes_per_byte() / 2,
         "the even element is the low nibble: look at the shift in the unpacking"),

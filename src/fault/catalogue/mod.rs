@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 /// A fault: all that is known of it. `{}` in a text stands for the fault's number, `{strides}` for the
 /// strides in it; a number in a name stands at its end.
-struct Row {
+struct FaultEntry {
     name: &'static str,
     /// Numbers with which the fault is tried on such a tensor: none where it cannot differ from a correct
     /// kernel. A diagnosis fits others to the output. Without a number in the name it is 1.
@@ -29,8 +29,8 @@ const fn row(
     usual: fn(&TqTensor) -> Vec<usize>,
     set: fn(&mut Pipeline<'_>, usize),
     advice: &'static str,
-) -> Row {
-    Row {
+) -> FaultEntry {
+    FaultEntry {
         name,
         usual,
         set,
@@ -39,7 +39,7 @@ const fn row(
 }
 
 /// Plainest first: of faults that are the same function on a tensor, the first leads.
-static TABLE: LazyLock<Vec<&'static Row>> = LazyLock::new(|| {
+static TABLE: LazyLock<Vec<&'static FaultEntry>> = LazyLock::new(|| {
     let tables = [
         output::FILLED,
         transform::TABLE,

@@ -1,13 +1,13 @@
 //! Faults of what is written: everything one constant, rounding, rows, ends.
 
-use super::{Row, always, many_groups, many_rows, row};
+use super::{FaultEntry, always, many_groups, many_rows, row};
 use crate::fault::output::UNWRITTEN;
-use crate::fault::pipeline::{Of, Pipeline, Tail};
+use crate::fault::pipeline::{ConstantTail, Of, Pipeline};
 use crate::fault::rounding::Rounding;
 use crate::tensor::TqTensor;
 
 #[rustfmt::skip]
-pub(super) static FILLED: &[Row] = &[
+pub(super) static FILLED: &[FaultEntry] = &[
     row("everything_unwritten", always, |p, _| p.filling = Some(UNWRITTEN),
         "no element was written: the kernel did not run, or wrote elsewhere"),
     row("everything_nan", always, |p, _| p.filling = Some(f32::NAN),
@@ -19,7 +19,7 @@ pub(super) static FILLED: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-pub(super) static TABLE: &[Row] = &[
+pub(super) static TABLE: &[FaultEntry] = &[
     row("bf16_truncation", always, |p, _| p.rounding = Rounding::Truncate,
         "BF16 by dropping bits: round to nearest, ties to even"),
     row("bf16_round_half_up", always, |p, _| p.rounding = Rounding::HalfAway,
@@ -85,7 +85,7 @@ pub(super) static TABLE: &[Row] = &[
 ];
 
 fn tail(p: &mut Pipeline<'_>, of: Of, elements: usize, value: f32) {
-    p.tails.push(Tail {
+    p.tails.push(ConstantTail {
         of,
         elements,
         value,

@@ -1,12 +1,12 @@
 //! Faults of the scales.
 
-use super::{Row, always, many_groups, many_rows, one_if, row};
+use super::{FaultEntry, always, many_groups, many_rows, one_if, row};
 use crate::codec::{ScaleType, Scales, Unit, e3m5_to_f32};
 use crate::tensor::TqTensor;
 use half::{bf16, f16};
 
 #[rustfmt::skip]
-pub(super) static TABLE: &[Row] = &[
+pub(super) static TABLE: &[FaultEntry] = &[
     row("scales_transposed", always, |p, _| p.scale_place = |row, at, [rows, _]| at * rows + row,
         "scales are row-major, [rows, groups]: look at their index"),
     row("scale_of_first_row", many_rows, |p, _| p.scale_place = |_, group, _| group,

@@ -1,12 +1,12 @@
 //! Faults of the signs before and after the transform.
 
-use super::{Row, always, one_if, row};
-use crate::fault::pipeline::Signs;
+use super::{FaultEntry, always, one_if, row};
+use crate::fault::pipeline::SignSource;
 use crate::tensor::TqTensor;
 
 #[rustfmt::skip]
-pub(super) static TABLE: &[Row] = &[
-    row("signs_omitted", always, |p, _| p.signs[1] = Signs::None,
+pub(super) static TABLE: &[FaultEntry] = &[
+    row("signs_omitted", always, |p, _| p.signs[1] = SignSource::None,
         "the result is not multiplied by the signs"),
     row("signs_inverted", always, |p, _| p.read_sign = |s| -f32::from(s),
         "the signs are read the other way round: look at how a bit or a byte becomes +1 or -1"),
@@ -14,11 +14,11 @@ pub(super) static TABLE: &[Row] = &[
         "every element has the other sign: look at the last factor"),
     row("signs_as_0_or_1", always, |p, _| p.read_sign = |s| f32::from(s.max(0)),
         "a sign of -1 is read as 0: the signs are stored as bytes of +1 and -1"),
-    row("signs_before_transform", only_after, |p, _| p.signs = [Signs::Columns, Signs::None],
+    row("signs_before_transform", only_after, |p, _| p.signs = [SignSource::Columns, SignSource::None],
         "the signs belong after the inverse transform"),
-    row("signs_exchanged", both_ends, |p, _| p.signs = [Signs::Columns, Signs::Before],
+    row("signs_exchanged", both_ends, |p, _| p.signs = [SignSource::Columns, SignSource::Before],
         "the signs before the transform and those after it are exchanged"),
-    row("signs_before_omitted", both_ends, |p, _| p.signs[0] = Signs::None,
+    row("signs_before_omitted", both_ends, |p, _| p.signs[0] = SignSource::None,
         "the centroids are not multiplied by the signs that come before the transform"),
     row("signs_of_next_group", always, |p, _| p.sign_shift += p.n as isize,
         "the signs of another group are read: look at the column offset"),

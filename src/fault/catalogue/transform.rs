@@ -1,6 +1,6 @@
 //! Faults of the inverse transform.
 
-use super::{Row, always, fitted, one_if, row, strides};
+use super::{FaultEntry, always, fitted, one_if, row, strides};
 use crate::fault::pipeline::Pipeline;
 use crate::tensor::TqTensor;
 use half::{bf16, f16};
@@ -11,7 +11,7 @@ const UPPER_LANE: &str = "the upper lane of a butterfly gets upper - lower, it m
     lane & stride, and at the order of codes in the unpacking";
 
 #[rustfmt::skip]
-pub(super) static TABLE: &[Row] = &[
+pub(super) static TABLE: &[FaultEntry] = &[
     row("fwht_upper_lane_sign", always, |p, _| p.sign_mask ^= p.n - 1, UPPER_LANE),
     row("fwht_upper_lane_sign_shuffle_part", beyond_shuffles,
         |p, _| p.sign_mask ^= (p.n - 1) & SHUFFLE_STRIDES, UPPER_LANE),

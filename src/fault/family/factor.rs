@@ -26,13 +26,13 @@ const WAYS: [By; 6] = [
 
 /// What is summed for one constant.
 #[derive(Default)]
-struct Sums {
+struct FactorSums {
     both: f64,
     expected: f64,
     got: f64,
 }
 
-impl Sums {
+impl FactorSums {
     fn factor(&self) -> f64 {
         self.both / self.expected
     }
@@ -45,14 +45,14 @@ impl Sums {
 /// One constant each for what is wrong, by least squares; every group counts the same.
 struct Fit {
     by: By,
-    sums: Vec<Sums>,
+    sums: Vec<FactorSums>,
     elements: usize,
 }
 
 impl Fit {
     /// `None` where there is too little to tell the constants from, or something is no multiple at all.
     fn new(view: &View<'_>, by: By, of: fn(&WrongGroup) -> &[f32]) -> Option<Self> {
-        let mut sums: BTreeMap<(usize, usize), Sums> = BTreeMap::new();
+        let mut sums: BTreeMap<(usize, usize), FactorSums> = BTreeMap::new();
         let (mut wrong, mut elements) = (0, 0);
         for w in &view.wrong {
             let square: f64 = of(w).iter().map(|e| f64::from(*e).powi(2)).sum();
@@ -88,7 +88,7 @@ impl Fit {
     }
 
     fn left(&self) -> f64 {
-        self.sums.iter().map(Sums::left).sum()
+        self.sums.iter().map(FactorSums::left).sum()
     }
 
     /// rms of what is left over, as a share of the output.
@@ -98,7 +98,7 @@ impl Fit {
     }
 
     fn ends(&self) -> (f64, f64) {
-        let factors = self.sums.iter().map(Sums::factor);
+        let factors = self.sums.iter().map(FactorSums::factor);
         factors.fold((f64::MAX, f64::MIN), |(low, high), f| {
             (low.min(f), high.max(f))
         })
@@ -121,7 +121,7 @@ impl Fit {
 
     /// Whether the constants are off 1 by more than errors of this mean square make them.
     fn tells(&self, variance: f64) -> bool {
-        let off = |s: &Sums| (s.factor() - 1.0).powi(2) * s.expected / variance;
+        let off = |s: &FactorSums| (s.factor() - 1.0).powi(2) * s.expected / variance;
         let (least, largest) = self.ends();
         (least - 1.0).abs().max((largest - 1.0).abs()) > LEAST
             && beyond(self.sums.iter().map(off).sum(), self.sums.len())

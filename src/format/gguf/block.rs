@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 /// Weights of a block, the unit of the transform.
-pub const BLOCK: usize = 32;
+pub const BLOCK_WEIGHTS: usize = 32;
 
 /// Positive half of the codebook of 4 bits, which is symmetric.
 const HALF_OF_4_BITS: [f32; 8] = [
@@ -24,7 +24,7 @@ const OF_3_BITS: [f32; 8] = [
 
 /// A type of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Block {
+pub enum BlockType {
     /// `TQ4_1S`: 20 bytes, two f16 scales and 32 codes of 4 bits.
     Tq4_1s,
     /// `TQ3_1S`: 16 bytes, two f16 scales and 32 codes of 3 bits.
@@ -33,7 +33,7 @@ pub enum Block {
     Tq3_4s,
 }
 
-impl Block {
+impl BlockType {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tq4_1s, Self::Tq3_1s, Self::Tq3_4s];
 
@@ -70,7 +70,7 @@ impl Block {
             Self::Tq4_1s | Self::Tq3_1s => (16, ScaleType::F16),
             Self::Tq3_4s => (8, ScaleType::E3m5),
         };
-        let layout = Layout::new(bits, BLOCK).expect("a size that there is");
+        let layout = Layout::new(bits, BLOCK_WEIGHTS).expect("a size that there is");
         let scales = ScaleGrid {
             elements,
             stored,
@@ -90,7 +90,7 @@ impl Block {
     /// The signs of so many columns, whole blocks: element `i` of a block has -1 where the top bit of the u32
     /// `i * 0x9E3779B9` is set.
     pub fn signs(cols: usize) -> Vec<i8> {
-        let sign = |col: usize| match (col % BLOCK) as u32 {
+        let sign = |col: usize| match (col % BLOCK_WEIGHTS) as u32 {
             i if i.wrapping_mul(0x9E37_79B9) >> 31 == 1 => -1,
             _ => 1,
         };
@@ -98,7 +98,7 @@ impl Block {
     }
 }
 
-impl fmt::Display for Block {
+impl fmt::Display for BlockType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_mask_of_signs_is_the_published_one() {
-        let mask = Block::signs(BLOCK).into_iter().enumerate();
+        let mask = BlockType::signs(BLOCK_WEIGHTS).into_iter().enumerate();
         let mask = mask.fold(0u32, |mask, (i, s)| mask | u32::from(s < 0) << i);
         assert_eq!(mask, 0x696B_4B4A);
     }
@@ -125,19 +125,19 @@ mod tests {
         let halves = || Scales::F16([1.0, 0.5].map(f16::from_f32).to_vec());
         let cases = [
             (
-                Block::Tq4_1s,
+                BlockType::Tq4_1s,
                 halves(),
                 [0.0f64, 0.8329481, -1.5962861, -0.0, -2.9488168, 0.0],
             ),
             (
-                Block::Tq3_1s,
+                BlockType::Tq3_1s,
                 halves(),
                 [
                     -0.0287212, 1.2752715, -2.4455380, -0.0020530, -4.5065889, 0.0044744,
                 ],
             ),
             (
-                Block::Tq3_4s,
+                BlockType::Tq3_4s,
                 Scales::E3m5(vec![0x40, 0x5F, 0x00, 0xFF]),
                 [
                     -0.0049341, 0.2190835, -0.4201278, -0.0003527, -0.7742032, 0.0007687,
@@ -150,9 +150,10 @@ mod tests {
             let parts = Parts {
                 packed: layout.pack(&codes),
                 scales,
-                signs: Block::signs(BLOCK),
+                signs: BlockType::signs(BLOCK_WEIGHTS),
             };
-            let tensor = TqTensor::new("block", layout, [1, BLOCK], parts, codebook).unwrap();
+            let tensor =
+                TqTensor::new("block", layout, [1, BLOCK_WEIGHTS], parts, codebook).unwrap();
             for (i, (got, want)) in dequantize(&tensor).iter().zip(values).enumerate() {
                 let name = block.name();
                 assert!(

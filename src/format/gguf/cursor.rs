@@ -1,6 +1,6 @@
 //! The header of a file, read forwards in pieces.
 
-use crate::checkpoint::Opened;
+use crate::checkpoint::OpenedFile;
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ const MAX_HEADER: u64 = 128 << 20;
 
 /// A place in a header. Every step is checked against the length of the file before it is made.
 pub(super) struct Cursor<'a> {
-    file: &'a Opened,
+    file: &'a OpenedFile,
     position: u64,
     piece: Vec<u8>,
     piece_start: u64,
@@ -19,7 +19,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// The start of `file`.
-    pub(super) fn new(file: &'a Opened) -> Self {
+    pub(super) fn new(file: &'a OpenedFile) -> Self {
         Self {
             file,
             position: 0,
@@ -148,7 +148,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The error for a file that is not what its format says.
-pub(super) fn damaged(file: &Opened, what: impl Display) -> Error {
+pub(super) fn damaged(file: &OpenedFile, what: impl Display) -> Error {
     Error::input(
         format!("not a whole GGUF file of {} bytes: {what}", file.len()),
         file.path().display().to_string(),

@@ -3,24 +3,24 @@
 //! the rest is for the id, and for the user where the id has two meanings.
 
 use super::types::FIRST_FREE;
-use super::{Block, GgufFile, StockType, TensorInfo, scales};
+use super::{BlockType, GgufFile, GgufTensorInfo, StockType, scales};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
 /// Elements of a block.
-pub(super) const BLOCK: u64 = super::block::BLOCK as u64;
+pub(super) const BLOCK_ELEMENTS: u64 = super::block::BLOCK_WEIGHTS as u64;
 
-impl Block {
+impl BlockType {
     /// Bytes of so many elements.
     fn bytes_of(self, elements: u64) -> u64 {
         // Elements are at most half of what a u64 holds.
-        elements / BLOCK * self.block_bytes()
+        elements / BLOCK_ELEMENTS * self.block_bytes()
     }
 
     /// Whether a tensor of this type takes just the bytes that are there for it. Only the last one of a
     /// file may be without padding.
-    fn fits(self, info: &TensorInfo, alignment: u64) -> bool {
+    fn fits(self, info: &GgufTensorInfo, alignment: u64) -> bool {
         let bytes = self.bytes_of(info.elements());
         let padded = bytes.checked_next_multiple_of(alignment);
         info.available == bytes || Some(info.available) == padded
@@ -60,16 +60,16 @@ impl Dialect {
     }
 
     /// The TurboQuant type that an id means.
-    pub(crate) fn type_of(self, id: u32) -> Option<Block> {
+    pub(crate) fn type_of(self, id: u32) -> Option<BlockType> {
         match (self, id) {
-            (Self::TheTom, 45) => Some(Block::Tq3_1s),
-            (Self::TheTom, 46) => Some(Block::Tq4_1s),
-            (Self::TurboTan, 44) => Some(Block::Tq3_1s),
-            (Self::TurboTan, 46) => Some(Block::Tq3_4s),
-            (Self::Fork44And45, 44) => Some(Block::Tq3_1s),
-            (Self::Fork44And45, 45) => Some(Block::Tq4_1s),
-            (Self::Fork36And48, 36) => Some(Block::Tq4_1s),
-            (Self::Fork36And48, 48) => Some(Block::Tq3_4s),
+            (Self::TheTom, 45) => Some(BlockType::Tq3_1s),
+            (Self::TheTom, 46) => Some(BlockType::Tq4_1s),
+            (Self::TurboTan, 44) => Some(BlockType::Tq3_1s),
+            (Self::TurboTan, 46) => Some(BlockType::Tq3_4s),
+            (Self::Fork44And45, 44) => Some(BlockType::Tq3_1s),
+            (Self::Fork44And45, 45) => Some(BlockType::Tq4_1s),
+            (Self::Fork36And48, 36) => Some(BlockType::Tq4_1s),
+            (Self::Fork36And48, 48) => Some(BlockType::Tq3_4s),
             _ => None,
         }
     }
@@ -100,13 +100,13 @@ pub(crate) enum TensorType {
     /// One of ggml's own types.
     Stock(&'static StockType),
     /// One of TurboQuant's.
-    Turbo(Block),
+    Turbo(BlockType),
     /// Neither: the id.
     Unknown(u32),
 }
 
 /// What a type id means, and who says so.
-type Meaning = (Dialect, Block);
+type Meaning = (Dialect, BlockType);
 
 /// Tells the type of a tensor from its id, its bytes and the dialect, where the user named one.
 ///
@@ -126,8 +126,8 @@ pub(crate) fn decide(file: &GgufFile, name: &str, dialect: Option<Dialect>) -> R
         .into_iter()
         .filter_map(|d| Some((d, d.type_of(id)?)))
         .collect();
-    let tensor = Tensor { file, name, info };
-    if !info.shape2()[1].is_multiple_of(BLOCK as usize) {
+    let tensor = GgufTensor { file, name, info };
+    if !info.shape2()[1].is_multiple_of(BLOCK_ELEMENTS as usize) {
         return tensor.ragged(&meanings, dialect);
     }
     match dialect.and_then(|d| Some((d, d.type_of(id)?))) {
@@ -137,14 +137,14 @@ pub(crate) fn decide(file: &GgufFile, name: &str, dialect: Option<Dialect>) -> R
 }
 
 /// A tensor whose type is asked for.
-struct Tensor<'a> {
+struct GgufTensor<'a> {
     file: &'a GgufFile,
     name: &'a str,
-    info: &'a TensorInfo,
+    info: &'a GgufTensorInfo,
 }
 
-impl Tensor<'_> {
-    fn fits(&self, kind: Block) -> bool {
+impl GgufTensor<'_> {
+    fn fits(&self, kind: BlockType) -> bool {
         kind.fits(self.info, self.file.alignment())
     }
 
@@ -162,7 +162,7 @@ impl Tensor<'_> {
         Err(self.refused(
             format!(
                 "rows of {} elements found in a tensor of type {} ({kind} in {dialect}), expected a \
-                 multiple of {BLOCK}",
+                 multiple of {BLOCK_ELEMENTS}",
                 self.info.shape2()[1], self.info.type_id
             ),
             "the file is damaged, or of a program whose types are not known here",
@@ -170,7 +170,7 @@ impl Tensor<'_> {
     }
 
     /// The type that the user's dialect says, which the bytes must bear out.
-    fn checked(&self, dialect: Dialect, kind: Block) -> Result<TensorType> {
+    fn checked(&self, dialect: Dialect, kind: BlockType) -> Result<TensorType> {
         if self.fits(kind) {
             return Ok(TensorType::Turbo(kind));
         }
@@ -196,10 +196,13 @@ impl Tensor<'_> {
 
     /// The type that the bytes leave of those that the id means in any dialect: `asked` has none for it.
     fn by_bytes(&self, meanings: &[Meaning], asked: Option<Dialect>) -> Result<TensorType> {
-        let possible: Vec<Block> = Block::ALL.into_iter().filter(|t| self.fits(*t)).collect();
-        if possible == [Block::Tq4_1s] {
+        let possible: Vec<BlockType> = BlockType::ALL
+            .into_iter()
+            .filter(|t| self.fits(*t))
+            .collect();
+        if possible == [BlockType::Tq4_1s] {
             // No other type that is known takes 20 bytes a block, whatever its id.
-            return Ok(TensorType::Turbo(Block::Tq4_1s));
+            return Ok(TensorType::Turbo(BlockType::Tq4_1s));
         }
         let fitting: Vec<Meaning> = meanings
             .iter()
@@ -245,7 +248,7 @@ impl Tensor<'_> {
 
     /// The question to the user: what each reading gives.
     fn undecided(&self, fitting: &[Meaning]) -> Error {
-        let readings: Vec<String> = Block::ALL
+        let readings: Vec<String> = BlockType::ALL
             .into_iter()
             .filter(|kind| fitting.iter().any(|(_, t)| t == kind))
             .map(|kind| match scales::sample(self.file, self.name, kind) {

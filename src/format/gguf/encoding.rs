@@ -1,10 +1,15 @@
 //! Plain weights as blocks, in one file.
 
-use super::{ALIGNMENT_KEY, Block, Dialect, Entry, GgufModel, GgufWriter, Planned, is_gguf};
+use super::{
+    ALIGNMENT_KEY, BlockType, Dialect, GgufModel, GgufWriter, PlannedGgufTensor, WrittenValue,
+    is_gguf,
+};
 use crate::checkpoint::{self, Checkpoint, Dtype, dir_name};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
-use crate::format::encoding::{Choices, Encodes, Matrix, ModelWriter, Part, Piece, fixed};
+use crate::format::encoding::{
+    Choices, Encodes, Matrix, ModelWriter, OutputTensor, TensorSlice, fixed,
+};
 use crate::tensor::TqTensor;
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +18,7 @@ use std::path::Path;
 /// since its names of tensors are others.
 const ARCHITECTURE: &str = "tq4";
 
-impl Block {
+impl BlockType {
     /// The name under which a user asks for it to be written.
     pub(in crate::format) const fn encoding(self) -> &'static str {
         match self {
@@ -36,14 +41,14 @@ impl Block {
 /// A GGUF file with weights of one type.
 #[derive(Debug)]
 pub(in crate::format) struct Encoder {
-    block: Block,
+    block: BlockType,
     codec: Codec,
 }
 
 impl Encoder {
     /// # Errors
     /// When something was chosen that the type does not leave open.
-    pub(in crate::format) fn new(block: Block, choices: &Choices) -> Result<Self> {
+    pub(in crate::format) fn new(block: BlockType, choices: &Choices) -> Result<Self> {
         let (codec, name) = (block.codec(), block.encoding());
         let number = |n: u32| Some(n.to_string());
         let (bits, n) = (codec.layout.bits(), codec.layout.group_size());
@@ -81,11 +86,11 @@ impl Encodes for Encoder {
     }
 
     fn signs(&self, _: &str, cols: usize) -> Vec<i8> {
-        Block::signs(cols)
+        BlockType::signs(cols)
     }
 
     fn group_sizes(&self) -> &'static [usize] {
-        &[super::block::BLOCK]
+        &[super::block::BLOCK_WEIGHTS]
     }
 
     fn holds(&self, dtype: Dtype) -> bool {
@@ -96,10 +101,10 @@ impl Encodes for Encoder {
         true
     }
 
-    fn parts(&self, weight: &Matrix) -> Vec<Part> {
+    fn parts(&self, weight: &Matrix) -> Vec<OutputTensor> {
         let (id, _) = self.block.written_id();
-        vec![Part {
-            planned: checkpoint::Planned {
+        vec![OutputTensor {
+            planned: checkpoint::PlannedTensor {
                 name: weight.name.clone(),
                 dtype: Dtype::of_ggml(id, self.block.name()),
                 shape: weight.shape.clone(),
@@ -108,7 +113,12 @@ impl Encodes for Encoder {
         }]
     }
 
-    fn pieces<'t>(&self, weight: &Matrix, first_row: usize, rows: &'t TqTensor) -> Vec<Piece<'t>> {
+    fn pieces<'t>(
+        &self,
+        weight: &Matrix,
+        first_row: usize,
+        rows: &'t TqTensor,
+    ) -> Vec<TensorSlice<'t>> {
         let at = first_row * self.row_bytes(weight.cols);
         vec![(
             weight.name.clone(),
@@ -122,9 +132,9 @@ impl Encodes for Encoder {
         path: &Path,
         source: &Checkpoint,
         _: &HashMap<String, String>,
-        parts: &[Part],
+        parts: &[OutputTensor],
     ) -> Result<ModelWriter> {
-        let planned: Vec<Planned> = parts.iter().map(planned).collect::<Result<_>>()?;
+        let planned: Vec<PlannedGgufTensor> = parts.iter().map(planned).collect::<Result<_>>()?;
         let writer = GgufWriter::create(path, &entries(source.dir())?, &planned)?;
         Ok(ModelWriter::Gguf(writer))
     }
@@ -157,8 +167,8 @@ impl Encoder {
 ///
 /// # Errors
 /// When GGUF does not have its type.
-pub(in crate::format) fn planned(part: &Part) -> Result<Planned> {
-    let checkpoint::Planned { name, dtype, shape } = &part.planned;
+pub(in crate::format) fn planned(part: &OutputTensor) -> Result<PlannedGgufTensor> {
+    let checkpoint::PlannedTensor { name, dtype, shape } = &part.planned;
     let id = dtype.ggml().ok_or_else(|| {
         Error::input(
             format!("{name} is of type {dtype:?}, which GGUF does not have"),
@@ -166,7 +176,7 @@ pub(in crate::format) fn planned(part: &Part) -> Result<Planned> {
             "leave it out of the source",
         )
     })?;
-    Ok(Planned {
+    Ok(PlannedGgufTensor {
         name: name.clone(),
         dims: shape.iter().rev().map(|d| *d as u64).collect(),
         type_id: id,
@@ -176,9 +186,9 @@ pub(in crate::format) fn planned(part: &Part) -> Result<Planned> {
 
 /// The metadata of a file that is made from `source`: that of a GGUF file as it is, but for what it says of its
 /// parts.
-fn entries(source: &Path) -> Result<Vec<(String, Entry)>> {
+fn entries(source: &Path) -> Result<Vec<(String, WrittenValue)>> {
     if !is_gguf(source) {
-        let text = |key: &str, value: String| (key.to_owned(), Entry::String(value));
+        let text = |key: &str, value: String| (key.to_owned(), WrittenValue::String(value));
         return Ok(vec![
             text("general.architecture", ARCHITECTURE.into()),
             text("general.name", dir_name(source)),
@@ -190,7 +200,7 @@ fn entries(source: &Path) -> Result<Vec<(String, Entry)>> {
     entries.retain(|(key, _)| !key.starts_with("split."));
     if let Some((_, value)) = entries.iter_mut().find(|(key, _)| key == ALIGNMENT_KEY) {
         let alignment = u32::try_from(first.alignment()).ok();
-        *value = Entry::U32(alignment.ok_or_else(|| {
+        *value = WrittenValue::U32(alignment.ok_or_else(|| {
             let what = format!("{ALIGNMENT_KEY} is {}", first.alignment());
             Error::input(
                 what,

@@ -83,7 +83,7 @@ impl ValueType {
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum MetadataValue {
     /// An unsigned integer of any width.
     Unsigned(u64),
     /// A signed integer of any width.
@@ -103,7 +103,7 @@ pub(crate) enum Value {
     },
 }
 
-impl Value {
+impl MetadataValue {
     /// The integer, where it is one and not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match *self {
@@ -192,12 +192,12 @@ pub(super) type Places = Vec<(String, Range<u64>)>;
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
     count: u64,
-) -> Result<(BTreeMap<String, Value>, Places)> {
+) -> Result<(BTreeMap<String, MetadataValue>, Places)> {
     let (mut metadata, mut places) = (BTreeMap::new(), Places::new());
     for i in 0..count {
         let key = cursor.name(&format_args!("key {i}"))?;
         let start = cursor.position();
-        let value = Value::read(cursor, &key)?;
+        let value = MetadataValue::read(cursor, &key)?;
         places.push((key.clone(), start..cursor.position()));
         match metadata.entry(key) {
             Entry::Vacant(place) => drop(place.insert(value)),

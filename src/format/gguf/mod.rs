@@ -22,18 +22,18 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use block::Block;
+pub use block::BlockType;
 pub use dialect::Dialect;
 pub(crate) use dialect::{TensorType, decide};
 pub(in crate::format) use encoding::{Encoder, planned};
-pub(crate) use metadata::{Value, ValueType};
+pub(crate) use metadata::{MetadataValue, ValueType};
 pub(in crate::format) use model::open;
 pub(crate) use model::{checkpoint, is_gguf};
 pub(crate) use reader::GgufFile;
 pub(crate) use split::GgufModel;
-pub(crate) use tensors::TensorInfo;
+pub(crate) use tensors::GgufTensorInfo;
 pub(crate) use types::StockType;
-pub(crate) use writer::{Entry, GgufWriter, Planned};
+pub(crate) use writer::{GgufWriter, PlannedGgufTensor, WrittenValue};
 
 use crate::error::Result;
 use std::path::Path;

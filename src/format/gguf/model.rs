@@ -1,10 +1,10 @@
 //! A GGUF model: its files as a checkpoint, and its blocks.
 
-use super::{Block, Dialect, GgufFile, GgufModel, TensorType, decide};
+use super::{BlockType, Dialect, GgufFile, GgufModel, TensorType, decide};
 use crate::checkpoint::{Checkpoint, Dtype, Shard, TensorInfo};
 use crate::codec::{Codec, Layout, Scales};
 use crate::error::{Error, Result};
-use crate::format::model::{Format, Opened, Stored, TqInfo};
+use crate::format::model::{Format, OpenedModel, Stored, TqInfo};
 use crate::tensor::{Parts, base_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -35,7 +35,7 @@ pub(crate) fn checkpoint(path: &Path) -> Result<Checkpoint> {
 pub(in crate::format) fn open(
     path: &Path,
     dialect: Option<Dialect>,
-) -> Result<(Checkpoint, Opened)> {
+) -> Result<(Checkpoint, OpenedModel)> {
     let (checkpoint, types) = read(path, dialect)?;
     let mut blocks = BTreeMap::new();
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
@@ -75,7 +75,7 @@ pub(in crate::format) fn open(
             "{n} tensors are of types that are not TurboQuant's, and are not decoded: {listed}"
         )],
     };
-    let opened = Opened {
+    let opened = OpenedModel {
         weights: weights.collect(),
         notes,
         format: Box::new(Gguf {
@@ -123,7 +123,7 @@ fn info(file: &GgufFile, name: &str, kind: &Result<TensorType>) -> Result<Tensor
             blocks.checked_mul(stock.bytes)
         }
         Ok(TensorType::Turbo(block)) => {
-            Some(elements / super::block::BLOCK as u64 * block.block_bytes())
+            Some(elements / super::block::BLOCK_WEIGHTS as u64 * block.block_bytes())
         }
         Ok(TensorType::Unknown(_)) | Err(_) => Some(info.available),
     };
@@ -150,7 +150,7 @@ fn info(file: &GgufFile, name: &str, kind: &Result<TensorType>) -> Result<Tensor
 /// Which blocks each weight has.
 #[derive(Debug)]
 struct Gguf {
-    blocks: BTreeMap<String, Block>,
+    blocks: BTreeMap<String, BlockType>,
 }
 
 impl Format for Gguf {
@@ -195,7 +195,7 @@ impl Format for Gguf {
         Ok(Parts {
             packed,
             scales,
-            signs: Block::signs(info.cols),
+            signs: BlockType::signs(info.cols),
         })
     }
 }

@@ -2,9 +2,10 @@
 
 use super::cursor::{Cursor, damaged};
 use super::{
-    ALIGNMENT, ALIGNMENT_KEY, Entry, MAGIC, TensorInfo, Value, is_alignment, metadata, tensors,
+    ALIGNMENT, ALIGNMENT_KEY, GgufTensorInfo, MAGIC, MetadataValue, WrittenValue, is_alignment,
+    metadata, tensors,
 };
-use crate::checkpoint::Opened;
+use crate::checkpoint::OpenedFile;
 use crate::error::{Error, Result, printable};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,11 +14,11 @@ use std::path::Path;
 /// An open GGUF file whose header has been checked against its length.
 #[derive(Debug)]
 pub(crate) struct GgufFile {
-    opened: Opened,
+    opened: OpenedFile,
     data_start: u64,
     alignment: u64,
-    tensors: BTreeMap<String, TensorInfo>,
-    metadata: BTreeMap<String, Value>,
+    tensors: BTreeMap<String, GgufTensorInfo>,
+    metadata: BTreeMap<String, MetadataValue>,
     places: metadata::Places,
 }
 
@@ -28,7 +29,7 @@ impl GgufFile {
     /// When it is not a regular file, is empty or truncated, of another version or byte order, or its
     /// header is damaged.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let opened = Opened::open(path, "name a GGUF file")?;
+        let opened = OpenedFile::open(path, "name a GGUF file")?;
         let mut cursor = Cursor::new(&opened);
         check_kind(&opened, &mut cursor)?;
         let tensor_count = cursor.u64(&"the number of tensors")?;
@@ -65,7 +66,7 @@ impl GgufFile {
     }
 
     /// The open file, and where its data start.
-    pub(super) fn into_opened(self) -> (Opened, u64) {
+    pub(super) fn into_opened(self) -> (OpenedFile, u64) {
         (self.opened, self.data_start)
     }
 
@@ -85,7 +86,7 @@ impl GgufFile {
     }
 
     /// What the header says of a tensor.
-    pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
+    pub(crate) fn info(&self, name: &str) -> Option<&GgufTensorInfo> {
         self.tensors.get(name)
     }
 
@@ -93,7 +94,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// When it is not.
-    pub(super) fn known(&self, name: &str) -> Result<&TensorInfo> {
+    pub(super) fn known(&self, name: &str) -> Result<&GgufTensorInfo> {
         self.info(name).ok_or_else(|| {
             Error::input(
                 format!("no tensor {name:?}"),
@@ -104,13 +105,13 @@ impl GgufFile {
     }
 
     /// Value of a key.
-    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&MetadataValue> {
         self.metadata.get(key)
     }
 
     /// All keys with their values.
     #[cfg(test)]
-    pub(crate) fn metadata(&self) -> &BTreeMap<String, Value> {
+    pub(crate) fn metadata(&self) -> &BTreeMap<String, MetadataValue> {
         &self.metadata
     }
 
@@ -118,12 +119,12 @@ impl GgufFile {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(crate) fn entries(&self) -> Result<Vec<(String, Entry)>> {
+    pub(crate) fn entries(&self) -> Result<Vec<(String, WrittenValue)>> {
         let entry = |(key, place): &(String, Range<u64>)| {
             // The places were checked against the length of the file, and a header has a limit.
             let mut bytes = vec![0; (place.end - place.start) as usize];
             self.opened.read_exact_at(&mut bytes, place.start)?;
-            Ok((key.clone(), Entry::Raw(bytes)))
+            Ok((key.clone(), WrittenValue::Raw(bytes)))
         };
         self.places.iter().map(entry).collect()
     }
@@ -149,7 +150,7 @@ impl GgufFile {
 }
 
 /// Checks that it is a GGUF file of a version and a byte order that are read.
-fn check_kind(opened: &Opened, cursor: &mut Cursor<'_>) -> Result<()> {
+fn check_kind(opened: &OpenedFile, cursor: &mut Cursor<'_>) -> Result<()> {
     let refused =
         |what: String, help: &str| Error::input(what, opened.path().display().to_string(), help);
     let magic: [u8; 4] = cursor.take(&"the magic number")?;
@@ -183,15 +184,15 @@ fn check_kind(opened: &Opened, cursor: &mut Cursor<'_>) -> Result<()> {
 }
 
 /// The alignment that the metadata says, or the usual one.
-fn alignment(opened: &Opened, metadata: &BTreeMap<String, Value>) -> Result<u64> {
+fn alignment(opened: &OpenedFile, metadata: &BTreeMap<String, MetadataValue>) -> Result<u64> {
     let Some(value) = metadata.get(ALIGNMENT_KEY) else {
         return Ok(ALIGNMENT);
     };
     let bytes = value.as_u64().filter(|n| is_alignment(*n));
     bytes.ok_or_else(|| {
         let found = match value {
-            Value::Unsigned(n) => n.to_string(),
-            Value::Signed(n) => n.to_string(),
+            MetadataValue::Unsigned(n) => n.to_string(),
+            MetadataValue::Signed(n) => n.to_string(),
             _ => "no integer".into(),
         };
         let what = format!("{ALIGNMENT_KEY} is {found}, expected a power of two from 8 on");

@@ -1,7 +1,7 @@
 //! What the scales of a tensor would be if it were of a type: the way to see that it is not.
 
-use super::dialect::BLOCK;
-use super::{Block, GgufFile};
+use super::dialect::BLOCK_ELEMENTS;
+use super::{BlockType, GgufFile};
 use crate::codec::e3m5_to_f32;
 use crate::error::Result;
 use half::f16;
@@ -12,7 +12,7 @@ const BLOCKS: u64 = 256;
 
 /// The range of some scales.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scales {
+pub(super) struct ScaleRange {
     least: f32,
     largest: f32,
     /// Those that are neither infinite nor NaN.
@@ -22,7 +22,7 @@ pub(super) struct Scales {
 }
 
 /// `has scales from 0.01 to 0.02`, in the words of an error.
-impl fmt::Display for Scales {
+impl fmt::Display for ScaleRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { least, largest, .. } = self;
         if self.finite == 0 {
@@ -43,10 +43,10 @@ impl fmt::Display for Scales {
 ///
 /// # Panics
 /// When a tensor of this type does not fit where this one lies.
-pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales> {
-    let blocks = file.known(name)?.elements() / BLOCK;
+pub(super) fn sample(file: &GgufFile, name: &str, kind: BlockType) -> Result<ScaleRange> {
+    let blocks = file.known(name)?.elements() / BLOCK_ELEMENTS;
     let read = blocks.min(BLOCKS);
-    let mut scales = Scales {
+    let mut scales = ScaleRange {
         least: f32::INFINITY,
         largest: f32::NEG_INFINITY,
         finite: 0,
@@ -59,11 +59,11 @@ pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales>
         file.read_at(name, block * kind.block_bytes(), &mut bytes)?;
         let [a, b, c, d] = bytes;
         match kind {
-            Block::Tq4_1s | Block::Tq3_1s => {
+            BlockType::Tq4_1s | BlockType::Tq3_1s => {
                 scales.add(f16::from_le_bytes([a, b]).to_f32());
                 scales.add(f16::from_le_bytes([c, d]).to_f32());
             }
-            Block::Tq3_4s => bytes
+            BlockType::Tq3_4s => bytes
                 .map(e3m5_to_f32)
                 .into_iter()
                 .for_each(|s| scales.add(s)),
@@ -72,7 +72,7 @@ pub(super) fn sample(file: &GgufFile, name: &str, kind: Block) -> Result<Scales>
     Ok(scales)
 }
 
-impl Scales {
+impl ScaleRange {
     fn add(&mut self, scale: f32) {
         self.count += 1;
         if scale.is_finite() {

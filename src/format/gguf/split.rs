@@ -1,6 +1,6 @@
 //! A model in one file, or split over `NAME-00001-of-0000N.gguf` and so on.
 
-use super::{GgufFile, TensorInfo};
+use super::{GgufFile, GgufTensorInfo};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -80,7 +80,7 @@ impl GgufModel {
     ///
     /// # Errors
     /// When no file does.
-    pub(crate) fn find(&self, name: &str) -> Result<(&GgufFile, &TensorInfo)> {
+    pub(crate) fn find(&self, name: &str) -> Result<(&GgufFile, &GgufTensorInfo)> {
         // Of a name that is nowhere, the first file says so.
         let part = &self.parts[self.tensors.get(name).copied().unwrap_or(0)];
         Ok((part, part.known(name)?))

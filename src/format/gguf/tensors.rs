@@ -2,7 +2,7 @@
 
 use super::StockType;
 use super::cursor::{Cursor, damaged};
-use crate::checkpoint::Opened;
+use crate::checkpoint::OpenedFile;
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,7 +16,7 @@ const MAX_DIMS: u32 = 4;
 
 /// What a header says of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TensorInfo {
+pub(crate) struct GgufTensorInfo {
     /// Its dimensions, that along which elements are contiguous first.
     pub(crate) dims: Vec<u64>,
     /// Id of its type, whose meaning depends on the program that wrote the file.
@@ -29,7 +29,7 @@ pub(crate) struct TensorInfo {
     cols: usize,
 }
 
-impl TensorInfo {
+impl GgufTensorInfo {
     /// The tensor as a matrix, `[rows, K]`: the experts of a mixture stand below each other.
     pub(crate) fn shape2(&self) -> [usize; 2] {
         [self.rows, self.cols]
@@ -54,7 +54,10 @@ pub(super) fn check_count(cursor: &Cursor<'_>, count: u64) -> Result<()> {
 }
 
 /// Reads what is said of `count` tensors; how many bytes each has is not known yet.
-pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, TensorInfo>> {
+pub(super) fn read(
+    cursor: &mut Cursor<'_>,
+    count: u64,
+) -> Result<BTreeMap<String, GgufTensorInfo>> {
     let mut tensors = BTreeMap::new();
     for i in 0..count {
         let name = cursor.name(&format_args!("the name of tensor {i}"))?;
@@ -70,7 +73,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<Strin
     Ok(tensors)
 }
 
-fn read_one(cursor: &mut Cursor<'_>, name: &str) -> Result<TensorInfo> {
+fn read_one(cursor: &mut Cursor<'_>, name: &str) -> Result<GgufTensorInfo> {
     let what = format_args!("what it says of tensor {name:?}");
     let n_dims = cursor.u32(&what)?;
     if n_dims > MAX_DIMS {
@@ -83,7 +86,7 @@ fn read_one(cursor: &mut Cursor<'_>, name: &str) -> Result<TensorInfo> {
         .collect::<Result<Vec<_>>>()?;
     let [rows, cols] = matrix(&dims)
         .ok_or_else(|| cursor.damaged(format_args!("the shape {dims:?} of {name:?} overflows")))?;
-    Ok(TensorInfo {
+    Ok(GgufTensorInfo {
         dims,
         type_id: cursor.u32(&what)?,
         offset: cursor.u64(&what)?,
@@ -108,12 +111,12 @@ pub(super) fn matrix(dims: &[u64]) -> Option<[usize; 2]> {
 /// Checks that every tensor starts in the `len` bytes of data at a multiple of `alignment`, that those of
 /// stock types end there, and that none overlap; sets the bytes that are there for each.
 pub(super) fn lay_out(
-    file: &Opened,
-    tensors: &mut BTreeMap<String, TensorInfo>,
+    file: &OpenedFile,
+    tensors: &mut BTreeMap<String, GgufTensorInfo>,
     len: u64,
     alignment: u64,
 ) -> Result<()> {
-    let mut order: Vec<(&String, &mut TensorInfo)> = tensors.iter_mut().collect();
+    let mut order: Vec<(&String, &mut GgufTensorInfo)> = tensors.iter_mut().collect();
     // One without elements takes no place: it may start where the next one does.
     order.sort_by_key(|(name, t)| (t.offset, t.elements() != 0, *name));
     let mut next: Option<(&String, u64)> = None;
@@ -150,7 +153,7 @@ pub(super) fn lay_out(
 }
 
 /// Bytes that a tensor has at least: all of a stock type's, and one of another's.
-fn least_bytes(name: &str, info: &TensorInfo, file: &Opened) -> Result<u64> {
+fn least_bytes(name: &str, info: &GgufTensorInfo, file: &OpenedFile) -> Result<u64> {
     let elements = info.elements();
     let Some(stock) = StockType::of(info.type_id) else {
         return Ok(elements.min(1));

@@ -13,7 +13,7 @@ const VERSION: u32 = 3;
 
 /// A value of metadata that is to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Entry {
+pub(crate) enum WrittenValue {
     /// A text.
     String(String),
     /// A 32-bit number.
@@ -32,7 +32,7 @@ pub(crate) enum Entry {
 
 /// A tensor that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedGgufTensor {
     /// Its name.
     pub(crate) name: String,
     /// Its dimensions, that along which elements are contiguous first.
@@ -61,8 +61,8 @@ impl GgufWriter {
     /// When the directory cannot be written, or a name, a shape, a size or the alignment is not possible.
     pub(crate) fn create(
         path: &Path,
-        metadata: &[(String, Entry)],
-        tensors: &[Planned],
+        metadata: &[(String, WrittenValue)],
+        tensors: &[PlannedGgufTensor],
     ) -> Result<Self> {
         let bad = |what: String| Error::input(what, path.display().to_string(), "");
         check_names(metadata, tensors).map_err(bad)?;
@@ -132,7 +132,10 @@ impl GgufWriter {
 }
 
 /// Checks names and shapes as a reader will.
-fn check_names(metadata: &[(String, Entry)], tensors: &[Planned]) -> Result<(), String> {
+fn check_names(
+    metadata: &[(String, WrittenValue)],
+    tensors: &[PlannedGgufTensor],
+) -> Result<(), String> {
     let keys = metadata.iter().map(|(key, _)| key);
     let names = tensors.iter().map(|t| &t.name);
     for list in [keys.collect::<Vec<_>>(), names.collect()] {
@@ -149,7 +152,7 @@ fn check_names(metadata: &[(String, Entry)], tensors: &[Planned]) -> Result<(), 
             }
         }
     }
-    let bad = |t: &&Planned| t.dims.len() > 4 || matrix(&t.dims).is_none();
+    let bad = |t: &&PlannedGgufTensor| t.dims.len() > 4 || matrix(&t.dims).is_none();
     match tensors.iter().find(bad) {
         Some(t) => Err(format!(
             "the shape {:?} of {:?} is not possible",
@@ -159,10 +162,10 @@ fn check_names(metadata: &[(String, Entry)], tensors: &[Planned]) -> Result<(), 
     }
 }
 
-fn alignment(metadata: &[(String, Entry)]) -> Result<u64, String> {
+fn alignment(metadata: &[(String, WrittenValue)]) -> Result<u64, String> {
     match metadata.iter().find(|(key, _)| key == ALIGNMENT_KEY) {
         None => Ok(ALIGNMENT),
-        Some((_, Entry::U32(n))) if is_alignment((*n).into()) => Ok((*n).into()),
+        Some((_, WrittenValue::U32(n))) if is_alignment((*n).into()) => Ok((*n).into()),
         Some((_, found)) => Err(format!(
             "{ALIGNMENT_KEY} is {found:?}, expected a u32 that is a power of two from 8 on"
         )),
@@ -170,7 +173,7 @@ fn alignment(metadata: &[(String, Entry)]) -> Result<u64, String> {
 }
 
 /// The header up to its tensors.
-fn head(metadata: &[(String, Entry)], tensors: usize) -> Vec<u8> {
+fn head(metadata: &[(String, WrittenValue)], tensors: usize) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors as u64).to_le_bytes());
@@ -182,32 +185,32 @@ fn head(metadata: &[(String, Entry)], tensors: usize) -> Vec<u8> {
     out
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Entry) {
+fn put_value(out: &mut Vec<u8>, value: &WrittenValue) {
     // The position of a type in the list of all is its id.
     let id = |of: ValueType| (of as u32).to_le_bytes();
     match value {
-        Entry::String(text) => {
+        WrittenValue::String(text) => {
             out.extend(id(ValueType::String));
             put_string(out, text);
         }
-        Entry::U32(n) => {
+        WrittenValue::U32(n) => {
             out.extend(id(ValueType::U32));
             out.extend(n.to_le_bytes());
         }
-        Entry::U64(n) => {
+        WrittenValue::U64(n) => {
             out.extend(id(ValueType::U64));
             out.extend(n.to_le_bytes());
         }
-        Entry::F32(n) => {
+        WrittenValue::F32(n) => {
             out.extend(id(ValueType::F32));
             out.extend(n.to_le_bytes());
         }
-        Entry::Bool(b) => {
+        WrittenValue::Bool(b) => {
             out.extend(id(ValueType::Bool));
             out.push(u8::from(*b));
         }
-        Entry::Raw(bytes) => out.extend(bytes),
-        Entry::Strings(texts) => {
+        WrittenValue::Raw(bytes) => out.extend(bytes),
+        WrittenValue::Strings(texts) => {
             out.extend(id(ValueType::Array));
             out.extend(id(ValueType::String));
             out.extend((texts.len() as u64).to_le_bytes());

@@ -6,7 +6,9 @@ use super::{NAME, codec, names, signs};
 use crate::checkpoint::{Dtype, dir_name};
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::format::encoding::{BITS, Choices, Encodes, GROUP_SIZE, Matrix, Part, Piece, fixed};
+use crate::format::encoding::{
+    BITS, Choices, Encodes, GROUP_SIZE, Matrix, OutputTensor, TensorSlice, fixed,
+};
 use crate::tensor::{TqTensor, base_of};
 use std::path::Path;
 
@@ -70,18 +72,23 @@ impl Encodes for Encoder {
         if dtype.is_plain() { Dtype::F16 } else { dtype }
     }
 
-    fn parts(&self, weight: &Matrix) -> Vec<Part> {
+    fn parts(&self, weight: &Matrix) -> Vec<OutputTensor> {
         let layout = self.codec(&weight.name).layout;
         let groups = weight.stored / layout.group_size();
         let [packed, norms] = Self::parts_of(&weight.name);
         let shape = vec![weight.rows * groups, layout.packed_group()];
         vec![
-            Part::new(packed, Dtype::U8, shape),
-            Part::new(norms, Dtype::F32, vec![weight.rows, groups]),
+            OutputTensor::new(packed, Dtype::U8, shape),
+            OutputTensor::new(norms, Dtype::F32, vec![weight.rows, groups]),
         ]
     }
 
-    fn pieces<'t>(&self, weight: &Matrix, first_row: usize, rows: &'t TqTensor) -> Vec<Piece<'t>> {
+    fn pieces<'t>(
+        &self,
+        weight: &Matrix,
+        first_row: usize,
+        rows: &'t TqTensor,
+    ) -> Vec<TensorSlice<'t>> {
         let layout = rows.layout();
         let [packed, norms] = Self::parts_of(&weight.name);
         let group = first_row * (weight.stored / layout.group_size());

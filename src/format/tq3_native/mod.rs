@@ -17,16 +17,16 @@ mod signs;
 pub(super) use config::CONFIG;
 pub(super) use encoding::Encoder;
 
-use super::model::{Format, Opened, Stored, TqInfo, read_scales};
+use super::model::{Format, OpenedModel, Stored, TqInfo, read_scales};
 use crate::checkpoint::Checkpoint;
 use crate::codebook::Codebook;
 use crate::codec::{Codec, Layout, ScaleGrid, ScaleType, Scaling, SignsBefore, Unit};
 use crate::error::Result;
 use crate::tensor::Parts;
 use config::Config;
-use names::Weight;
+use names::Tq3Weight;
 use shape::Widths;
-use signs::Signs;
+use signs::GroupSigns;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
@@ -48,7 +48,7 @@ pub fn codec(bits: u32, group_size: usize, seed: u64) -> Result<Codec> {
         scaling: Scaling::After,
         unit: Unit::Norm,
     };
-    let before = Signs::of_seed(seed, group_size).before;
+    let before = GroupSigns::of_seed(seed, group_size).before;
     Ok(Codec {
         layout: Layout::new(bits, group_size)?
             .dense()
@@ -60,7 +60,7 @@ pub fn codec(bits: u32, group_size: usize, seed: u64) -> Result<Codec> {
 
 /// The signs after the transform of so many columns, whole groups.
 pub fn signs(seed: u64, group_size: usize, cols: usize) -> Vec<i8> {
-    let after = Signs::of_seed(seed, group_size).after;
+    let after = GroupSigns::of_seed(seed, group_size).after;
     after.into_iter().cycle().take(cols).collect()
 }
 
@@ -69,7 +69,7 @@ pub fn signs(seed: u64, group_size: usize, cols: usize) -> Vec<i8> {
 struct Native {
     config: Config,
     widths: Widths,
-    weights: BTreeMap<String, Weight>,
+    weights: BTreeMap<String, Tq3Weight>,
     /// By bits.
     codecs: BTreeMap<u32, Codec>,
 }
@@ -78,7 +78,7 @@ struct Native {
 ///
 /// # Errors
 /// When a configuration is damaged, or the tensors contradict it.
-pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
+pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<OpenedModel> {
     let config = Config::read(dir)?;
     let headers: Vec<(&str, String, &[usize])> = checkpoint
         .names()
@@ -119,7 +119,7 @@ pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
              is whole groups, but where a source tells"
         )],
     };
-    Ok(Opened {
+    Ok(OpenedModel {
         format: Box::new(format),
         weights,
         notes,
@@ -127,7 +127,7 @@ pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
 }
 
 /// Fused experts are stored without `.weight`, as plain models have them.
-fn plain_name(base: &str, weight: &Weight) -> String {
+fn plain_name(base: &str, weight: &Tq3Weight) -> String {
     if weight.stem == base && base.contains(".experts.") {
         base.to_owned()
     } else {

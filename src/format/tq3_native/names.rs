@@ -12,7 +12,7 @@ pub(super) const NORMS: &str = ".tq_norms";
 
 /// One quantised weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Weight {
+pub(crate) struct Tq3Weight {
     /// Its name as stored, before `.tq_packed` and `.tq_norms`: with `.weight` for most, without for fused
     /// experts and in older checkpoints.
     pub stem: String,
@@ -24,7 +24,7 @@ pub(crate) struct Weight {
     pub bits: u32,
 }
 
-impl Weight {
+impl Tq3Weight {
     /// Name of the codes: U8, `[rows * groups, group_size * bits / 8]`.
     pub(crate) fn packed(&self) -> String {
         format!("{}{PACKED}", self.stem)
@@ -37,7 +37,7 @@ impl Weight {
 }
 
 /// What a checkpoint says of a tensor: its dtype as safetensors writes it, and its shape.
-type Header<'a> = (&'a str, &'a [usize]);
+type TensorHeader<'a> = (&'a str, &'a [usize]);
 
 /// The quantised weights among `tensors`, each given as name, dtype and shape, by their names before
 /// `.weight`; `place` is what errors call the checkpoint.
@@ -49,8 +49,8 @@ pub(crate) fn find<'a>(
     config: &Config,
     place: &str,
     tensors: impl Iterator<Item = (&'a str, &'a str, &'a [usize])>,
-) -> Result<BTreeMap<String, Weight>> {
-    let mut parts: BTreeMap<&str, [Option<Header>; 2]> = BTreeMap::new();
+) -> Result<BTreeMap<String, Tq3Weight>> {
+    let mut parts: BTreeMap<&str, [Option<TensorHeader>; 2]> = BTreeMap::new();
     for (name, dtype, shape) in tensors {
         for (i, suffix) in [PACKED, NORMS].into_iter().enumerate() {
             if let Some(stem) = name.strip_suffix(suffix) {
@@ -58,7 +58,7 @@ pub(crate) fn find<'a>(
             }
         }
     }
-    let mut found: BTreeMap<String, Weight> = BTreeMap::new();
+    let mut found: BTreeMap<String, Tq3Weight> = BTreeMap::new();
     for (stem, [packed, norms]) in parts {
         let missing = |suffix, other| {
             Error::input(
@@ -88,9 +88,9 @@ fn check(
     config: &Config,
     place: &str,
     stem: &str,
-    (packed_type, packed): Header,
-    (norms_type, norms): Header,
-) -> Result<Weight> {
+    (packed_type, packed): TensorHeader,
+    (norms_type, norms): TensorHeader,
+) -> Result<Tq3Weight> {
     let bad = |part: &str, what: String, help: &str| {
         Err(Error::input(what, format!("{stem}{part} in {place}"), help))
     };
@@ -110,7 +110,7 @@ fn check(
     let (group, bits) = (config.group_size(), config.bits_of(stem));
     let bytes = group * bits as usize / 8;
     match *packed {
-        [all, width] if Some(all) == rows.checked_mul(groups) && width == bytes => Ok(Weight {
+        [all, width] if Some(all) == rows.checked_mul(groups) && width == bytes => Ok(Tq3Weight {
             stem: stem.to_owned(),
             rows,
             groups,
@@ -142,7 +142,7 @@ mod tests {
 
     type Tensor = (&'static str, &'static str, &'static [usize]);
 
-    fn with(config: &str, tensors: &[Tensor]) -> Result<BTreeMap<String, Weight>> {
+    fn with(config: &str, tensors: &[Tensor]) -> Result<BTreeMap<String, Tq3Weight>> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(super::super::config::CONFIG), config).unwrap();
         let config = Config::read(dir.path()).unwrap();

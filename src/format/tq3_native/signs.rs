@@ -4,14 +4,14 @@ use rand_mt::Mt;
 
 /// Signs before and after the transform of a group, +1 or -1, `[group_size]` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signs {
+pub(crate) struct GroupSigns {
     /// Multiplied before the transform when decoding: `signs2` of the source.
     pub before: Vec<i8>,
     /// Multiplied after it: `signs1`.
     pub after: Vec<i8>,
 }
 
-impl Signs {
+impl GroupSigns {
     /// The signs of `quantizer_seed` for groups of `group` elements: torch's `randint(0, 2)` of its CPU
     /// generator, the lowest bit of each output of MT19937 (`init_genrand`), 1 for +1; `signs1` first, then
     /// `signs2`. Of a longer seed the generator takes the low 32 bits.
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn signs_of_seed_42_are_those_of_torch() {
         assert_eq!(Mt::new(42).next_u32(), 1_608_637_542);
-        let signs = Signs::of_seed(42, 128);
+        let signs = GroupSigns::of_seed(42, 128);
         assert_eq!(signs.after[..8], [-1, 1, -1, -1, -1, 1, -1, -1]);
         assert_eq!(
             bits(&signs.after),
@@ -56,14 +56,17 @@ mod tests {
     /// One stream: where the second vector starts moves with the group.
     #[test]
     fn the_vector_before_the_transform_follows_the_other() {
-        let (small, large) = (Signs::of_seed(42, 64), Signs::of_seed(42, 128));
+        let (small, large) = (GroupSigns::of_seed(42, 64), GroupSigns::of_seed(42, 128));
         assert_eq!(small.after, large.after[..64]);
         assert_eq!(small.before, large.after[64..]);
     }
 
     #[test]
     fn a_seed_counts_modulo_2_to_the_32() {
-        assert_eq!(Signs::of_seed(42 + (1 << 32), 32), Signs::of_seed(42, 32));
-        assert_ne!(Signs::of_seed(43, 32), Signs::of_seed(42, 32));
+        assert_eq!(
+            GroupSigns::of_seed(42 + (1 << 32), 32),
+            GroupSigns::of_seed(42, 32)
+        );
+        assert_ne!(GroupSigns::of_seed(43, 32), GroupSigns::of_seed(42, 32));
     }
 }

@@ -5,7 +5,9 @@ use crate::checkpoint::Dtype;
 use crate::codebook::Codebook;
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::format::encoding::{BITS, Choices, Encodes, GROUP_SIZE, Matrix, Part, Piece, fixed};
+use crate::format::encoding::{
+    BITS, Choices, Encodes, GROUP_SIZE, Matrix, OutputTensor, TensorSlice, fixed,
+};
 use crate::tensor::{Layout, TqTensor, base_of};
 use std::borrow::Cow;
 use std::path::Path;
@@ -72,18 +74,23 @@ impl Encodes for Encoder {
         false
     }
 
-    fn parts(&self, weight: &Matrix) -> Vec<Part> {
+    fn parts(&self, weight: &Matrix) -> Vec<OutputTensor> {
         let layout = self.config.layout;
         let (rows, cols) = (weight.rows, weight.cols);
         let [packed, scales, signs] = parts(&weight.name);
         vec![
-            Part::new(packed, Dtype::U8, vec![rows, layout.packed_len(cols)]),
-            Part::new(scales, Dtype::F16, vec![rows, cols / layout.group_size()]),
-            Part::new(signs, Dtype::I8, vec![cols]),
+            OutputTensor::new(packed, Dtype::U8, vec![rows, layout.packed_len(cols)]),
+            OutputTensor::new(scales, Dtype::F16, vec![rows, cols / layout.group_size()]),
+            OutputTensor::new(signs, Dtype::I8, vec![cols]),
         ]
     }
 
-    fn pieces<'t>(&self, weight: &Matrix, first_row: usize, rows: &'t TqTensor) -> Vec<Piece<'t>> {
+    fn pieces<'t>(
+        &self,
+        weight: &Matrix,
+        first_row: usize,
+        rows: &'t TqTensor,
+    ) -> Vec<TensorSlice<'t>> {
         let layout = self.config.layout;
         let [packed, scales, signs] = parts(&weight.name);
         let at = |per_row: usize| (first_row * per_row) as u64;

@@ -13,7 +13,7 @@ pub(super) use encoding::Encoder;
 pub use signs::SignSeed;
 pub use write::write_tq_model;
 
-use super::model::{Format, Opened, Stored, TqInfo, read_scales};
+use super::model::{Format, OpenedModel, Stored, TqInfo, read_scales};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo, nearest};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ struct Turboquant {
 ///
 /// # Errors
 /// As [`Config::read`].
-pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
+pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<OpenedModel> {
     let config = Config::read(dir)?;
     let bases = checkpoint.names().filter_map(|n| n.strip_suffix(PACKED));
     let weights = bases.map(|base| Stored {
@@ -48,7 +48,7 @@ pub(super) fn open(dir: &Path, checkpoint: &Checkpoint) -> Result<Opened> {
         weight: format!("{base}.weight"),
         parts: PARTS.iter().map(|part| format!("{base}.{part}")).collect(),
     });
-    Ok(Opened {
+    Ok(OpenedModel {
         format: Box::new(Turboquant { config }),
         weights: weights.collect(),
         notes: Vec::new(),

@@ -4,7 +4,7 @@ use super::*;
 use crate::codebook::Codebook;
 use crate::encode::quantize;
 use crate::reference::dequantize;
-use crate::synthetic::{Rng, Scales, tensor};
+use crate::synthetic::{Rng, ScaleDistribution, tensor};
 use crate::tensor::{GROUP_SIZES, Layout, Parts};
 use half::f16;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn formats() -> Vec<(Layout, Arc<Codebook>)> {
 }
 
 fn judge(tensor: &TqTensor, source: &[f32]) -> CheckpointRecord {
-    let mut checkpoint = Checkpoint::new(0, tensor.rows());
+    let mut checkpoint = GroupErrorSums::new(0, tensor.rows());
     checkpoint.push(tensor, source, &dequantize(tensor));
     checkpoint.finish().unwrap()
 }
@@ -164,7 +164,7 @@ fn other_codes_other_weights_and_the_models_own_output_are_found() {
 /// Random codes under a tensor's own scales and signs.
 fn random(rng: &mut Rng, of: &TqTensor) -> TqTensor {
     let (layout, shape) = (of.layout(), [of.rows(), of.cols()]);
-    let codes = tensor(rng, layout, shape[0], shape[1], Scales::Usual).unwrap();
+    let codes = tensor(rng, layout, shape[0], shape[1], ScaleDistribution::Usual).unwrap();
     let parts = Parts {
         packed: codes.packed().to_vec(),
         scales: of.scales().clone(),
@@ -236,7 +236,7 @@ fn damaged_rows_are_named_whatever_the_strips() {
         let values = dequantize(&tensor);
         let mut records = Vec::new();
         for strip in [400, 1, 7] {
-            let mut checkpoint = Checkpoint::new(1000, rows);
+            let mut checkpoint = GroupErrorSums::new(1000, rows);
             for first in (0..rows).step_by(strip) {
                 let last = rows.min(first + strip);
                 let part = tensor.slice_rows(first..last).unwrap();

@@ -9,7 +9,7 @@ use crate::record::LaneName;
 use std::ffi::{CString, c_char, c_int};
 
 /// CUDA C++ to compile.
-pub(super) struct Source<'a> {
+pub(super) struct CudaSource<'a> {
     /// Name of the file, for the compiler's messages.
     pub(super) name: &'a str,
     pub(super) text: &'a str,
@@ -25,7 +25,7 @@ pub(super) const OWN_OPTIONS: [&str; 1] = ["--fmad=false"];
 /// To PTX, or to machine code where NVRTC is newer than the driver: a driver reads no PTX that is newer than
 /// it is, and loads the code of any minor version of its own major one.
 pub(super) fn compile(
-    source: &Source<'_>,
+    source: &CudaSource<'_>,
     options: &[String],
     capability: (i32, i32),
     driver: Version,

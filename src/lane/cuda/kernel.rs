@@ -17,14 +17,14 @@ static ZEROS: [u64; 4096 / 8] = [0; 4096 / 8];
 pub(super) const MAX_GRID: u32 = (1 << 31) - 1;
 
 /// What a launch reads, one after the other at multiples of 256 bytes.
-pub(super) struct Input<'a> {
+pub(super) struct LaunchInput<'a> {
     /// Each part, and where it starts.
     parts: Vec<(Part, usize, Cow<'a, [u8]>)>,
     /// Bytes of all.
     pub(super) len: usize,
 }
 
-impl<'a> Input<'a> {
+impl<'a> LaunchInput<'a> {
     pub(super) fn new(launch: &Launch, tensor: &'a TqTensor) -> Self {
         let mut len = 0;
         let read = Part::ALL
@@ -78,7 +78,7 @@ impl Work {
     /// Queues the kernel.
     ///
     /// # Safety
-    /// `from` holds the [`Input`] that `starts` are of, and `to` has room for the output; both are
+    /// `from` holds the [`LaunchInput`] that `starts` are of, and `to` has room for the output; both are
     /// multiples of 256 and stay until the stream has run the kernel. The launch is right for the entry
     /// point: of a user's kernel its manifest says so, and what a wrong one does on the device is the
     /// device's to stop.

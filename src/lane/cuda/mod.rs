@@ -17,7 +17,7 @@ mod signature;
 
 pub use device::{CudaDeviceInfo, list};
 #[doc(hidden)]
-pub use own::{Own, Room, Variant};
+pub use own::{OwnKernel, Room, Variant};
 
 use super::kernel::{Form, Manifest};
 use super::{Lane, Round, Timed, checksum};
@@ -29,12 +29,12 @@ use device::{cuda_version, device_count, handle, info};
 use memory::{Context, free_memory};
 use module::{Image, Module};
 use nvrtc::{Nvrtc, Version};
-use program::{Brought, Origin, Program, User};
+use program::{Brought, CudaProgram, Origin, User};
 use resident::Resident;
 
 /// How to open a device.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Options {
+pub struct CudaOptions {
     /// The device's index in [`list`].
     pub device: usize,
     /// Compile the kernel for the device's own architecture, with the NVRTC of this machine.
@@ -49,7 +49,7 @@ pub struct Options {
     pub numbered: bool,
 }
 
-impl Options {
+impl CudaOptions {
     /// The lane's name.
     pub fn name(&self) -> LaneName {
         match (&self.kernel, self.numbered) {
@@ -68,7 +68,7 @@ pub struct Cuda {
     api: &'static Api,
     // These go in this order, the context last.
     resident: Option<Resident>,
-    program: Program,
+    program: CudaProgram,
     context: Context,
 }
 
@@ -82,7 +82,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Unavailable`] when there is no driver, no such device, the device or driver is too old for
     /// the kernel, or NVRTC is asked for and missing; [`Error::Backend`] when the driver fails.
-    pub fn open(options: &Options) -> Result<Self> {
+    pub fn open(options: &CudaOptions) -> Result<Self> {
         let api = api::driver()?;
         let count = device_count(api)?;
         if options.device >= count {
@@ -110,7 +110,7 @@ impl Cuda {
         let (program, kernel_variant, kernel_checksum) = match &options.kernel {
             Some(kernel) => {
                 let user = User::new(kernel.clone(), capability, version, info.driver.clone());
-                let program = Program::User(Box::new(user));
+                let program = CudaProgram::User(Box::new(user));
                 (program, kernel.source_name(), checksum(kernel.code()))
             }
             None => own_program(api, options, &info, version)?,
@@ -165,10 +165,10 @@ impl Cuda {
 }
 
 /// Which of this project's kernels a device gets.
-fn own_kernel(info: &CudaDeviceInfo) -> Result<Own> {
+fn own_kernel(info: &CudaDeviceInfo) -> Result<OwnKernel> {
     let capability = info.compute_capability;
-    Own::of(capability).ok_or_else(|| {
-        let least = Own::Sm75.capability();
+    OwnKernel::of(capability).ok_or_else(|| {
+        let least = OwnKernel::Sm75.capability();
         Error::unavailable(
             format!(
                 "{} has compute capability {}.{}, the kernel needs {}.{}",
@@ -183,10 +183,10 @@ fn own_kernel(info: &CudaDeviceInfo) -> Result<Own> {
 /// This project's kernels, their variant and their checksum.
 fn own_program(
     api: &'static Api,
-    options: &Options,
+    options: &CudaOptions,
     info: &CudaDeviceInfo,
     version: Version,
-) -> Result<(Program, String, String)> {
+) -> Result<(CudaProgram, String, String)> {
     let capability = info.compute_capability;
     let own = own_kernel(info)?;
     let origin = match &options.ptx {
@@ -203,12 +203,12 @@ fn own_program(
     // Of the kernel for other codecs, which is made ready where it is needed, the text counts.
     let other = match &origin {
         Origin::Given(_) => "",
-        Origin::Nvrtc(_) => Own::Codecs.source().text,
-        Origin::Committed => Own::Codecs.ptx(),
+        Origin::Nvrtc(_) => OwnKernel::Codecs.source().text,
+        Origin::Committed => OwnKernel::Codecs.ptx(),
     };
     let checksum = checksum(&[image.bytes(), other.as_bytes()].concat());
     let module = Module::load(api, &image, &info.driver)?;
-    let program = Program::Own(Brought {
+    let program = CudaProgram::Own(Brought {
         own,
         module,
         codecs: None,
@@ -288,7 +288,7 @@ mod tests {
         }
         for e in [
             list().unwrap_err(),
-            Cuda::open(&Options::default()).unwrap_err(),
+            Cuda::open(&CudaOptions::default()).unwrap_err(),
         ] {
             assert!(matches!(e, Error::Unavailable(_)), "{e}");
             assert!(e.to_string().contains("no CUDA driver"), "{e}");

@@ -206,7 +206,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: loaded once, unloaded once; its kernels have come to an end, for every call of the
+        // SAFETY: loaded once, unloaded once; its kernels have ended, for every call of the
         // lane waits for them.
         unsafe { call!(self.api, module_unload = "cuModuleUnload"(self.handle)).ok() };
     }
@@ -215,11 +215,11 @@ impl Drop for Module {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::cuda::own::Own;
+    use crate::lane::cuda::own::OwnKernel;
 
     #[test]
     fn committed_ptx_names_its_driver() {
-        let all = Own::ALL.map(|own| described(own.ptx()));
+        let all = OwnKernel::ALL.map(|own| described(own.ptx()));
         assert_eq!(
             all,
             ["75", "80", "75"].map(|c| format!("PTX 8.0, compute_{c}"))

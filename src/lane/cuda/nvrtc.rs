@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 /// A program that is compiled.
-pub(super) type Program = *mut c_void;
+pub(super) type NvrtcProgram = *mut c_void;
 
 /// A CUDA version, major and minor.
 pub(super) type Version = (c_int, c_int);
@@ -66,21 +66,21 @@ macro_rules! functions {
 functions! {
     get_version = "nvrtcVersion"(*mut c_int, *mut c_int) -> c_int;
     error_string = "nvrtcGetErrorString"(c_int) -> *const c_char;
-    create = "nvrtcCreateProgram"(*mut Program, *const c_char, *const c_char, c_int,
+    create = "nvrtcCreateProgram"(*mut NvrtcProgram, *const c_char, *const c_char, c_int,
         *const *const c_char, *const *const c_char) -> c_int;
-    compile = "nvrtcCompileProgram"(Program, c_int, *const *const c_char) -> c_int;
-    destroy = "nvrtcDestroyProgram"(*mut Program) -> c_int;
-    log_size = "nvrtcGetProgramLogSize"(Program, *mut usize) -> c_int;
-    log = "nvrtcGetProgramLog"(Program, *mut c_char) -> c_int;
-    ptx_size = "nvrtcGetPTXSize"(Program, *mut usize) -> c_int;
-    ptx = "nvrtcGetPTX"(Program, *mut c_char) -> c_int;
-    cubin_size = "nvrtcGetCUBINSize"(Program, *mut usize) -> c_int;
-    cubin = "nvrtcGetCUBIN"(Program, *mut c_char) -> c_int;
+    compile = "nvrtcCompileProgram"(NvrtcProgram, c_int, *const *const c_char) -> c_int;
+    destroy = "nvrtcDestroyProgram"(*mut NvrtcProgram) -> c_int;
+    log_size = "nvrtcGetProgramLogSize"(NvrtcProgram, *mut usize) -> c_int;
+    log = "nvrtcGetProgramLog"(NvrtcProgram, *mut c_char) -> c_int;
+    ptx_size = "nvrtcGetPTXSize"(NvrtcProgram, *mut usize) -> c_int;
+    ptx = "nvrtcGetPTX"(NvrtcProgram, *mut c_char) -> c_int;
+    cubin_size = "nvrtcGetCUBINSize"(NvrtcProgram, *mut usize) -> c_int;
+    cubin = "nvrtcGetCUBIN"(NvrtcProgram, *mut c_char) -> c_int;
 }
 
 /// A function that tells a size, and one that writes so many bytes.
-type Sized = unsafe extern "C" fn(Program, *mut usize) -> c_int;
-type Written = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
+type SizeFn = unsafe extern "C" fn(NvrtcProgram, *mut usize) -> c_int;
+type WriteFn = unsafe extern "C" fn(NvrtcProgram, *mut c_char) -> c_int;
 
 impl Nvrtc {
     /// The one that suits a driver of this CUDA version best.
@@ -123,9 +123,9 @@ impl Nvrtc {
     /// `program` is one of this library, and `read` writes as many bytes as `size` tells.
     pub(super) unsafe fn bytes(
         &self,
-        program: Program,
-        size: Sized,
-        read: Written,
+        program: NvrtcProgram,
+        size: SizeFn,
+        read: WriteFn,
     ) -> std::result::Result<Vec<u8>, c_int> {
         let mut len = 0;
         // SAFETY: as the caller vouches; `len` and the memory outlive the calls that write them.

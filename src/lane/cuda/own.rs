@@ -1,15 +1,15 @@
 //! This project's kernels: which of them a device gets, and its launch.
 
-use super::compile::Source;
+use super::compile::CudaSource;
 use crate::codec::{Normalisation, ScaleType, Scaling};
-use crate::lane::kernel::{Argument, Launch, Part, Value};
+use crate::lane::kernel::{Argument, Launch, Part, ScalarValue};
 use crate::record::OutputType;
 use crate::tensor::{Layout, TqTensor};
 use miniz_oxide::inflate::decompress_to_vec;
 use std::sync::LazyLock;
 
 /// Threads in a block of any of the kernels.
-pub(super) const BLOCK: u32 = 256;
+pub(super) const BLOCK_THREADS: u32 = 256;
 
 /// Most elements in pieces of 32 that `tq4_dequant_sm75.cu` and `tq4_dequant_codecs.cu` count, and most groups of
 /// `tq4_dequant_sm80.cu`.
@@ -26,7 +26,7 @@ const SETUP: u64 = 1;
 /// One of this project's kernels. Public for the tests that run it emulated.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Own {
+pub enum OwnKernel {
     /// `kernels/tq4_dequant_sm75.cu`: plain layouts on compute capability 7.5.
     Sm75,
     /// `kernels/tq4_dequant_sm80.cu`: plain layouts on compute capability 8.0 and later.
@@ -55,7 +55,7 @@ pub struct Room {
     pub blocks: u32,
 }
 
-impl Own {
+impl OwnKernel {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Sm75, Self::Sm80, Self::Codecs];
 
@@ -102,7 +102,7 @@ impl Own {
     }
 
     /// Its CUDA C++.
-    pub(super) fn source(self) -> Source<'static> {
+    pub(super) fn source(self) -> CudaSource<'static> {
         let (name, text) = match self {
             Self::Sm75 => (
                 "tq4_dequant_sm75.cu",
@@ -117,7 +117,7 @@ impl Own {
                 include_str!("../../../kernels/tq4_dequant_codecs.cu"),
             ),
         };
-        Source {
+        CudaSource {
             name,
             text,
             help: "the NVRTC of this machine may be too old for its device: update it, or use the kernel that tq4 brings",
@@ -187,7 +187,7 @@ impl Own {
                 let pieces = tensor.elements() / 32;
                 let pieces = (pieces <= MAX_PIECES).then_some(pieces as u32)?;
                 let row_pieces = tensor.cols() as u32 / 32;
-                let grid = pieces.div_ceil(BLOCK);
+                let grid = pieces.div_ceil(BLOCK_THREADS);
                 if self == Self::Sm75 {
                     (&[Part::Signs], vec![pieces, row_pieces], grid)
                 } else {
@@ -207,10 +207,12 @@ impl Own {
         let parts = parts.chain(signs.iter().copied());
         let parts = parts.chain([Part::Centroids, Part::Out]);
         let parts = parts.map(Argument::Part);
-        let scalars = scalars.into_iter().map(|v| Argument::Value(Value::from(v)));
+        let scalars = scalars
+            .into_iter()
+            .map(|v| Argument::Value(ScalarValue::from(v)));
         Some(Launch {
             grid: [grid, 1, 1],
-            block: [BLOCK, 1, 1],
+            block: [BLOCK_THREADS, 1, 1],
             shared_memory: 0,
             arguments: parts.chain(scalars).collect(),
         })
@@ -246,13 +248,13 @@ impl Variant {
             Self::Single => 32,
             Self::Pairs => 64,
         };
-        BLOCK as usize * held
+        BLOCK_THREADS as usize * held
     }
 }
 
 /// How the grid goes over the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Steps {
+struct GridSteps {
     /// Groups that the grid decodes in a turn.
     step: u32,
     blocks: u32,
@@ -260,7 +262,7 @@ struct Steps {
 
 /// The number of turns with which the busiest multiprocessor is done first, among those that leave no room
 /// empty: a block has `turns` of them and its setup, and blocks go to multiprocessors in equal numbers.
-fn steps(variant: Variant, n: usize, groups: usize, per_row: usize, room: Room) -> Steps {
+fn steps(variant: Variant, n: usize, groups: usize, per_row: usize, room: Room) -> GridSteps {
     let per_block = variant.per_block() / n;
     let unit = (128 / n).max(1);
     // A thread keeps its columns where a step is whole rows, and whole units.
@@ -274,7 +276,7 @@ fn steps(variant: Variant, n: usize, groups: usize, per_row: usize, room: Room) 
         let fills = blocks as u64 > multiprocessors * u64::from(room.blocks.saturating_sub(1));
         let (step, blocks) = (step as u32, blocks as u32);
         // One turn has the most blocks: it stands where not even they fill the device.
-        ((turns > 1 && !fills, busiest), Steps { step, blocks })
+        ((turns > 1 && !fills, busiest), GridSteps { step, blocks })
     });
     let best = all.min_by_key(|(cost, _)| *cost);
     best.expect("there is a choice").1
@@ -289,7 +291,7 @@ mod tests {
     use super::*;
     use crate::codec::{ScaleGrid, SignsBefore};
     use crate::format::every_codec;
-    use crate::synthetic::{self, Rng, Scales};
+    use crate::synthetic::{self, Rng, ScaleDistribution};
     use crate::tensor::GROUP_SIZES;
     use proptest::prelude::*;
 
@@ -300,10 +302,10 @@ mod tests {
 
     #[test]
     fn each_capability_has_its_kernel() {
-        assert_eq!(Own::of((7, 0)), None);
-        assert_eq!(Own::of((7, 5)), Some(Own::Sm75));
+        assert_eq!(OwnKernel::of((7, 0)), None);
+        assert_eq!(OwnKernel::of((7, 5)), Some(OwnKernel::Sm75));
         for capability in [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)] {
-            assert_eq!(Own::of(capability), Some(Own::Sm80));
+            assert_eq!(OwnKernel::of(capability), Some(OwnKernel::Sm80));
         }
     }
 
@@ -324,9 +326,9 @@ mod tests {
     fn pairs_are_for_large_tensors_where_instructions_bind() {
         let layout = Layout::new(4, 128).unwrap();
         let rng = &mut Rng::new(1);
-        let tensor = synthetic::tensor(rng, layout, 1024, 1024, Scales::Usual).unwrap();
+        let tensor = synthetic::tensor(rng, layout, 1024, 1024, ScaleDistribution::Usual).unwrap();
         let variant = |capability, multiprocessors, output| {
-            Own::Sm80.variant(capability, multiprocessors, &tensor, output)
+            OwnKernel::Sm80.variant(capability, multiprocessors, &tensor, output)
         };
         assert_eq!(variant((9, 0), 16, OutputType::Bf16), Some(Variant::Pairs));
         assert_eq!(variant((10, 3), 16, OutputType::Bf16), Some(Variant::Pairs));
@@ -347,16 +349,16 @@ mod tests {
         for (name, codec) in every_codec() {
             let layout = codec.layout;
             for output in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
-                for own in [Own::Sm75, Own::Sm80] {
+                for own in [OwnKernel::Sm75, OwnKernel::Sm80] {
                     let found = own.for_layout(layout, output);
                     let plain = layout.is_plain() && output != OutputType::F16;
-                    assert_eq!(found, if plain { own } else { Own::Codecs });
+                    assert_eq!(found, if plain { own } else { OwnKernel::Codecs });
                     let variants = found.variants(layout, output);
                     assert!(variants.contains(&Variant::Single), "{name}, {output:?}");
                     let entry = format!("{}(", found.entry(Variant::Single, layout, output));
                     assert!(found.ptx().contains(&entry), "{entry}");
                     assert_eq!(own.variants(layout, output).is_empty(), !plain);
-                    assert_eq!(Own::Codecs.variants(layout, output).is_empty(), plain);
+                    assert_eq!(OwnKernel::Codecs.variants(layout, output).is_empty(), plain);
                 }
             }
         }
@@ -401,7 +403,7 @@ mod tests {
             ),
         ] {
             for output in [OutputType::Bf16, OutputType::F16, OutputType::F32] {
-                let variants = Own::Codecs.variants(layout, output);
+                let variants = OwnKernel::Codecs.variants(layout, output);
                 assert_eq!(!variants.is_empty(), has, "{layout:?}");
             }
         }

@@ -1,11 +1,11 @@
 //! What the lane runs: this project's kernel, or a user's.
 
 use super::api::{Api, Handle};
-use super::compile::{OWN_OPTIONS, Source, compile};
+use super::compile::{CudaSource, OWN_OPTIONS, compile};
 use super::kernel::MAX_GRID;
 use super::module::{Image, Module};
 use super::nvrtc::Version;
-use super::own::{BLOCK, Own, Room};
+use super::own::{BLOCK_THREADS, OwnKernel, Room};
 use super::signature::mismatch;
 use crate::codec::Normalisation;
 use crate::error::Result;
@@ -19,7 +19,7 @@ const SHARED_MEMORY: u32 = 48 << 10;
 
 /// A kernel in a form that is ready, or made ready for each tensor.
 #[derive(Debug)]
-pub(super) enum Program {
+pub(super) enum CudaProgram {
     /// This project's, with an entry point for each layout and type.
     Own(Brought),
     /// A user's.
@@ -30,9 +30,9 @@ pub(super) enum Program {
 #[derive(Debug)]
 pub(super) struct Brought {
     /// That for plain layouts.
-    pub(super) own: Own,
+    pub(super) own: OwnKernel,
     pub(super) module: Module,
-    /// [`Own::Codecs`], from the first tensor on that it is for.
+    /// [`OwnKernel::Codecs`], from the first tensor on that it is for.
     pub(super) codecs: Option<Module>,
     pub(super) origin: Origin,
     pub(super) output: OutputType,
@@ -56,7 +56,7 @@ pub(super) enum Origin {
 
 impl Origin {
     /// One of them for a device.
-    pub(super) fn image(&self, own: Own, capability: (i32, i32)) -> Result<Image> {
+    pub(super) fn image(&self, own: OwnKernel, capability: (i32, i32)) -> Result<Image> {
         match self {
             Self::Given(ptx) => Ok(Image::Ptx(ptx.clone())),
             Self::Nvrtc(version) => {
@@ -90,7 +90,7 @@ impl Brought {
         let function = module.function(&own.entry(variant, layout, output))?;
         let room = Room {
             multiprocessors,
-            blocks: module.room(function, BLOCK)?,
+            blocks: module.room(function, BLOCK_THREADS)?,
         };
         let launch = own.launch(variant, tensor, room).ok_or_else(|| {
             let what = format!(
@@ -103,8 +103,8 @@ impl Brought {
     }
 
     /// The module that has one of the kernels.
-    fn module(&mut self, api: &'static Api, own: Own) -> Result<&Module> {
-        if own != Own::Codecs || matches!(self.origin, Origin::Given(_)) {
+    fn module(&mut self, api: &'static Api, own: OwnKernel) -> Result<&Module> {
+        if own != OwnKernel::Codecs || matches!(self.origin, Origin::Given(_)) {
             return Ok(&self.module);
         }
         let codecs = match self.codecs.take() {
@@ -129,12 +129,12 @@ pub(super) struct User {
     /// The driver, for what it does not read.
     driver: String,
     /// The module that was loaded last.
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedModule>,
 }
 
 /// A user's module.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedModule {
     /// The options that it was compiled with.
     options: Vec<String>,
     /// Its text, where it has one.
@@ -159,7 +159,7 @@ impl User {
     }
 
     /// The module for a shape.
-    fn module(&mut self, api: &'static Api, shape: &Shape) -> Result<&Loaded> {
+    fn module(&mut self, api: &'static Api, shape: &Shape) -> Result<&LoadedModule> {
         let constants = self.manifest.constants(shape)?;
         let defines = constants
             .into_iter()
@@ -175,7 +175,7 @@ impl User {
                     Image::Ptx(text) => Some(text),
                     Image::Cubin(_) => None,
                 };
-                Loaded {
+                LoadedModule {
                     options,
                     ptx,
                     module,
@@ -191,7 +191,7 @@ impl User {
             Form::Cubin => Image::Cubin(self.manifest.code().to_vec()),
             Form::Ptx => Image::Ptx(text()),
             Form::Cuda | Form::Wgsl => {
-                let source = Source {
+                let source = CudaSource {
                     name: &self.manifest.source_name(),
                     text: &text(),
                     help: "NVRTC has no headers of the system: those that it misses need their folder in options",
@@ -202,7 +202,7 @@ impl User {
     }
 }
 
-impl Program {
+impl CudaProgram {
     /// The entry point for a tensor, and what it is launched with. The device's context is current.
     pub(super) fn ready(
         &mut self,
@@ -216,7 +216,7 @@ impl Program {
                 let grid = [MAX_GRID, 65_535, 65_535];
                 let launch = user.manifest.launch(&shape, &centroids(tensor), grid)?;
                 let entry = user.manifest.entry(&shape)?;
-                let Loaded { module, ptx, .. } = user.module(api, &shape)?;
+                let LoadedModule { module, ptx, .. } = user.module(api, &shape)?;
                 let function = module.function(&entry)?;
                 let differs = |ptx: &String| mismatch(ptx, &entry, &launch.arguments);
                 if let Some(what) = ptx.as_ref().and_then(differs) {

@@ -1,7 +1,7 @@
 //! The lane's memory: one strip at a time stays on the device while its kernel runs, once or many times.
 
 use super::api::{Api, Handle, call};
-use super::kernel::{Input, Work};
+use super::kernel::{LaunchInput, Work};
 use super::memory::{DeviceMemory, Event, HostMemory, Stream, free_memory};
 use crate::error::{Error, Result};
 use crate::lane::kernel::Launch;
@@ -53,7 +53,7 @@ impl Resident {
     ) -> Result<()> {
         // What a failed call left under way must not meet what follows.
         self.stream.synchronize()?;
-        let input = Input::new(&launch, tensor);
+        let input = LaunchInput::new(&launch, tensor);
         let work = Work {
             function,
             launch,
@@ -69,7 +69,7 @@ impl Resident {
     }
 
     /// Makes room for a strip: memory that is large enough stays.
-    fn reserve(&mut self, input: &Input, work: &Work) -> Result<()> {
+    fn reserve(&mut self, input: &LaunchInput, work: &Work) -> Result<()> {
         let mut needed = 0;
         for (memory, len) in [
             (&mut self.input, input.len),
@@ -96,7 +96,7 @@ impl Resident {
         Ok(())
     }
 
-    fn upload(&mut self, input: &Input) -> Result<()> {
+    fn upload(&mut self, input: &LaunchInput) -> Result<()> {
         let to = held(&self.input).ptr;
         for start in (0..input.len).step_by(STAGING) {
             let len = STAGING.min(input.len - start);

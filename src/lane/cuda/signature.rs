@@ -58,8 +58,8 @@ pub(super) fn mismatch(ptx: &str, entry: &str, arguments: &[Argument]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::cuda::own::Own;
-    use crate::lane::kernel::{Part, Value};
+    use crate::lane::cuda::own::OwnKernel;
+    use crate::lane::kernel::{Part, ScalarValue};
 
     const PTX: &str = ".version 8.0
 .visible .entry other(
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(parameters(PTX, "other"), Some(vec![4]));
         assert_eq!(parameters(PTX, "none"), Some(vec![]));
         assert_eq!(parameters(PTX, "missing"), None);
-        let own = parameters(Own::Sm80.ptx(), "tq4_dequant_sm80_b4_g128_bf16");
+        let own = parameters(OwnKernel::Sm80.ptx(), "tq4_dequant_sm80_b4_g128_bf16");
         assert_eq!(own, Some(vec![8, 8, 8, 8, 8, 4, 4, 4]));
     }
 
@@ -90,7 +90,7 @@ mod tests {
     fn what_differs_is_said() {
         let [part, word] = [
             Argument::Part(Part::Out),
-            Argument::Value(Value::from(1u32)),
+            Argument::Value(ScalarValue::from(1u32)),
         ];
         let of = |arguments: &[&Argument]| {
             let arguments: Vec<Argument> = arguments.iter().map(|a| (*a).clone()).collect();

@@ -7,7 +7,7 @@ mod process;
 mod program;
 mod protocol;
 
-pub use program::Program;
+pub use program::ExternalProgram;
 
 use super::{Lane, Timed, checksum};
 use crate::codec::ScaleType;
@@ -32,11 +32,11 @@ const OWN_CLOCK: &str = "the program's own";
 /// A program that takes part in a run.
 pub struct Exec {
     info: LaneInfo,
-    program: Program,
+    program: ExternalProgram,
     limit: Duration,
     /// Holds the input and the output; removed with the lane.
     folder: TempDir,
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedStrip>,
     /// Strips so far: each has files of other names.
     strips: u64,
     /// The program while it runs.
@@ -46,7 +46,7 @@ pub struct Exec {
 }
 
 /// The strip that lies in the input.
-struct Loaded {
+struct LoadedStrip {
     input: PathBuf,
     output: PathBuf,
     base: String,
@@ -55,7 +55,7 @@ struct Loaded {
     layout: Layout,
 }
 
-impl Loaded {
+impl LoadedStrip {
     /// Bytes of values of `size` bytes each.
     fn bytes(&self, size: usize) -> u64 {
         (self.rows[1] * self.cols * size) as u64
@@ -67,7 +67,7 @@ impl Exec {
     ///
     /// # Errors
     /// When there is no temporary directory.
-    pub fn open(program: Program, limit: Duration) -> Result<Self> {
+    pub fn open(program: ExternalProgram, limit: Duration) -> Result<Self> {
         let temp = std::env::temp_dir();
         let folder = tempfile::Builder::new().prefix("tq4-").tempdir();
         let folder =
@@ -109,7 +109,7 @@ impl Exec {
         })
     }
 
-    fn loaded(&self) -> &Loaded {
+    fn loaded(&self) -> &LoadedStrip {
         self.loaded.as_ref().expect("a strip is loaded")
     }
 
@@ -208,7 +208,7 @@ impl Lane for Exec {
         let (folder, number) = (self.folder.path(), self.strips);
         let input = folder.join(format!("input-{number}.safetensors"));
         write_input(&input, tensor)?;
-        self.loaded = Some(Loaded {
+        self.loaded = Some(LoadedStrip {
             input,
             output: folder.join(format!("output-{number}")),
             base: strip.base.clone(),
@@ -244,13 +244,13 @@ impl Lane for Exec {
 }
 
 /// Name, type, shape and bytes of a tensor.
-type Part<'t> = (&'static str, Dtype, Vec<usize>, Cow<'t, [u8]>);
+type InputTensor<'t> = (&'static str, Dtype, Vec<usize>, Cow<'t, [u8]>);
 
 /// Writes codes, scales, signs and codebook of a strip.
 fn write_input(path: &Path, tensor: &TqTensor) -> Result<()> {
     let (rows, cols, layout) = (tensor.rows(), tensor.cols(), tensor.layout());
     let centroids = tensor.codebook().centroids();
-    let mut parts: Vec<Part<'_>> = vec![
+    let mut parts: Vec<InputTensor<'_>> = vec![
         (
             "packed",
             Dtype::U8,

@@ -24,7 +24,7 @@ const TAIL: usize = 4096;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The last bytes that a program printed.
-type Tail = Arc<Mutex<VecDeque<u8>>>;
+type OutputTail = Arc<Mutex<VecDeque<u8>>>;
 
 /// Lines for a program's stdin, and those from its stdout.
 struct Lines {
@@ -37,7 +37,7 @@ pub struct Process {
     child: Child,
     /// Of a program that is kept.
     lines: Option<Lines>,
-    tail: Tail,
+    tail: OutputTail,
     /// Disconnected once all that it printed is in `tail`.
     printed: Receiver<()>,
     /// How it ended, once that is known.
@@ -75,7 +75,7 @@ impl Process {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn()?;
-        let tail = Tail::default();
+        let tail = OutputTail::default();
         let (done, printed) = channel();
         gather(child.stderr.take().expect("a pipe"), &tail, done.clone());
         let process = Self {
@@ -215,7 +215,7 @@ fn late(limit: Duration) -> String {
 }
 
 /// Keeps the end of what comes until there is no more, then drops `done`.
-fn gather(mut from: impl Read + Send + 'static, tail: &Tail, done: Sender<()>) {
+fn gather(mut from: impl Read + Send + 'static, tail: &OutputTail, done: Sender<()>) {
     let tail = Arc::clone(tail);
     thread::spawn(move || {
         let _done = done;

@@ -11,7 +11,7 @@ const FILES: [&str; 2] = ["{input}", "{output}"];
 
 /// A program that is to be a lane: `NAME[:TYPE]=COMMAND`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
+pub struct ExternalProgram {
     name: LaneName,
     output: OutputType,
     /// As it was given, for the report.
@@ -20,7 +20,7 @@ pub struct Program {
     arguments: Vec<String>,
 }
 
-impl Program {
+impl ExternalProgram {
     /// The lane's name.
     pub fn name(&self) -> &LaneName {
         &self.name
@@ -53,14 +53,14 @@ impl Program {
 }
 
 /// As a report has it, with the type always there.
-impl fmt::Display for Program {
+impl fmt::Display for ExternalProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, output, command) = (&self.name, self.output.name(), &self.command);
         write!(f, "{name}:{output}={command}")
     }
 }
 
-impl FromStr for Program {
+impl FromStr for ExternalProgram {
     type Err = Error;
 
     /// Splits the command as a POSIX shell does, without variables, globs or pipes, and finds the program.
@@ -112,7 +112,7 @@ mod tests {
     /// A program that every machine with a Rust toolchain has.
     const THERE: &str = "cargo";
 
-    fn parse(text: &str) -> Result<Program> {
+    fn parse(text: &str) -> Result<ExternalProgram> {
         text.parse()
     }
 

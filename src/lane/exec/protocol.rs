@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How a strip is stored and decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Codec {
+pub struct StripCodec {
     /// Bits of a code as stored.
     pub stored_bits: u32,
     /// Elements that share a scale.
@@ -22,7 +22,7 @@ pub struct Codec {
     pub multiply: bool,
 }
 
-impl From<Layout> for Codec {
+impl From<Layout> for StripCodec {
     fn from(layout: Layout) -> Self {
         let scales = layout.scales();
         Self {
@@ -59,7 +59,7 @@ pub struct Request<'a> {
     /// Type of the values.
     pub dtype: OutputType,
     /// How the strip is stored and decoded.
-    pub codec: Codec,
+    pub codec: StripCodec,
 }
 
 impl Request<'_> {

@@ -60,14 +60,14 @@ impl Part {
 
 /// A scalar, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Value {
+pub struct ScalarValue {
     /// Its bytes, from the first on.
     pub bytes: [u8; 8],
     /// How many of them count: 4 or 8.
     pub size: usize,
 }
 
-impl Value {
+impl ScalarValue {
     /// Of 4 bytes.
     pub fn word(bytes: [u8; 4]) -> Self {
         let mut all = [0; 8];
@@ -79,7 +79,7 @@ impl Value {
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for ScalarValue {
     fn from(value: u32) -> Self {
         Self::word(value.to_le_bytes())
     }
@@ -91,7 +91,7 @@ pub enum Argument {
     /// The address of a piece of memory, or a storage buffer.
     Part(Part),
     /// A scalar by value.
-    Value(Value),
+    Value(ScalarValue),
     /// A uniform buffer of these bytes.
     Uniform(Vec<u8>),
 }
@@ -150,13 +150,14 @@ pub fn part_bytes(part: Part, tensor: &TqTensor, groups: Range<usize>) -> Cow<'_
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthetic::{self, Rng, Scales};
+    use crate::synthetic::{self, Rng, ScaleDistribution};
     use crate::tensor::Layout;
 
     #[test]
     fn sign_pairs_turn_bf16_values_around() {
         let layout = Layout::new(4, 32).unwrap();
-        let tensor = synthetic::tensor(&mut Rng::new(1), layout, 3, 64, Scales::Usual).unwrap();
+        let tensor =
+            synthetic::tensor(&mut Rng::new(1), layout, 3, 64, ScaleDistribution::Usual).unwrap();
         let words = part_bytes(Part::SignPairs, &tensor, 2..3);
         assert_eq!(words.len(), 64 / 2 * 4);
         for (half, sign) in words.chunks_exact(2).zip(tensor.signs()) {

@@ -1,7 +1,7 @@
 //! A kernel as its manifest describes it.
 
 use super::expression::{Expression, Shape};
-use super::launch::{Argument, CENTROIDS, Launch, Part, Value};
+use super::launch::{Argument, CENTROIDS, Launch, Part, ScalarValue};
 use crate::error::{Error, Result};
 use crate::record::{LaneName, OutputType};
 use std::path::PathBuf;
@@ -68,19 +68,19 @@ impl ScalarType {
     }
 
     /// The value of an expression as this type.
-    fn value(self, of: &Expression, shape: &Shape) -> Result<Value, String> {
+    fn value(self, of: &Expression, shape: &Shape) -> Result<ScalarValue, String> {
         let (int, float) = (|| of.integer(shape), || of.float(shape));
         let small = |int: i64| format!("\"{of}\" is {int}, which is no {}", self.name());
-        let eight = |bytes| Value { bytes, size: 8 };
+        let eight = |bytes| ScalarValue { bytes, size: 8 };
         Ok(match self {
             Self::U32 => int()
                 .and_then(|v| u32::try_from(v).map_err(|_| small(v)))?
                 .into(),
             Self::I32 => {
                 let value = int().and_then(|v| i32::try_from(v).map_err(|_| small(v)))?;
-                Value::word(value.to_le_bytes())
+                ScalarValue::word(value.to_le_bytes())
             }
-            Self::F32 => Value::word((float()? as f32).to_le_bytes()),
+            Self::F32 => ScalarValue::word((float()? as f32).to_le_bytes()),
             Self::U64 => {
                 let value = int().and_then(|v| u64::try_from(v).map_err(|_| small(v)))?;
                 eight(value.to_le_bytes())
@@ -101,7 +101,7 @@ pub(super) enum Field {
 
 /// An argument of the manifest.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Given {
+pub(super) enum ManifestArgument {
     Part(Part),
     Scalar(ScalarType, At<Expression>),
     Uniform(Vec<Field>),
@@ -124,8 +124,8 @@ pub struct Manifest {
     pub(super) code: Vec<u8>,
     pub(super) form: Form,
     /// Text, expression, text, ...: `tq4_b{bits}`.
-    pub(super) entry: At<Vec<Piece>>,
-    pub(super) arguments: Vec<Given>,
+    pub(super) entry: At<Vec<NamePiece>>,
+    pub(super) arguments: Vec<ManifestArgument>,
     pub(super) grid: At<Vec<Expression>>,
     pub(super) block: At<Vec<Expression>>,
     pub(super) shared_memory: Option<At<Expression>>,
@@ -137,7 +137,7 @@ pub struct Manifest {
 
 /// Part of an entry point's name.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Piece {
+pub(super) enum NamePiece {
     Text(String),
     Size(Expression),
 }
@@ -182,8 +182,8 @@ impl Manifest {
     /// What each argument, or binding, is of: a piece of memory, or `None` for scalars.
     pub fn arguments(&self) -> impl Iterator<Item = Option<Part>> {
         self.arguments.iter().map(|given| match given {
-            Given::Part(part) => Some(*part),
-            Given::Scalar(..) | Given::Uniform(_) => None,
+            ManifestArgument::Part(part) => Some(*part),
+            ManifestArgument::Scalar(..) | ManifestArgument::Uniform(_) => None,
         })
     }
 
@@ -202,8 +202,8 @@ impl Manifest {
         let mut name = String::new();
         for piece in &self.entry.value {
             match piece {
-                Piece::Text(text) => name.push_str(text),
-                Piece::Size(size) => {
+                NamePiece::Text(text) => name.push_str(text),
+                NamePiece::Size(size) => {
                     let size = size.integer(shape);
                     let size = size.map_err(|e| self.bad(self.entry.line, e))?;
                     name.push_str(&size.to_string());
@@ -264,9 +264,9 @@ impl Manifest {
         };
         let arguments = self.arguments.iter().map(|given| {
             Ok(match given {
-                Given::Part(part) => Argument::Part(*part),
-                Given::Scalar(of, at) => Argument::Value(scalar(*of, at)?),
-                Given::Uniform(fields) => {
+                ManifestArgument::Part(part) => Argument::Part(*part),
+                ManifestArgument::Scalar(of, at) => Argument::Value(scalar(*of, at)?),
+                ManifestArgument::Uniform(fields) => {
                     let mut bytes = Vec::new();
                     for field in fields {
                         match field {

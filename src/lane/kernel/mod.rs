@@ -11,5 +11,5 @@ mod parse;
 mod tests;
 
 pub use expression::Shape;
-pub use launch::{Argument, CENTROIDS, Launch, Part, Value, centroids, part_bytes};
+pub use launch::{Argument, CENTROIDS, Launch, Part, ScalarValue, centroids, part_bytes};
 pub use manifest::{Form, Manifest};

@@ -2,7 +2,7 @@
 
 use super::expression::Expression;
 use super::launch::Part;
-use super::manifest::{At, Field, Form, Given, Manifest, Piece, ScalarType};
+use super::manifest::{At, Field, Form, Manifest, ManifestArgument, NamePiece, ScalarType};
 use crate::error::{Error, Result};
 use crate::hash::short;
 use crate::record::{LaneName, OutputType};
@@ -21,7 +21,7 @@ const MAX_SOURCE: u64 = 64 << 20;
 /// program's words.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct RawManifest {
     name: Spanned<String>,
     source: Spanned<String>,
     entry: Spanned<String>,
@@ -36,7 +36,7 @@ struct Raw {
 }
 
 /// A text with its path, to say where in it something is wrong.
-struct Source<'a> {
+struct ManifestText<'a> {
     path: &'a Path,
     text: &'a str,
 }
@@ -54,7 +54,7 @@ fn wrong<T>(span: Range<usize>, what: impl Into<String>) -> Parsed<T> {
     Err(Wrong { what, span })
 }
 
-impl Source<'_> {
+impl ManifestText<'_> {
     /// The line of a byte, from 1.
     fn line(&self, at: usize) -> usize {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
@@ -85,8 +85,8 @@ impl Manifest {
             let help = "name the manifest, a TOML file; it names the source";
             Error::input("not UTF-8 text", path.display().to_string(), help)
         })?;
-        let source = Source { path, text };
-        let raw: Raw = toml::from_str(text).map_err(|e| {
+        let source = ManifestText { path, text };
+        let raw: RawManifest = toml::from_str(text).map_err(|e| {
             source.error(Wrong {
                 what: e.message().to_owned(),
                 span: e.span().unwrap_or(0..0),
@@ -155,7 +155,7 @@ fn form(source: &Spanned<String>) -> Parsed<Form> {
 }
 
 /// Checks what was read.
-fn take(raw: Raw, source: &Source<'_>, code: Code) -> Parsed<Manifest> {
+fn take(raw: RawManifest, source: &ManifestText<'_>, code: Code) -> Parsed<Manifest> {
     let form = code.form;
     let name = LaneName::own(raw.name.get_ref());
     let name = name.or_else(|e| wrong(raw.name.span(), e.problem().what.clone()))?;
@@ -173,10 +173,12 @@ fn take(raw: Raw, source: &Source<'_>, code: Code) -> Parsed<Manifest> {
         }
     };
     let arguments = raw.arguments.get_ref().iter();
-    let arguments: Vec<Given> = arguments
+    let arguments: Vec<ManifestArgument> = arguments
         .map(|a| argument(a, source, form))
         .collect::<Parsed<_>>()?;
-    let outs = arguments.iter().filter(|a| **a == Given::Part(Part::Out));
+    let outs = arguments
+        .iter()
+        .filter(|a| **a == ManifestArgument::Part(Part::Out));
     if outs.count() != 1 {
         let what = "arguments have to name \"out\" once";
         return wrong(raw.arguments.span(), what);
@@ -242,7 +244,11 @@ fn take(raw: Raw, source: &Source<'_>, code: Code) -> Parsed<Manifest> {
 }
 
 /// An expression, or a plain number.
-fn expression(value: &Spanned<Value>, key: &str, source: &Source<'_>) -> Parsed<At<Expression>> {
+fn expression(
+    value: &Spanned<Value>,
+    key: &str,
+    source: &ManifestText<'_>,
+) -> Parsed<At<Expression>> {
     let text = match value.get_ref() {
         Value::String(text) => text.clone(),
         Value::Integer(int) => int.to_string(),
@@ -261,7 +267,11 @@ fn expression(value: &Spanned<Value>, key: &str, source: &Source<'_>) -> Parsed<
 }
 
 /// One to three expressions.
-fn sizes(value: &Spanned<Value>, key: &str, source: &Source<'_>) -> Parsed<At<Vec<Expression>>> {
+fn sizes(
+    value: &Spanned<Value>,
+    key: &str,
+    source: &ManifestText<'_>,
+) -> Parsed<At<Vec<Expression>>> {
     let one = |v: &Value| {
         let spanned = Spanned::new(value.span(), v.clone());
         expression(&spanned, key, source).map(|at| at.value)
@@ -283,7 +293,7 @@ fn sizes(value: &Spanned<Value>, key: &str, source: &Source<'_>) -> Parsed<At<Ve
 fn scalar(
     text: &str,
     span: Range<usize>,
-    source: &Source<'_>,
+    source: &ManifestText<'_>,
 ) -> Parsed<Option<(ScalarType, At<Expression>)>> {
     let Some((name, expression)) = text.split_once(':') else {
         return Ok(None);
@@ -300,12 +310,16 @@ fn scalar(
     Ok(Some((of, source.at(span, parsed))))
 }
 
-fn argument(value: &Spanned<Value>, source: &Source<'_>, form: Form) -> Parsed<Given> {
+fn argument(
+    value: &Spanned<Value>,
+    source: &ManifestText<'_>,
+    form: Form,
+) -> Parsed<ManifestArgument> {
     let span = value.span();
     match value.get_ref() {
         Value::String(text) => {
             if let Some(part) = Part::ALL.into_iter().find(|p| p.word() == text) {
-                return Ok(Given::Part(part));
+                return Ok(ManifestArgument::Part(part));
             }
             match scalar(text, span.clone(), source)? {
                 Some(_) if !form.is_cuda() => {
@@ -314,7 +328,7 @@ fn argument(value: &Spanned<Value>, source: &Source<'_>, form: Form) -> Parsed<G
                     );
                     wrong(span, what)
                 }
-                Some((of, at)) => Ok(Given::Scalar(of, at)),
+                Some((of, at)) => Ok(ManifestArgument::Scalar(of, at)),
                 None => {
                     let words = Part::ALL.map(Part::word);
                     wrong(
@@ -337,7 +351,7 @@ fn argument(value: &Spanned<Value>, source: &Source<'_>, form: Form) -> Parsed<G
         Value::Table(table) => match (table.get("uniform"), table.len()) {
             (Some(Value::Array(fields)), 1) if !fields.is_empty() => {
                 let fields = fields.iter().map(|f| field(f, span.clone(), source));
-                Ok(Given::Uniform(fields.collect::<Parsed<_>>()?))
+                Ok(ManifestArgument::Uniform(fields.collect::<Parsed<_>>()?))
             }
             _ => wrong(
                 span,
@@ -355,7 +369,7 @@ fn argument(value: &Spanned<Value>, source: &Source<'_>, form: Form) -> Parsed<G
 }
 
 /// A member of a uniform struct.
-fn field(value: &Value, span: Range<usize>, source: &Source<'_>) -> Parsed<Field> {
+fn field(value: &Value, span: Range<usize>, source: &ManifestText<'_>) -> Parsed<Field> {
     let text = value.as_str().unwrap_or_default();
     if text == Part::Centroids.word() {
         return Ok(Field::Centroids);
@@ -374,7 +388,7 @@ fn field(value: &Value, span: Range<usize>, source: &Source<'_>) -> Parsed<Field
 }
 
 /// Splits `tq4_b{bits}` at its braces.
-fn entry(text: &Spanned<String>, source: &Source<'_>) -> Parsed<At<Vec<Piece>>> {
+fn entry(text: &Spanned<String>, source: &ManifestText<'_>) -> Parsed<At<Vec<NamePiece>>> {
     let (span, text) = (text.span(), text.get_ref());
     let mut pieces = Vec::new();
     let mut rest = text.as_str();
@@ -385,13 +399,13 @@ fn entry(text: &Spanned<String>, source: &Source<'_>) -> Parsed<At<Vec<Piece>>> 
                 format!("entry {text:?} has a brace that does not end"),
             );
         };
-        pieces.push(Piece::Text(before.to_owned()));
+        pieces.push(NamePiece::Text(before.to_owned()));
         let size = size.parse().or_else(|e| wrong(span.clone(), e))?;
-        pieces.push(Piece::Size(size));
+        pieces.push(NamePiece::Size(size));
         rest = after;
     }
-    pieces.push(Piece::Text(rest.to_owned()));
-    let stray = |p: &Piece| matches!(p, Piece::Text(text) if text.contains('}'));
+    pieces.push(NamePiece::Text(rest.to_owned()));
+    let stray = |p: &NamePiece| matches!(p, NamePiece::Text(text) if text.contains('}'));
     if pieces.iter().any(stray) {
         return wrong(
             span,

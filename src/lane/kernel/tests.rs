@@ -1,6 +1,6 @@
 //! Manifests, right and wrong.
 
-use super::{Argument, Manifest, Part, Shape, Value};
+use super::{Argument, Manifest, Part, ScalarValue, Shape};
 use crate::error::{Error, Result};
 use crate::record::OutputType;
 use crate::tensor::Layout;
@@ -59,9 +59,9 @@ fn a_manifest_says_what_a_kernel_is_launched_with() {
     let launch = m.launch(&shape(), &[0.0; 16], [1000; 3]).unwrap();
     assert_eq!((launch.grid, launch.block), ([10, 2, 1], [128, 1, 1]));
     let values = [
-        Value::from(300),
-        Value::word(0.125f32.to_le_bytes()),
-        Value {
+        ScalarValue::from(300),
+        ScalarValue::word(0.125f32.to_le_bytes()),
+        ScalarValue {
             bytes: 76_800u64.to_le_bytes(),
             size: 8,
         },

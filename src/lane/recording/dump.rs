@@ -2,7 +2,7 @@
 //! stream into a temporary file.
 
 use super::numbers::{Array, Bad, Numbers};
-use super::values::Values;
+use super::values::StoredValues;
 use crate::error::{Error, Result};
 use crate::record::OutputType;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ const MAX_BESIDE: usize = 1 << 20;
 
 /// What a dump says beside its values. The published tool writes the first five.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Beside {
+pub(super) struct DumpMetadata {
     pub(super) tensor_base: Option<String>,
     pub(super) row_start: Option<usize>,
     pub(super) shape: Option<Vec<usize>>,
@@ -33,13 +33,13 @@ pub(super) struct Beside {
 
 /// A dump of one tensor whose shape fits its values.
 pub(super) struct Dump {
-    pub(super) beside: Beside,
+    pub(super) beside: DumpMetadata,
     pub(super) shape: Vec<usize>,
-    pub(super) values: Values,
+    pub(super) values: StoredValues,
 }
 
 /// Where in the text the reader is.
-enum State {
+enum DumpState {
     /// Beside the values.
     Beside,
     /// Right before the array of the values.
@@ -50,7 +50,7 @@ enum State {
 
 /// Takes a text apart as it streams by.
 struct Reader {
-    state: State,
+    state: DumpState,
     /// The text without the values.
     beside: Vec<u8>,
     depth: usize,
@@ -116,7 +116,7 @@ impl Dump {
             ));
         }
         Ok(Self {
-            values: Values {
+            values: StoredValues {
                 file: Arc::new(file),
                 start: 0,
                 stored: OutputType::F32,
@@ -141,7 +141,7 @@ fn not_a_dump(what: &str, place: String) -> Error {
 impl Reader {
     fn new() -> Self {
         Self {
-            state: State::Beside,
+            state: DumpState::Beside,
             beside: Vec::new(),
             depth: 0,
             in_string: false,
@@ -155,11 +155,11 @@ impl Reader {
     fn take(&mut self, mut text: &[u8]) -> Result<(), Bad> {
         while !text.is_empty() {
             let taken = match &mut self.state {
-                State::Values(numbers) => match numbers.take(text)? {
+                DumpState::Values(numbers) => match numbers.take(text)? {
                     None => text.len(),
                     Some(n) => {
-                        let State::Values(numbers) =
-                            std::mem::replace(&mut self.state, State::Beside)
+                        let DumpState::Values(numbers) =
+                            std::mem::replace(&mut self.state, DumpState::Beside)
                         else {
                             unreachable!("the state was just looked at");
                         };
@@ -167,7 +167,7 @@ impl Reader {
                         n
                     }
                 },
-                State::Beside | State::Before => {
+                DumpState::Beside | DumpState::Before => {
                     self.byte(text[0])?;
                     1
                 }
@@ -185,9 +185,10 @@ impl Reader {
             )));
         }
         let bare = self.depth == 0 && self.beside.iter().all(u8::is_ascii_whitespace);
-        if byte == b'[' && self.array.is_none() && (bare || matches!(self.state, State::Before)) {
+        if byte == b'[' && self.array.is_none() && (bare || matches!(self.state, DumpState::Before))
+        {
             let file = tempfile::tempfile().map_err(Bad::Io)?;
-            self.state = State::Values(Numbers::new(BufWriter::with_capacity(PIECE, file)));
+            self.state = DumpState::Values(Numbers::new(BufWriter::with_capacity(PIECE, file)));
             // It stands for the array in what is read as JSON.
             self.beside.extend(if bare { &b"{}"[..] } else { b"0" });
             return Ok(());
@@ -218,17 +219,22 @@ impl Reader {
             _ => {}
         }
         let key = byte == b':' && self.after_string && self.depth == 1 && self.string == b"values";
-        self.state = if key { State::Before } else { State::Beside };
+        self.state = if key {
+            DumpState::Before
+        } else {
+            DumpState::Beside
+        };
         self.after_string = false;
         Ok(())
     }
 
-    fn finish(self) -> Result<(Beside, Array<BufWriter<File>>), String> {
-        if matches!(self.state, State::Values(_)) {
+    fn finish(self) -> Result<(DumpMetadata, Array<BufWriter<File>>), String> {
+        if matches!(self.state, DumpState::Values(_)) {
             return Err("it ends within its values".into());
         }
         // First of all what is wrong with the text, then what is missing in it.
-        let beside: Beside = serde_json::from_slice(&self.beside).map_err(|e| e.to_string())?;
+        let beside: DumpMetadata =
+            serde_json::from_slice(&self.beside).map_err(|e| e.to_string())?;
         let array = self.array.ok_or("it has no \"values\" that are a list")?;
         Ok((beside, array))
     }

@@ -2,11 +2,11 @@
 
 use super::dump::Dump;
 use super::fit::{Loose, Placed, Wanted, place};
-use super::given::Given;
-use super::identity::{Entry, Identity};
-use super::input::{Bytes, Input, Kind};
-use super::values::{Values, type_of};
-use super::{ANY_FORMAT, FORMAT, Header, npy, values_of};
+use super::given::RecordingPath;
+use super::identity::{Identity, RecordedRows};
+use super::input::{Bytes, OpenRecording, RecordingKind};
+use super::values::{StoredValues, type_of};
+use super::{ANY_FORMAT, FORMAT, RecordingHeader, npy, values_of};
 use crate::checkpoint::{Checkpoint, Shard, Sum};
 use crate::error::{Error, Result};
 use crate::hash::{Hashing, hex};
@@ -24,9 +24,9 @@ use std::sync::Arc;
 /// An open recording.
 pub struct RecordingFile {
     path: PathBuf,
-    header: Header,
+    header: RecordingHeader,
     /// Of each entry of the identity.
-    values: Vec<Values>,
+    values: Vec<StoredValues>,
     /// What is not known to be of a tensor of the run, until [`RecordingFile::fit`].
     loose: Vec<Loose>,
     bytes: Hashed,
@@ -46,12 +46,12 @@ impl RecordingFile {
     ///
     /// # Errors
     /// When it is none of these, or is damaged.
-    pub fn open(given: &Given) -> Result<Self> {
+    pub fn open(given: &RecordingPath) -> Result<Self> {
         if given.path.is_dir() {
             return Self::from_directory(given);
         }
-        let Input { path, kind, bytes } = Input::open(given)?;
-        if kind == Kind::Json {
+        let OpenRecording { path, kind, bytes } = OpenRecording::open(given)?;
+        if kind == RecordingKind::Json {
             return Self::from_json(path, bytes, given.of);
         }
         let file = bytes.into_file();
@@ -61,16 +61,16 @@ impl RecordingFile {
             None => Hashed::Files(vec![path.clone()]),
         };
         match kind {
-            Kind::Safetensors => Self::from_safetensors(path, file, given.of, bytes),
-            Kind::Npy => Self::from_npy(path, file, given.of, bytes),
-            Kind::Json | Kind::Raw => Self::from_raw(path, file, given.of, bytes),
+            RecordingKind::Safetensors => Self::from_safetensors(path, file, given.of, bytes),
+            RecordingKind::Npy => Self::from_npy(path, file, given.of, bytes),
+            RecordingKind::Json | RecordingKind::Raw => Self::from_raw(path, file, given.of, bytes),
         }
     }
 
     fn new(path: PathBuf, loose: Vec<Loose>, bytes: Hashed) -> Self {
         Self {
             path,
-            header: Header::unknown(),
+            header: RecordingHeader::unknown(),
             values: Vec::new(),
             loose,
             bytes,
@@ -128,7 +128,7 @@ impl RecordingFile {
             let what = format!("{held} bytes of values found for shape {:?}", npy.shape);
             return Err(bad(what, "it is truncated or damaged; save it again"));
         }
-        let values = Values {
+        let values = StoredValues {
             file: Arc::new(file),
             start: npy.start as u64,
             stored: npy.of,
@@ -164,7 +164,7 @@ impl RecordingFile {
                 "check the type and the file",
             ));
         }
-        let values = Values {
+        let values = StoredValues {
             file: Arc::new(file),
             start: 0,
             stored: of,
@@ -203,7 +203,7 @@ impl RecordingFile {
         Ok(Self::new(path, loose.collect(), bytes))
     }
 
-    fn from_directory(given: &Given) -> Result<Self> {
+    fn from_directory(given: &RecordingPath) -> Result<Self> {
         let all = Checkpoint::open(&given.path)?;
         let loose = all.names().map(|name| {
             let shard = all.shard_of(name).expect("the checkpoint holds its names");
@@ -262,10 +262,10 @@ impl RecordingFile {
     }
 
     /// Takes the values of tensors in.
-    fn put(&mut self, placed: Vec<(Placed, Values)>) {
+    fn put(&mut self, placed: Vec<(Placed, StoredValues)>) {
         for (at, values) in placed {
             self.header.device.output = values.of;
-            self.header.identity.tensors.push(Entry {
+            self.header.identity.tensors.push(RecordedRows {
                 tensor_base: at.base,
                 row_start: at.rows.start,
                 shape: [at.rows.len(), at.cols],
@@ -375,7 +375,7 @@ impl RecordingFile {
     }
 
     /// A tensor with its values.
-    fn find(&self, base: &str) -> Option<(&Entry, &Values)> {
+    fn find(&self, base: &str) -> Option<(&RecordedRows, &StoredValues)> {
         let mut all = self.identity().tensors.iter().zip(&self.values);
         all.find(|(entry, _)| entry.tensor_base == base)
     }
@@ -427,7 +427,7 @@ fn loose_of(shard: &Shard, name: &str, told: Option<OutputType>) -> Loose {
         };
     };
     let of = type_of(info.dtype, told);
-    let values = of.map(|of| Values {
+    let values = of.map(|of| StoredValues {
         file,
         start,
         stored: of,

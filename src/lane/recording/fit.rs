@@ -1,6 +1,6 @@
 //! Which tensor values are of, told by their name or by their shape.
 
-use super::values::Values;
+use super::values::StoredValues;
 use crate::checkpoint::nearest;
 use crate::tensor::base_of;
 use std::ops::Range;
@@ -26,7 +26,7 @@ pub(super) struct Loose {
     /// First row, where the file says it.
     pub(super) row_start: Option<usize>,
     /// Why these values cannot be compared, for those that are asked for.
-    pub(super) values: Result<Values, String>,
+    pub(super) values: Result<StoredValues, String>,
 }
 
 /// Rows of a tensor that values are.
@@ -173,7 +173,7 @@ impl Loose {
 pub(super) fn place(
     loose: Vec<Loose>,
     wanted: &[Wanted],
-) -> Result<Vec<(Placed, Values)>, [String; 2]> {
+) -> Result<Vec<(Placed, StoredValues)>, [String; 2]> {
     let mut placed = Vec::new();
     let alone = loose.len() == 1;
     for piece in &loose {
@@ -254,7 +254,7 @@ mod tests {
             name: name.map(str::to_owned),
             shape: shape.map(<[usize]>::to_vec),
             row_start: None,
-            values: Ok(Values {
+            values: Ok(StoredValues {
                 file: Arc::new(tempfile::tempfile().unwrap()),
                 start: 0,
                 stored: OutputType::Bf16,

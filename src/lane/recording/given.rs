@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// A file, a directory, or `-` for standard input; and the type of its values, where it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct RecordingPath {
     /// Where it is.
     pub path: PathBuf,
     /// The type, from an ending `:bf16`, `:f16` or `:f32`.
     pub of: Option<OutputType>,
 }
 
-impl Given {
+impl RecordingPath {
     /// Takes `FILE` or `FILE:TYPE` apart; a file that is there is meant as it is written.
     pub fn new(text: &str) -> Self {
         let whole = Self {
@@ -45,7 +45,7 @@ impl Given {
     }
 }
 
-impl From<&Path> for Given {
+impl From<&Path> for RecordingPath {
     fn from(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_type_is_told_from_a_name_with_a_colon() {
         let given = |text| {
-            let Given { path, of } = Given::new(text);
+            let RecordingPath { path, of } = RecordingPath::new(text);
             (path.to_str().unwrap().to_owned(), of)
         };
         assert_eq!(
@@ -73,6 +73,6 @@ mod tests {
         assert_eq!(given("C:\\a.bin"), ("C:\\a.bin".into(), None));
         assert_eq!(given(":f16"), (":f16".into(), None));
         let there = tempfile::Builder::new().suffix(":f16").tempfile().unwrap();
-        assert_eq!(Given::new(there.path().to_str().unwrap()).of, None);
+        assert_eq!(RecordingPath::new(there.path().to_str().unwrap()).of, None);
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// Rows of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct RecordedRows {
     /// The tensor, without `.weight`.
     pub tensor_base: String,
     /// First row.
@@ -17,7 +17,7 @@ pub struct Entry {
     pub tensor_checksum: Option<String>,
 }
 
-impl Entry {
+impl RecordedRows {
     /// The recorded rows, as numbered in the whole tensor.
     pub fn rows(&self) -> Range<usize> {
         self.row_start..self.row_start + self.shape[0]
@@ -38,7 +38,7 @@ pub struct Identity {
     /// The centroids.
     pub codebook: Option<Vec<f32>>,
     /// What is recorded, in name order.
-    pub tensors: Vec<Entry>,
+    pub tensors: Vec<RecordedRows>,
 }
 
 impl Identity {
@@ -85,7 +85,7 @@ impl Identity {
         }
         for a in &self.tensors {
             let b = other.entry(&a.tensor_base)?;
-            let rows = |e: &Entry| {
+            let rows = |e: &RecordedRows| {
                 let end = e.row_start + e.shape[0];
                 format!("rows {}..{end} of {} columns", e.row_start, e.shape[1])
             };
@@ -105,7 +105,7 @@ impl Identity {
     }
 
     /// What is recorded of a tensor.
-    pub fn entry(&self, base: &str) -> Option<&Entry> {
+    pub fn entry(&self, base: &str) -> Option<&RecordedRows> {
         self.tensors.iter().find(|t| t.tensor_base == base)
     }
 

@@ -1,6 +1,6 @@
 //! The bytes of a recording: a file, or what comes through a pipe, and what kind of file they are.
 
-use super::given::Given;
+use super::given::RecordingPath;
 use super::npy;
 use crate::error::{Error, Result};
 use crate::hash::Hashing;
@@ -13,7 +13,7 @@ const HEAD: usize = 16;
 
 /// What kind of file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordingKind {
     Safetensors,
     Npy,
     Json,
@@ -22,19 +22,19 @@ pub(super) enum Kind {
 }
 
 /// An open recording.
-pub(super) struct Input {
+pub(super) struct OpenRecording {
     /// What errors call it.
     pub(super) path: PathBuf,
-    pub(super) kind: Kind,
+    pub(super) kind: RecordingKind,
     pub(super) bytes: Bytes,
 }
 
-impl Input {
+impl OpenRecording {
     /// Opens what was given; waits for the writer of a pipe.
     ///
     /// # Errors
     /// When it is neither a file nor a pipe, is empty, or is of a kind that is not read here.
-    pub(super) fn open(given: &Given) -> Result<Self> {
+    pub(super) fn open(given: &RecordingPath) -> Result<Self> {
         let (path, mut bytes) = if given.is_stdin() {
             let pipe: Box<dyn Read> = Box::new(io::stdin());
             ("standard input".into(), Bytes::Pipe(pipe))
@@ -59,7 +59,7 @@ pub(super) enum Bytes {
 
 impl Bytes {
     /// Of a file or a pipe that has a name.
-    fn open(given: &Given) -> Result<Self> {
+    fn open(given: &RecordingPath) -> Result<Self> {
         let path = &given.path;
         let io = |e: io::Error| Error::io("read the recording", path, e);
         let bad = |what: &str, help: &str| Error::input(what, path.display().to_string(), help);
@@ -127,7 +127,7 @@ fn is_pipe(_: &std::fs::Metadata) -> bool {
 }
 
 /// What a file that begins so is; `told` says that the type of its values was given.
-fn kind(head: &[u8], told: bool) -> Result<Kind, [String; 2]> {
+fn kind(head: &[u8], told: bool) -> Result<RecordingKind, [String; 2]> {
     let refuse = |what: &str, help: &str| Err([what.to_owned(), help.to_owned()]);
     let text = head
         .iter()
@@ -135,10 +135,10 @@ fn kind(head: &[u8], told: bool) -> Result<Kind, [String; 2]> {
     let first = head.iter().find(|b| !b.is_ascii_whitespace());
     match head {
         [] => refuse("the file is empty", "save the output again"),
-        _ if head.starts_with(npy::MAGIC) => Ok(Kind::Npy),
+        _ if head.starts_with(npy::MAGIC) => Ok(RecordingKind::Npy),
         // The length of a JSON header, 8 bytes.
-        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Ok(Kind::Safetensors),
-        _ if text && matches!(first, Some(b'{' | b'[')) => Ok(Kind::Json),
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Ok(RecordingKind::Safetensors),
+        _ if text && matches!(first, Some(b'{' | b'[')) => Ok(RecordingKind::Json),
         [b'P', b'K', 3, 4, ..] => refuse(
             "a zip file found: .npz, or PyTorch's own",
             "save the array with numpy.save, or with safetensors",
@@ -151,7 +151,7 @@ fn kind(head: &[u8], told: bool) -> Result<Kind, [String; 2]> {
             "a Python pickle found",
             "save the array with numpy.save, or with safetensors",
         ),
-        _ if told => Ok(Kind::Raw),
+        _ if told => Ok(RecordingKind::Raw),
         _ if text => refuse(
             "text found that is not JSON",
             "a recording is .safetensors, .npy, JSON, or plain values as FILE:bf16, FILE:f16 or FILE:f32",
@@ -171,13 +171,16 @@ mod tests {
     fn kinds_are_told_from_the_first_bytes() {
         let safetensors = [&[64, 1, 0, 0, 0, 0, 0, 0][..], b"{\"a\":{\"d"].concat();
         let is = |head: &[u8], told| kind(head, told).map_err(|[what, _]| what);
-        assert_eq!(is(&safetensors, false), Ok(Kind::Safetensors));
-        assert_eq!(is(b"\x93NUMPY\x01\0v\0{'desc", false), Ok(Kind::Npy));
+        assert_eq!(is(&safetensors, false), Ok(RecordingKind::Safetensors));
+        assert_eq!(
+            is(b"\x93NUMPY\x01\0v\0{'desc", false),
+            Ok(RecordingKind::Npy)
+        );
         for text in [&b"{\"tensor_base\": "[..], b" [[1.0, 2.0", b"[]"] {
-            assert_eq!(is(text, false), Ok(Kind::Json));
+            assert_eq!(is(text, false), Ok(RecordingKind::Json));
         }
-        assert_eq!(is(b"{\x01\x02\x03", true), Ok(Kind::Raw));
-        assert_eq!(is(&[0; 16], true), Ok(Kind::Raw));
+        assert_eq!(is(b"{\x01\x02\x03", true), Ok(RecordingKind::Raw));
+        assert_eq!(is(&[0; 16], true), Ok(RecordingKind::Raw));
         for (head, what) in [
             (&b""[..], "empty"),
             (b"PK\x03\x04", "zip"),

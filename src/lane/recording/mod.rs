@@ -17,8 +17,8 @@ mod values;
 
 pub use file::RecordingFile;
 pub use fit::Wanted;
-pub use given::Given;
-pub use identity::{Entry, Identity};
+pub use given::RecordingPath;
+pub use identity::{Identity, RecordedRows};
 
 use crate::record::{LaneInfo, LaneName, OutputType};
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ const ANY_FORMAT: &str = "tq4-recording";
 
 /// Metadata of a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Header {
+pub(crate) struct RecordingHeader {
     /// The program that wrote it.
     pub tool: String,
     /// The system that it ran on.
@@ -42,7 +42,7 @@ pub(crate) struct Header {
     pub identity: Identity,
 }
 
-impl Header {
+impl RecordingHeader {
     /// Of a file that does not say who made it.
     fn unknown() -> Self {
         Self {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Where values are, and of which type.
 #[derive(Debug, Clone)]
-pub(super) struct Values {
+pub(super) struct StoredValues {
     pub(super) file: Arc<File>,
     /// Byte of the file at which they start.
     pub(super) start: u64,
@@ -23,7 +23,7 @@ pub(super) struct Values {
     pub(super) elements: usize,
 }
 
-impl Values {
+impl StoredValues {
     /// Some of the values; `path` is what errors call the file.
     pub(super) fn read(&self, path: &Path, elements: Range<usize>) -> Result<Output> {
         assert!(elements.end <= self.elements, "the values are in the file");

@@ -1,10 +1,10 @@
 //! What the device makes of f32 arithmetic: `shaders/probe_arithmetic.wgsl` computes, this tells it from
 //! the words that come back.
 
-use super::compute::Pass;
+use super::compute::ComputeShader;
 use super::dispatch::guard;
 use super::gpu::{Gpu, READ};
-use super::program::{Binding, Program};
+use super::program::{Binding, ShaderProgram};
 use super::shader::SHADER;
 use crate::error::Result;
 use crate::record::DeviceArithmetic;
@@ -72,7 +72,7 @@ pub fn tell(found: &[u32], stored: [u32; 2]) -> Option<DeviceArithmetic> {
     if single[0] != RAN {
         return None;
     }
-    let pairs = Pair::all(&given);
+    let pairs = ProductPair::all(&given);
     let strict = |sums: &[u32]| {
         let mut both = pairs.iter().zip(sums);
         both.all(|(pair, sum)| pair.strict() == *sum)
@@ -96,13 +96,13 @@ pub fn tell(found: &[u32], stored: [u32; 2]) -> Option<DeviceArithmetic> {
 }
 
 /// `a`, `b` and `s` of `a*s + b*s`.
-struct Pair {
+struct ProductPair {
     a: f32,
     b: f32,
     s: f32,
 }
 
-impl Pair {
+impl ProductPair {
     fn all(given: &[u32]) -> Vec<Self> {
         let (pairs, scales) = given[16 + INVOCATIONS..].split_at(2 * PAIRS);
         let pairs = pairs.chunks_exact(2).enumerate();
@@ -152,9 +152,9 @@ impl Pair {
 /// When it does not answer: it is lost.
 pub(super) fn probe(gpu: &mut Gpu) -> Result<Option<DeviceArithmetic>> {
     let text = behind(match &gpu.program {
-        Program::Own { text, .. } => text,
+        ShaderProgram::Own { text, .. } => text,
         // Its author's text has no guard to try.
-        Program::User(_) => SHADER,
+        ShaderProgram::User(_) => SHADER,
     });
     let Ok(read) = gpu.scoped(|gpu| submit(gpu, &text)) else {
         return answers(gpu).map(|()| None);
@@ -205,7 +205,7 @@ fn submit(gpu: &Gpu, text: &str) -> wgpu::Buffer {
     gpu.write(&numbers, bytemuck::cast_slice(&given));
     gpu.write(&stored, bytemuck::cast_slice(&STORED));
     let kinds = [Binding::Uniform, Binding::Read, Binding::Out, Binding::Out];
-    let pass = Pass::new(device, ENTRY, text, &kinds);
+    let pass = ComputeShader::new(device, ENTRY, text, &kinds);
     let buffers = [&uniform, &numbers, &found, &stored];
     let bound = pass.bind(device, buffers.map(|b| (b, b.size())));
     let mut encoder = device.create_command_encoder(&Default::default());

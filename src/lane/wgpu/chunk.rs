@@ -22,7 +22,7 @@ pub(super) struct Limits {
 }
 
 /// Ranges of groups that cover the tensor.
-pub(super) fn plan(
+pub(super) fn plan_chunks(
     limits: &Limits,
     tensor: &TqTensor,
     out_group_bytes: usize,

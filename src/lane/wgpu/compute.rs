@@ -66,12 +66,12 @@ pub(super) fn bind<'a>(
 }
 
 /// A small shader of this program's own, ready to run.
-pub(super) struct Pass {
+pub(super) struct ComputeShader {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
-impl Pass {
+impl ComputeShader {
     /// Compiles `text`; errors go to the scope that is open. Workgroup memory is not cleared: what is read of it
     /// was written.
     pub(super) fn new(

@@ -1,7 +1,7 @@
 //! Copies from one buffer to another: what a device's bandwidth is measured by.
 
 use super::chunk;
-use super::compute::Pass;
+use super::compute::ComputeShader;
 use super::gpu::Gpu;
 use super::program::Binding;
 use super::timer::Timer;
@@ -20,7 +20,7 @@ pub(super) struct Copy {
     from: wgpu::Buffer,
     to: wgpu::Buffer,
     /// The shader, its bindings and workgroups, where it is used.
-    pass: Option<(Pass, wgpu::BindGroup, [u32; 2])>,
+    pass: Option<(ComputeShader, wgpu::BindGroup, [u32; 2])>,
 }
 
 impl Copy {
@@ -44,7 +44,7 @@ impl Copy {
             let pass = by_pass.then(|| {
                 let workgroups = bytes.div_ceil(BYTES_PER_WORKGROUP) as u32;
                 let kinds = [Binding::Read, Binding::Out];
-                let pass = Pass::new(&gpu.device, "copy", SHADER, &kinds);
+                let pass = ComputeShader::new(&gpu.device, "copy", SHADER, &kinds);
                 let bound = pass.bind(&gpu.device, [&from, &to].map(|b| (b, b.size())));
                 (pass, bound, chunk::grid(workgroups, max_workgroups))
             });
@@ -86,9 +86,9 @@ impl Copy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gpu::{Counts, READ};
-    use super::super::submit::Piece;
-    use super::super::{Failure, Options, Select, adapters};
+    use super::super::gpu::{DeviceCounts, READ};
+    use super::super::submit::EncodeFn;
+    use super::super::{Failure, Select, WgpuOptions, adapters};
     use super::*;
     use crate::record::LaneName;
 
@@ -96,17 +96,18 @@ mod tests {
     fn copied(fail: Option<Failure>, bytes: u64, max_workgroups: u32) -> Option<()> {
         let instance = adapters::instance(false);
         let (adapter, _) = adapters::select(adapters::enumerate(&instance), &Select::Auto).ok()?;
-        let options = Options {
+        let options = WgpuOptions {
             fail,
             ..Default::default()
         };
-        let mut gpu = Gpu::new(&adapter, LaneName::Wgpu, &options, Counts::default()).unwrap();
+        let mut gpu =
+            Gpu::new(&adapter, LaneName::Wgpu, &options, DeviceCounts::default()).unwrap();
         let copy = Copy::new(&mut gpu, bytes, max_workgroups).unwrap();
         let timed = gpu.timer.is_some();
         assert_eq!(copy.pass.is_some(), timed && fail.is_some());
         let data: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
         gpu.queue.write_buffer(&copy.from, 0, &data);
-        let piece: Piece<'_> =
+        let piece: EncodeFn<'_> =
             &|gpu, encoder, pair| copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
         let [time] = gpu.timed(copy.written(), [piece]).unwrap();
         assert_eq!(time.device.is_some(), timed);

@@ -77,7 +77,7 @@ pub fn constants(layout: Layout, output: OutputType, hand_over: bool) -> Vec<(St
 /// What a binding holds.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bound<'a> {
+pub enum BoundBuffer<'a> {
     /// A uniform buffer.
     Uniform(Vec<u8>),
     /// A storage buffer that is read.
@@ -93,7 +93,7 @@ pub struct Dispatch<'a> {
     /// Workgroups in x, y and z.
     pub grid: [u32; 3],
     /// In the order of the bindings, from 0.
-    pub bindings: Vec<Bound<'a>>,
+    pub bindings: Vec<BoundBuffer<'a>>,
 }
 
 impl<'a> Dispatch<'a> {
@@ -131,7 +131,7 @@ impl<'a> Dispatch<'a> {
         let mut made = Self::of(launch, tensor, groups, output);
         // The shader reads whole vectors: the last groups' codes may end in the middle of one.
         for bound in &mut made.bindings {
-            if let Bound::Read(bytes) = bound
+            if let BoundBuffer::Read(bytes) = bound
                 && bytes.len() % 16 != 0
             {
                 let whole = bytes.len().next_multiple_of(16);
@@ -150,9 +150,9 @@ impl<'a> Dispatch<'a> {
     ) -> Self {
         let elements = groups.len() * tensor.layout().group_size();
         let bindings = launch.arguments.into_iter().map(|argument| match argument {
-            Argument::Uniform(bytes) => Bound::Uniform(bytes),
-            Argument::Part(Part::Out) => Bound::Out((elements * output.size()) as u64),
-            Argument::Part(part) => Bound::Read(part_bytes(part, tensor, groups.clone())),
+            Argument::Uniform(bytes) => BoundBuffer::Uniform(bytes),
+            Argument::Part(Part::Out) => BoundBuffer::Out((elements * output.size()) as u64),
+            Argument::Part(part) => BoundBuffer::Read(part_bytes(part, tensor, groups.clone())),
             Argument::Value(_) => unreachable!("a shader gets scalars in uniform structs"),
         });
         Self {
@@ -239,7 +239,7 @@ mod tests {
         };
         let near = (shifted(1..=u32::MAX), any::<u32>(), 0u32..3).prop_map(|(d, k, off)| {
             let d = d.max(1);
-            let multiple = (k % (u32::MAX / d + 1).max(1)).saturating_mul(d);
+            let multiple = (k % (u32::MAX / d).saturating_add(1)).saturating_mul(d);
             (multiple.saturating_add(off).saturating_sub(1), d)
         });
         let any = (shifted(0..=u32::MAX), shifted(1..=u32::MAX));

@@ -2,11 +2,11 @@
 
 use super::compute;
 use super::loss::{Loss, Why};
-use super::program::{Program, refused};
+use super::program::{ShaderProgram, refused};
 use super::scope::Scope;
 use super::timer::Timer;
 use super::token::Token;
-use super::{Failure, Options};
+use super::{Failure, WgpuOptions};
 use crate::error::{Error, Result};
 use crate::lane::{POISON_F32, broke};
 use crate::record::{DeviceArithmetic, LaneName};
@@ -33,7 +33,7 @@ const SOFTWARE_LIMIT: Duration = LIMIT.saturating_mul(10);
 
 /// What a test counts, over every device that a lane opens.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
+pub(super) struct DeviceCounts {
     allocations: u32,
     pub(super) runs: u32,
 }
@@ -50,13 +50,13 @@ pub(super) struct Gpu {
     pub(super) timer: Option<Timer>,
     pub(super) token: Token,
     /// What it runs.
-    pub(super) program: Program,
+    pub(super) program: ShaderProgram,
     module: Option<wgpu::ShaderModule>,
     bindings: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     /// By entry point and constants, the bits of their values.
     pipelines: HashMap<(String, Vec<(String, u64)>), wgpu::ComputePipeline>,
-    pub(super) counts: Counts,
+    pub(super) counts: DeviceCounts,
     pub(super) fail: Option<Failure>,
     /// Whether what is submitted next is dropped, for a test.
     pub(super) drops: bool,
@@ -68,8 +68,8 @@ impl Gpu {
     pub(super) fn new(
         adapter: &wgpu::Adapter,
         lane: LaneName,
-        options: &Options,
-        counts: Counts,
+        options: &WgpuOptions,
+        counts: DeviceCounts,
     ) -> Result<Self> {
         let limits = match options.fail {
             Some(Failure::LowLimits) => wgpu::Limits::downlevel_webgl2_defaults(),
@@ -88,10 +88,10 @@ impl Gpu {
         // Errors are asked for in scopes; what arrives outside one must not end the program.
         device.on_uncaptured_error(std::sync::Arc::new(|_| ()));
         let mut program = match &options.kernel {
-            Some(kernel) => Program::User(Box::new(kernel.clone())),
-            None => Program::own(options.hand_over == Some(true), options.output),
+            Some(kernel) => ShaderProgram::User(Box::new(kernel.clone())),
+            None => ShaderProgram::own(options.hand_over == Some(true), options.output),
         };
-        if let (Some(other), Program::Own { text, .. }) = (&options.shader, &mut program) {
+        if let (Some(other), ShaderProgram::Own { text, .. }) = (&options.shader, &mut program) {
             text.clone_from(other);
         }
         let scope = Scope::open(&device);
@@ -154,7 +154,7 @@ impl Gpu {
 
     /// Takes the form of the shader that is safe on a device with this arithmetic, unless a test asks for one.
     pub(super) fn choose(&mut self, wanted: Option<bool>, found: Option<DeviceArithmetic>) {
-        if let Program::Own { hand_over, .. } = &mut self.program {
+        if let ShaderProgram::Own { hand_over, .. } = &mut self.program {
             *hand_over = wanted.unwrap_or(found.is_some_and(|a| !a.guard_by_fma));
         }
     }
@@ -162,7 +162,9 @@ impl Gpu {
     /// An error over a shader; a user's has another cause than this project's.
     fn refused(&self, e: Error) -> Error {
         match (&self.program, &e) {
-            (Program::User(kernel), Error::Backend(p)) => refused(&self.lane, kernel, &p.what),
+            (ShaderProgram::User(kernel), Error::Backend(p)) => {
+                refused(&self.lane, kernel, &p.what)
+            }
             _ => e,
         }
     }
@@ -194,7 +196,10 @@ impl Gpu {
                     compilation_options: wgpu::PipelineCompilationOptions {
                         constants: &constants,
                         // This project's shader writes every element before it is read.
-                        zero_initialize_workgroup_memory: matches!(gpu.program, Program::User(_)),
+                        zero_initialize_workgroup_memory: matches!(
+                            gpu.program,
+                            ShaderProgram::User(_)
+                        ),
                     },
                     cache: None,
                 })
@@ -260,7 +265,7 @@ fn no_device(lane: &LaneName, e: &wgpu::RequestDeviceError) -> Error {
 }
 
 /// What a program may use of what an adapter has.
-fn features(options: &Options) -> Features {
+fn features(options: &WgpuOptions) -> Features {
     let mut own = Timer::FEATURES;
     if options.fail == Some(Failure::NoStampsAroundCopies) {
         own.remove(Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);

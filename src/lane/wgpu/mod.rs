@@ -20,9 +20,9 @@ mod token;
 
 pub use adapters::{AdapterInfo, Class, Select, list, no_adapter};
 #[doc(hidden)]
-pub use dispatch::{Bound, Dispatch, constants, entry, guard};
+pub use dispatch::{BoundBuffer, Dispatch, constants, entry, guard};
 #[doc(hidden)]
-pub use program::{Binding, Program};
+pub use program::{Binding, ShaderProgram};
 pub use shader::SHADER;
 
 use super::kernel::Manifest;
@@ -30,14 +30,14 @@ use super::{Lane, Round, Timed, broke, checksum};
 use crate::error::{Error, Result};
 use crate::record::{DeviceArithmetic, LaneInfo, LaneName, OutputType};
 use crate::strip::Strip;
-use gpu::{Counts, Gpu};
+use gpu::{DeviceCounts, Gpu};
 use loss::Why;
 use resident::Resident;
 use std::time::Duration;
 
 /// How to open the lane.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct WgpuOptions {
     /// Which adapter.
     pub adapter: Select,
     /// Type of the values; of a user's kernel its manifest says it.
@@ -90,14 +90,14 @@ pub enum Failure {
 /// The lane. A device that is lost is opened again, once: by the load after the loss.
 pub struct Wgpu {
     info: LaneInfo,
-    options: Options,
+    options: WgpuOptions,
     adapter: AdapterInfo,
     clock: &'static str,
     limits: chunk::Limits,
     /// None while it is lost.
     gpu: Option<Gpu>,
     resident: Resident,
-    counts: Counts,
+    counts: DeviceCounts,
     /// The last loss.
     lost: Option<Error>,
     /// Losses that were not for want of memory; with the second the lane is at its end.
@@ -110,8 +110,8 @@ impl Wgpu {
     /// # Errors
     /// [`crate::Error::Unavailable`] when there is no adapter, [`crate::Error::Input`] when the adapter that
     /// was named is not there, [`crate::Error::Backend`] when it breaks.
-    pub fn open(options: &Options, name: LaneName) -> Result<Self> {
-        let counts = Counts::default();
+    pub fn open(options: &WgpuOptions, name: LaneName) -> Result<Self> {
+        let counts = DeviceCounts::default();
         let (gpu, adapter) = device(options, &options.adapter, &name, counts)?;
         let (mut gpu, arithmetic) = kept(gpu, arithmetic::probe)?;
         gpu.choose(options.hand_over, arithmetic);
@@ -225,10 +225,10 @@ impl Drop for Wgpu {
 
 /// Opens the adapter that `select` chooses.
 fn device(
-    options: &Options,
+    options: &WgpuOptions,
     select: &Select,
     name: &LaneName,
-    counts: Counts,
+    counts: DeviceCounts,
 ) -> Result<(Gpu, AdapterInfo)> {
     let opened = loss::quietly(|| {
         let instance = adapters::instance(options.noop);
@@ -254,7 +254,7 @@ fn kept<T>(mut gpu: Gpu, work: impl FnOnce(&mut Gpu) -> Result<T>) -> Result<(Gp
 /// What is known of the lane once its device is open.
 fn info(
     name: LaneName,
-    options: &Options,
+    options: &WgpuOptions,
     adapter: &AdapterInfo,
     gpu: &Gpu,
     arithmetic: Option<DeviceArithmetic>,

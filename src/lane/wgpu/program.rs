@@ -13,7 +13,7 @@ use std::ops::Range;
 /// A shader with its interface. Public for the tests that give it to Dawn.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
-pub enum Program {
+pub enum ShaderProgram {
     /// This project's.
     Own {
         /// Its text, or a test's.
@@ -38,7 +38,7 @@ pub enum Binding {
     Out,
 }
 
-impl Program {
+impl ShaderProgram {
     /// This project's shader.
     pub fn own(hand_over: bool, output: OutputType) -> Self {
         Self::Own {
@@ -95,7 +95,7 @@ impl Program {
     }
 
     /// The parts of a tensor that go through one dispatch each, in groups.
-    pub(super) fn plan(
+    pub(super) fn plan_dispatches(
         &self,
         limits: &Limits,
         tensor: &TqTensor,
@@ -103,7 +103,7 @@ impl Program {
     ) -> Result<Vec<Range<usize>>> {
         let group_bytes = tensor.layout().group_size() * self.output().size();
         match self {
-            Self::Own { .. } => chunk::plan(limits, tensor, group_bytes, lane),
+            Self::Own { .. } => chunk::plan_chunks(limits, tensor, group_bytes, lane),
             Self::User(_) => chunk::plan_rows(limits, tensor, group_bytes, lane),
         }
     }

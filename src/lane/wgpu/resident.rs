@@ -2,9 +2,9 @@
 
 use super::chunk::Limits;
 use super::copy::Copy;
-use super::dispatch::{Bound, Dispatch};
+use super::dispatch::{BoundBuffer, Dispatch};
 use super::gpu::{Gpu, READ, RESULT};
-use super::submit::Piece;
+use super::submit::EncodeFn;
 use crate::error::Result;
 use crate::lane::{Round, Timed};
 use crate::tensor::TqTensor;
@@ -36,7 +36,7 @@ impl Resident {
     /// Uploads `tensor` and poisons its output.
     pub(super) fn load(&mut self, gpu: &mut Gpu, limits: &Limits, tensor: &TqTensor) -> Result<()> {
         let group = tensor.layout().group_size() * gpu.program.output().size();
-        let plan = gpu.program.plan(limits, tensor, &gpu.lane)?;
+        let plan = gpu.program.plan_dispatches(limits, tensor, &gpu.lane)?;
         self.buffers
             .resize_with(self.buffers.len().max(plan.len()), Default::default);
         let mut chunks = Vec::with_capacity(plan.len());
@@ -99,8 +99,8 @@ impl Resident {
         gpu.count_run();
         let copy = self.copy.as_ref().expect("reserved above");
         let chunks = self.loaded();
-        let kernel: Piece<'_> = &|gpu, encoder, pair| encode(chunks, gpu, encoder, pair);
-        let copy: Piece<'_> = &|gpu, encoder, pair| {
+        let kernel: EncodeFn<'_> = &|gpu, encoder, pair| encode(chunks, gpu, encoder, pair);
+        let copy: EncodeFn<'_> = &|gpu, encoder, pair| {
             copy.encode(encoder, bytes, gpu.timer.as_ref(), pair);
         };
         let [copy, cold, warm] = gpu.timed(result(chunks), [copy, kernel, kernel])?;
@@ -181,9 +181,9 @@ fn load_chunk(
     let mut result = None;
     for (kept, binding) in kept.iter_mut().zip(&dispatch.bindings) {
         let (data, usage): (&[u8], _) = match binding {
-            Bound::Uniform(data) => (data, BufferUsages::UNIFORM),
-            Bound::Read(data) => (data, BufferUsages::STORAGE),
-            Bound::Out(size) => {
+            BoundBuffer::Uniform(data) => (data, BufferUsages::UNIFORM),
+            BoundBuffer::Read(data) => (data, BufferUsages::STORAGE),
+            BoundBuffer::Out(size) => {
                 let buffer = grown(gpu, kept, "result", *size, RESULT);
                 gpu.poison(encoder, &buffer, *size);
                 bound.push((buffer.clone(), *size));

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Puts a piece of work down.
-pub(super) type Piece<'a> = &'a dyn Fn(&Gpu, &mut wgpu::CommandEncoder, u32);
+pub(super) type EncodeFn<'a> = &'a dyn Fn(&Gpu, &mut wgpu::CommandEncoder, u32);
 
 impl Gpu {
     /// Does `work` and reports the errors that it made.
@@ -42,7 +42,7 @@ impl Gpu {
     pub(super) fn timed<const N: usize>(
         &mut self,
         done: &wgpu::Buffer,
-        pieces: [Piece<'_>; N],
+        pieces: [EncodeFn<'_>; N],
     ) -> Result<[Timed; N]> {
         let start = self.scoped(|gpu| {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());

@@ -3,7 +3,7 @@
 //! A driver may tell of work that failed as of work that is done: wgpu takes the error of a command buffer on
 //! Metal for its end. What is read then is what was there before.
 
-use super::compute::Pass;
+use super::compute::ComputeShader;
 use super::program::Binding;
 use crate::error::{Error, Result};
 use crate::lane::broke;
@@ -33,7 +33,7 @@ pub(super) struct Token {
     sent: wgpu::Buffer,
     back: wgpu::Buffer,
     read: wgpu::Buffer,
-    pass: Pass,
+    pass: ComputeShader,
 }
 
 impl Token {
@@ -55,7 +55,7 @@ impl Token {
             sent: buffer("token sent", BYTES, storage | to),
             back: buffer("token", 2 * BYTES, storage | from),
             read: buffer("token read", BYTES, BufferUsages::MAP_READ | to),
-            pass: Pass::new(device, "token", SHADER, &kinds),
+            pass: ComputeShader::new(device, "token", SHADER, &kinds),
         }
     }
 

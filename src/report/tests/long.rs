@@ -1,13 +1,13 @@
 //! Runs about which there is more to say than fits.
 
 use super::{failed, run, text};
-use crate::record::{Header, Run, TensorRecord};
+use crate::record::{ReportHeader, Run, TensorRecord};
 use crate::report::Markdown;
 
 /// A run of so many tensors that all failed, with names and diagnoses of so many characters.
 fn long(tensors: usize, characters: usize) -> Run {
     let whole = run();
-    let header = Header {
+    let header = ReportHeader {
         format: whole.format,
         tool: whole.tool,
         model: whole.model,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tq4::codec::Scaling;
 use tq4::format::every_codec;
-use tq4::format::gguf::Block;
-use tq4::lane::cuda::{Own, Variant};
+use tq4::format::gguf::BlockType;
+use tq4::lane::cuda::{OwnKernel, Variant};
 use tq4::record::OutputType;
 use tq4::tensor::{GROUP_SIZES, Layout};
 
@@ -19,26 +19,26 @@ fn text(path: &str) -> String {
 }
 
 /// The name of a kernel's files.
-pub fn name(own: Own) -> &'static str {
+pub fn name(own: OwnKernel) -> &'static str {
     match own {
-        Own::Sm75 => "tq4_dequant_sm75",
-        Own::Sm80 => "tq4_dequant_sm80",
-        Own::Codecs => "tq4_dequant_codecs",
+        OwnKernel::Sm75 => "tq4_dequant_sm75",
+        OwnKernel::Sm80 => "tq4_dequant_sm80",
+        OwnKernel::Codecs => "tq4_dequant_codecs",
     }
 }
 
 /// Where a kernel's source is.
-pub fn path(own: Own) -> PathBuf {
+pub fn path(own: OwnKernel) -> PathBuf {
     root().join(format!("kernels/{}.cu", name(own)))
 }
 
 /// A kernel's source.
-pub fn source(own: Own) -> String {
+pub fn source(own: OwnKernel) -> String {
     text(&format!("kernels/{}.cu", name(own)))
 }
 
 /// A kernel's PTX as committed.
-pub fn ptx(own: Own) -> String {
+pub fn ptx(own: OwnKernel) -> String {
     text(&format!("kernels/{}.ptx", name(own)))
 }
 
@@ -51,19 +51,19 @@ pub const GET_PTXAS: &str =
     "pip install nvidia-cuda-nvcc-cu12==12.8.93, and set TQ4_PTXAS to its bin/ptxas";
 
 /// Architectures, with the kernel that runs on each.
-pub const ARCHITECTURES: [(Own, &str); 12] = [
-    (Own::Sm75, "sm_75"),
-    (Own::Sm80, "sm_80"),
-    (Own::Sm80, "sm_89"),
-    (Own::Sm80, "sm_90"),
-    (Own::Sm80, "sm_100"),
-    (Own::Sm80, "sm_120"),
-    (Own::Codecs, "sm_75"),
-    (Own::Codecs, "sm_80"),
-    (Own::Codecs, "sm_89"),
-    (Own::Codecs, "sm_90"),
-    (Own::Codecs, "sm_100"),
-    (Own::Codecs, "sm_120"),
+pub const ARCHITECTURES: [(OwnKernel, &str); 12] = [
+    (OwnKernel::Sm75, "sm_75"),
+    (OwnKernel::Sm80, "sm_80"),
+    (OwnKernel::Sm80, "sm_89"),
+    (OwnKernel::Sm80, "sm_90"),
+    (OwnKernel::Sm80, "sm_100"),
+    (OwnKernel::Sm80, "sm_120"),
+    (OwnKernel::Codecs, "sm_75"),
+    (OwnKernel::Codecs, "sm_80"),
+    (OwnKernel::Codecs, "sm_89"),
+    (OwnKernel::Codecs, "sm_90"),
+    (OwnKernel::Codecs, "sm_100"),
+    (OwnKernel::Codecs, "sm_120"),
 ];
 
 /// The version of one of the CUDA toolkit's programs.
@@ -89,11 +89,11 @@ pub fn with_nvrtc(first: Option<&Path>, what: &str) -> Option<OsString> {
 pub const OUTPUTS: [OutputType; 3] = [OutputType::Bf16, OutputType::F16, OutputType::F32];
 
 /// Every entry point, in the order of the source.
-pub fn entry_points(own: Own) -> Vec<String> {
+pub fn entry_points(own: OwnKernel) -> Vec<String> {
     let plain = [2, 4]
         .into_iter()
         .flat_map(|bits| GROUP_SIZES.map(|n| Layout::new(bits, n).unwrap()));
-    let blocks = Block::ALL.map(|block| block.codec().layout);
+    let blocks = BlockType::ALL.map(|block| block.codec().layout);
     let others = every_codec().into_iter().map(|(_, codec)| codec.layout);
     let last = others.filter(|layout| layout.scales().scaling == Scaling::After);
     let mut last: Vec<Layout> = last.collect();
@@ -117,8 +117,8 @@ pub fn entry_points(own: Own) -> Vec<String> {
 }
 
 /// Whether a golden table has an entry point: of the kernel for other codecs those that return BF16 are enough.
-pub fn is_listed(own: Own, entry: &str) -> bool {
-    own != Own::Codecs || entry.ends_with("_bf16")
+pub fn is_listed(own: OwnKernel, entry: &str) -> bool {
+    own != OwnKernel::Codecs || entry.ends_with("_bf16")
 }
 
 /// A C++ compiler for this machine, or `None` with a note.
@@ -149,11 +149,11 @@ pub fn define(kernel: &str, source: &Path) -> String {
 }
 
 /// [`define`] of one of this project's.
-pub fn define_own(own: Own, source: &Path) -> String {
+pub fn define_own(own: OwnKernel, source: &Path) -> String {
     let kernel = match own {
-        Own::Sm75 => "SM75",
-        Own::Sm80 => "SM80",
-        Own::Codecs => "CODECS",
+        OwnKernel::Sm75 => "SM75",
+        OwnKernel::Sm80 => "SM80",
+        OwnKernel::Codecs => "CODECS",
     };
     define(kernel, source)
 }

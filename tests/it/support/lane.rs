@@ -8,7 +8,7 @@ use tq4::judge_values;
 use tq4::lane::{Lane, Output, decode};
 use tq4::record::LaneName;
 use tq4::run::Strip;
-use tq4::synthetic::{self, Rng, Scales};
+use tq4::synthetic::{self, Rng, ScaleDistribution};
 use tq4::tensor::{GROUP_SIZES, Layout, Parts, TqTensor};
 
 /// Every (bits, group size) that a lane implements.
@@ -65,7 +65,13 @@ pub fn check_all(lane: &mut dyn Lane, strips: &[Strip]) -> Result<(), String> {
 }
 
 /// A synthetic strip.
-pub fn strip(seed: u64, layout: Layout, rows: usize, groups: usize, scales: Scales) -> Strip {
+pub fn strip(
+    seed: u64,
+    layout: Layout,
+    rows: usize,
+    groups: usize,
+    scales: ScaleDistribution,
+) -> Strip {
     let cols = groups * layout.group_size();
     Strip::of(synthetic::tensor(&mut Rng::new(seed), layout, rows, cols, scales).unwrap())
 }
@@ -78,13 +84,19 @@ pub fn random_strips(seed: u64, count: usize) -> Vec<Strip> {
         .map(|i| {
             let (rows, groups) = (1 + rng.below(37), 1 + rng.below(13));
             let layout = layouts[i % layouts.len()];
-            strip(rng.next_u64(), layout, rows, groups, Scales::Any)
+            strip(rng.next_u64(), layout, rows, groups, ScaleDistribution::Any)
         })
         .collect()
 }
 
 /// A synthetic strip of any codec.
-pub fn strip_of(seed: u64, codec: &Codec, rows: usize, groups: usize, scales: Scales) -> Strip {
+pub fn strip_of(
+    seed: u64,
+    codec: &Codec,
+    rows: usize,
+    groups: usize,
+    scales: ScaleDistribution,
+) -> Strip {
     let cols = groups * codec.layout.group_size();
     Strip::of(synthetic::of_codec(&mut Rng::new(seed), codec, rows, cols, scales).unwrap())
 }
@@ -98,7 +110,7 @@ pub fn random_codecs(seed: u64, count: usize) -> Vec<Strip> {
         .map(|i| {
             let (rows, groups) = (1 + rng.below(37), 1 + rng.below(13));
             let codec = &codecs[i % codecs.len()];
-            strip_of(rng.next_u64(), codec, rows, groups, Scales::Any)
+            strip_of(rng.next_u64(), codec, rows, groups, ScaleDistribution::Any)
         })
         .collect()
 }

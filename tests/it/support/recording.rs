@@ -7,7 +7,7 @@ use tq4::format::TqModel;
 use tq4::lane::Lane;
 use tq4::reference;
 use tq4::run::Recorder;
-use tq4::run::{Job, Options, run};
+use tq4::run::{Job, RunOptions, run};
 
 /// Records what `f` makes of every element of the reference, by its number and value, as lane `name`; the
 /// file lies beside the model, which is one of small tensors.
@@ -19,7 +19,7 @@ pub fn recorded(
     let path = model.with_file_name(format!("{name}.safetensors"));
     let model = TqModel::open(model).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let job = Job::new(&model, None, &bases, &Options::default()).unwrap();
+    let job = Job::new(&model, None, &bases, &RunOptions::default()).unwrap();
     let fake = Fake::new(name, 1).wrong(move |call, out| {
         let values = reference::dequantize(call.tensor());
         for (i, (out, v)) in out.iter_mut().zip(values).enumerate() {

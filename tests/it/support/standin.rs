@@ -4,7 +4,7 @@ use super::{cuda, root};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use tq4::lane::cuda::Own;
+use tq4::lane::cuda::OwnKernel;
 
 const FLAGS: [&str; 3] = ["-shared", "-fPIC", "-fvisibility-inlines-hidden"];
 const WHAT: &str = "the CUDA lane on a stand-in driver";
@@ -31,7 +31,7 @@ fn build(cxx: &str, kernels: &[String], dir: PathBuf, without: &[&str]) -> PathB
 
 /// The kernels as they are.
 fn kernels() -> Vec<String> {
-    let own = Own::ALL.map(|own| cuda::define_own(own, &cuda::path(own)));
+    let own = OwnKernel::ALL.map(|own| cuda::define_own(own, &cuda::path(own)));
     let plain = cuda::define("PLAIN", &plain());
     own.into_iter().chain([plain]).collect()
 }
@@ -78,7 +78,7 @@ pub fn wrong() -> Option<&'static Path> {
             std::fs::write(&copy, with_sign_bug(&text)).unwrap();
             copy
         };
-        let own = Own::ALL.map(|own| cuda::define_own(own, &wrong(&cuda::path(own))));
+        let own = OwnKernel::ALL.map(|own| cuda::define_own(own, &wrong(&cuda::path(own))));
         let plain = cuda::define("PLAIN", &wrong(&plain()));
         let all: Vec<String> = own.into_iter().chain([plain]).collect();
         build(&cxx, &all, dir, &[])

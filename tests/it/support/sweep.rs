@@ -7,7 +7,7 @@ use tq4::checkpoint::Checkpoint;
 use tq4::format::TqModel;
 use tq4::lane::Slot;
 use tq4::record::{Run, StripSize};
-use tq4::run::{Event, Job, Options, Records};
+use tq4::run::{Job, Records, RunEvent, RunOptions};
 
 /// Two tensors of more than one strip and rows that are no whole blocks, one of a single strip.
 pub fn tensors() -> Vec<big::Tensor> {
@@ -27,15 +27,15 @@ pub fn run(dir: &Path, lanes: &mut [Slot], strip: StripSize) -> Run {
     let model = TqModel::open(&dir.join("tq4")).unwrap();
     let source = Checkpoint::open(&dir.join("source")).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let options = Options {
+    let options = RunOptions {
         strip,
-        ..Options::default()
+        ..RunOptions::default()
     };
     let job = Job::new(&model, Some(&source), &bases, &options).unwrap();
     let mut records = Records::default();
     let mut left = job.work();
     tq4::run::run(&job, lanes, &mut [&mut records], &mut |event| {
-        if let Event::Bytes(n) = event {
+        if let RunEvent::Bytes(n) = event {
             left -= n;
         }
     })

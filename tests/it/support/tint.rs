@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 use tq4::error::{Error, Result};
-use tq4::lane::wgpu::{Bound, Program, arithmetic, guard};
+use tq4::lane::wgpu::{BoundBuffer, ShaderProgram, arithmetic, guard};
 use tq4::lane::{Lane, POISON_F32, Timed, checksum};
 use tq4::record::{DeviceArithmetic, LaneInfo, LaneName};
 use tq4::run::Strip;
@@ -39,7 +39,7 @@ pub fn tools() -> Option<Tools> {
 /// The lane. It takes a strip in one dispatch and leaves its buffers to files in `folder`.
 pub struct Tint {
     info: LaneInfo,
-    program: Program,
+    program: ShaderProgram,
     node: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
@@ -49,7 +49,7 @@ pub struct Tint {
 
 impl Tint {
     /// Starts Node with a program to run, as the lane `name`.
-    pub fn open(tools: &Tools, name: &str, program: Program) -> Self {
+    pub fn open(tools: &Tools, name: &str, program: ShaderProgram) -> Self {
         let mut node = Command::new("node")
             .arg(root().join("tests/support/tint.mjs"))
             .arg(&tools.package)
@@ -106,7 +106,7 @@ impl Tint {
 
     /// The arithmetic that the probe finds behind the lane's own shader.
     pub fn arithmetic(&mut self) -> Option<DeviceArithmetic> {
-        let Program::Own { text, .. } = &self.program else {
+        let ShaderProgram::Own { text, .. } = &self.program else {
             panic!("a user's shader has no probe");
         };
         let text = arithmetic::behind(text);
@@ -156,10 +156,10 @@ impl Lane for Tint {
         for (i, bound) in dispatch.bindings.iter().enumerate() {
             let poison;
             let (name, kind, bytes): (String, &str, &[u8]) = match bound {
-                Bound::Uniform(bytes) => (i.to_string(), "uniform", bytes),
-                Bound::Read(bytes) => (i.to_string(), "read-only-storage", bytes),
+                BoundBuffer::Uniform(bytes) => (i.to_string(), "uniform", bytes),
+                BoundBuffer::Read(bytes) => (i.to_string(), "read-only-storage", bytes),
                 // The result holds poison until it is written.
-                Bound::Out(size) => {
+                BoundBuffer::Out(size) => {
                     poison = POISON_F32.to_ne_bytes().repeat(*size as usize / 4);
                     ("result".into(), "storage", &poison)
                 }

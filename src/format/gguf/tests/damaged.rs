@@ -208,12 +208,12 @@ fn shapes_are_checked() {
 /// A small file with something of every kind in it.
 fn sample(path: PathBuf) -> PathBuf {
     let metadata = [
-        ("general.alignment".to_owned(), Entry::U32(16)),
-        ("n".to_owned(), Entry::String("x".into())),
-        ("b".to_owned(), Entry::Bool(true)),
+        ("general.alignment".to_owned(), WrittenValue::U32(16)),
+        ("n".to_owned(), WrittenValue::String("x".into())),
+        ("b".to_owned(), WrittenValue::Bool(true)),
         (
             "v".to_owned(),
-            Entry::Strings(vec!["ab".into(), String::new()]),
+            WrittenValue::Strings(vec!["ab".into(), String::new()]),
         ),
     ];
     let tensors: [Given<'_>; 3] = [

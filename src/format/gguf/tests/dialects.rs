@@ -1,6 +1,6 @@
 //! Which type a tensor is, by its bytes, its id and the dialect.
 
-use super::Block::{Tq3_1s, Tq3_4s, Tq4_1s};
+use super::BlockType::{Tq3_1s, Tq3_4s, Tq4_1s};
 use super::*;
 
 /// What `decide` makes of one tensor of so many blocks of so many bytes; another comes after it.

@@ -18,10 +18,10 @@ fn dir() -> tempfile::TempDir {
 type Given<'a> = (&'a str, &'a [u64], u32, Vec<u8>);
 
 /// Writes a file as the writer does.
-fn write(path: PathBuf, metadata: &[(String, Entry)], tensors: &[Given<'_>]) -> PathBuf {
-    let planned: Vec<Planned> = tensors
+fn write(path: PathBuf, metadata: &[(String, WrittenValue)], tensors: &[Given<'_>]) -> PathBuf {
+    let planned: Vec<PlannedGgufTensor> = tensors
         .iter()
-        .map(|(name, dims, type_id, bytes)| Planned {
+        .map(|(name, dims, type_id, bytes)| PlannedGgufTensor {
             name: (*name).to_owned(),
             dims: dims.to_vec(),
             type_id: *type_id,

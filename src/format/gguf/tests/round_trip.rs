@@ -4,16 +4,19 @@ use super::*;
 use proptest::prelude::*;
 
 /// A value, and what a reader keeps of it.
-fn value() -> impl Strategy<Value = (Entry, Value)> {
+fn value() -> impl Strategy<Value = (WrittenValue, MetadataValue)> {
     prop_oneof![
-        ".{0,9}".prop_map(|s| (Entry::String(s.clone()), Value::String(s))),
-        any::<u32>().prop_map(|n| (Entry::U32(n), Value::Unsigned(n.into()))),
-        any::<u64>().prop_map(|n| (Entry::U64(n), Value::Unsigned(n))),
-        (-1e9f32..1e9).prop_map(|n| (Entry::F32(n), Value::Float(n.into()))),
-        any::<bool>().prop_map(|b| (Entry::Bool(b), Value::Bool(b))),
+        ".{0,9}".prop_map(|s| (WrittenValue::String(s.clone()), MetadataValue::String(s))),
+        any::<u32>().prop_map(|n| (WrittenValue::U32(n), MetadataValue::Unsigned(n.into()))),
+        any::<u64>().prop_map(|n| (WrittenValue::U64(n), MetadataValue::Unsigned(n))),
+        (-1e9f32..1e9).prop_map(|n| (WrittenValue::F32(n), MetadataValue::Float(n.into()))),
+        any::<bool>().prop_map(|b| (WrittenValue::Bool(b), MetadataValue::Bool(b))),
         prop::collection::vec(".{0,5}", 0..4).prop_map(|texts| {
             let (of, len) = (ValueType::String, texts.len() as u64);
-            (Entry::Strings(texts), Value::Array { of, len })
+            (
+                WrittenValue::Strings(texts),
+                MetadataValue::Array { of, len },
+            )
         }),
     ]
 }
@@ -39,7 +42,7 @@ proptest! {
         let dir = dir();
         let mut entries: Vec<_> =
             metadata.iter().map(|(key, (entry, _))| (key.clone(), entry.clone())).collect();
-        entries.extend(alignment.map(|n| ("general.alignment".to_owned(), Entry::U32(n))));
+        entries.extend(alignment.map(|n| ("general.alignment".to_owned(), WrittenValue::U32(n))));
         let given: Vec<Given<'_>> = tensors
             .iter()
             .map(|(name, (dims, id, bytes))| (name.as_str(), dims.as_slice(), *id, bytes.clone()))
@@ -105,20 +108,20 @@ fn every_type_of_value_is_read() {
         .bytes(&[0; 6]);
     let file = raw.open().unwrap();
     for (key, value) in [
-        ("u8", Value::Unsigned(200)),
-        ("i8", Value::Signed(-1)),
-        ("u16", Value::Unsigned(512)),
-        ("i16", Value::Signed(-2)),
-        ("u32", Value::Unsigned(7)),
-        ("i32", Value::Signed(-1)),
-        ("f32", Value::Float(0.5)),
-        ("string", Value::String("\u{fffd}".into())),
-        ("u64", Value::Unsigned(u64::MAX)),
-        ("i64", Value::Signed(-1)),
-        ("f64", Value::Float(0.1)),
+        ("u8", MetadataValue::Unsigned(200)),
+        ("i8", MetadataValue::Signed(-1)),
+        ("u16", MetadataValue::Unsigned(512)),
+        ("i16", MetadataValue::Signed(-2)),
+        ("u32", MetadataValue::Unsigned(7)),
+        ("i32", MetadataValue::Signed(-1)),
+        ("f32", MetadataValue::Float(0.5)),
+        ("string", MetadataValue::String("\u{fffd}".into())),
+        ("u64", MetadataValue::Unsigned(u64::MAX)),
+        ("i64", MetadataValue::Signed(-1)),
+        ("f64", MetadataValue::Float(0.1)),
         (
             "array",
-            Value::Array {
+            MetadataValue::Array {
                 of: ValueType::U16,
                 len: 3,
             },
@@ -126,8 +129,8 @@ fn every_type_of_value_is_read() {
     ] {
         assert_eq!(file.value(key), Some(&value), "{key}");
     }
-    assert_eq!(Value::Signed(3).as_u64(), Some(3));
-    assert_eq!(Value::Signed(-3).as_u64(), None);
+    assert_eq!(MetadataValue::Signed(3).as_u64(), Some(3));
+    assert_eq!(MetadataValue::Signed(-3).as_u64(), None);
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn a_large_vocabulary_is_passed_over() {
         raw = raw.text(&i.to_string());
     }
     let file = raw.tensor("a", &[1], 24, 0).data(1).open().unwrap();
-    let expected = Value::Array {
+    let expected = MetadataValue::Array {
         of: ValueType::String,
         len: 200_000,
     };
@@ -156,20 +159,23 @@ fn a_large_vocabulary_is_passed_over() {
 fn what_cannot_be_read_is_not_written() {
     let dir = dir();
     let path = dir.path().join("a.gguf");
-    let refused =
-        |metadata: &[(String, Entry)], dims: &[u64], bytes, names: &[&str], expected: &str| {
-            let planned: Vec<Planned> = names
-                .iter()
-                .map(|name| Planned {
-                    name: (*name).into(),
-                    dims: dims.to_vec(),
-                    type_id: 0,
-                    bytes,
-                })
-                .collect();
-            let said = words(GgufWriter::create(&path, metadata, &planned).unwrap_err());
-            assert!(said.contains(expected), "{said}");
-        };
+    let refused = |metadata: &[(String, WrittenValue)],
+                   dims: &[u64],
+                   bytes,
+                   names: &[&str],
+                   expected: &str| {
+        let planned: Vec<PlannedGgufTensor> = names
+            .iter()
+            .map(|name| PlannedGgufTensor {
+                name: (*name).into(),
+                dims: dims.to_vec(),
+                type_id: 0,
+                bytes,
+            })
+            .collect();
+        let said = words(GgufWriter::create(&path, metadata, &planned).unwrap_err());
+        assert!(said.contains(expected), "{said}");
+    };
     refused(&[], &[1], 4, &["a", "a"], "\"a\" is there twice");
     refused(
         &[],
@@ -193,7 +199,7 @@ fn what_cannot_be_read_is_not_written() {
         &[&"n".repeat(70_000)],
         "a name of 70000 bytes",
     );
-    let alignment = [("general.alignment".to_owned(), Entry::U32(12))];
+    let alignment = [("general.alignment".to_owned(), WrittenValue::U32(12))];
     refused(&alignment, &[1], 4, &["a"], "general.alignment is U32(12)");
     // Nor is anything left.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

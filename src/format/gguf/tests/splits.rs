@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn number(key: &str, n: u32) -> (String, Entry) {
-    (format!("split.{key}"), Entry::U32(n))
+fn number(key: &str, n: u32) -> (String, WrittenValue) {
+    (format!("split.{key}"), WrittenValue::U32(n))
 }
 
 /// Writes part `i` from 1 on, of `count`, with one tensor; the file says that it is part `says`.
@@ -65,14 +65,14 @@ fn parts_of_other_models_are_refused() {
     assert!(said(&first).contains("tensor \"a\" is in "));
     let second = part(dir.path(), 2, 2, 2, "b");
     GgufModel::open(&second).unwrap();
-    let put = |metadata: &[(String, Entry)]| {
+    let put = |metadata: &[(String, WrittenValue)]| {
         write(second.clone(), metadata, &[("b", &[1], 24, vec![0])]);
     };
     put(&[number("count", 3)]);
     assert!(said(&first).contains("says that the model has 3 parts, its name says 2"));
     put(&[number("tensors.count", 5)]);
     assert!(said(&first).contains("the parts have 2 tensors, 5 expected"));
-    put(&[("split.count".into(), Entry::Bool(true))]);
+    put(&[("split.count".into(), WrittenValue::Bool(true))]);
     assert!(said(&first).contains("split.count is no number"));
     // A file need not say anything.
     put(&[]);

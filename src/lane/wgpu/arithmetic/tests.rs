@@ -1,7 +1,7 @@
 //! Devices by hand, each with one property.
 
 use super::*;
-use crate::lane::wgpu::{Options, Wgpu};
+use crate::lane::wgpu::{Wgpu, WgpuOptions};
 use crate::record::LaneName;
 
 /// What a device returns.
@@ -13,8 +13,8 @@ struct Words {
     stored: [u32; 2],
 }
 
-fn of_pairs(f: impl Fn(&Pair) -> u32) -> Vec<u32> {
-    Pair::all(&given()).iter().map(f).collect()
+fn of_pairs(f: impl Fn(&ProductPair) -> u32) -> Vec<u32> {
+    ProductPair::all(&given()).iter().map(f).collect()
 }
 
 impl Words {
@@ -28,8 +28,8 @@ impl Words {
         Self {
             single,
             each: [0, 0, SMALL].map(|word| vec![word; INVOCATIONS]),
-            sums: [(); 3].map(|()| of_pairs(Pair::strict)),
-            quotients: of_pairs(Pair::quotient),
+            sums: [(); 3].map(|()| of_pairs(ProductPair::strict)),
+            quotients: of_pairs(ProductPair::quotient),
             stored: [SMALL; 2],
         }
     }
@@ -81,7 +81,7 @@ fn each_property_is_told_and_no_other() {
         assert!(found.contracts && !found.factors, "{found:?}");
     }
 
-    let found = told(|w| w.sums[0] = of_pairs(Pair::factored));
+    let found = told(|w| w.sums[0] = of_pairs(ProductPair::factored));
     assert!(found.sums_off > 500, "{found:?}");
     let expected = DeviceArithmetic {
         factors: true,
@@ -116,7 +116,7 @@ fn a_guard_that_does_not_hold_is_told_by_the_way_that_it_fails() {
     let changes: [Change; 4] = [
         |w, way| w.each[way][63] = FUSED,
         |w, way| w.sums[1 + way] = of_pairs(|p| p.fused()[0]),
-        |w, way| w.sums[1 + way] = of_pairs(Pair::factored),
+        |w, way| w.sums[1 + way] = of_pairs(ProductPair::factored),
         |w, way| w.sums[1 + way][4095] ^= 1,
     ];
     for change in changes {
@@ -149,7 +149,7 @@ fn words_that_are_not_the_probes_tell_nothing() {
 
 #[test]
 fn a_device_that_is_lost_is_an_error() {
-    let Ok(mut lane) = Wgpu::open(&Options::default(), LaneName::Wgpu) else {
+    let Ok(mut lane) = Wgpu::open(&WgpuOptions::default(), LaneName::Wgpu) else {
         eprintln!("NOT RUN: the probe on a lost device: no adapter");
         return;
     };
