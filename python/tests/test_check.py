@@ -134,7 +134,7 @@ def test_an_unknown_fault_is_told_by_what_is_known_of_it(model):
     values = rng.standard_normal((67, 256)).astype(np.float32)
     verdict = tq4.check(values, model, BASE)
     assert not verdict and verdict.fault is None and verdict.advice is None
-    assert "unexplained" in verdict.diagnosis and "Fault: unexplained" in str(verdict)
+    assert "not in the catalogue" in verdict.diagnosis and "Fault: not in the catalogue" in str(verdict)
 
 
 @pytest.mark.parametrize("tolerance", ["rmse=0.01", {"rmse": 0.01}, {"atol": 0.1, "rtol": np.float64(0.0)}])

@@ -213,11 +213,10 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
         Some(style) if console.results_only(args.format) => bench_results(&record, style),
         Some(style) => bench_text(&record, style),
     })?;
-    let outcome = outcome(&config, &kernels, &record);
-    if outcome == Exit::Passed && args.fail_if_slower.is_some() && slower(&record) {
-        return Ok(Exit::GatesFailed);
-    }
-    Ok(outcome)
+    Ok(match outcome(&config, &kernels, &record) {
+        Exit::Passed if args.fail_if_slower.is_some() => against_baseline(&record),
+        outcome => outcome,
+    })
 }
 
 /// Bytes of a copy that flushes the caches of every device.
@@ -226,13 +225,17 @@ fn flush_bytes(slots: &[Slot]) -> u64 {
     plan::flush_bytes(devices.iter().map(String::as_str))
 }
 
-/// Tells of the lanes that decode slower than in the baseline, and whether there is one.
-fn slower(record: &Bench) -> bool {
+/// Tells of the lanes that decode slower than in the baseline, or that none could be compared with it.
+fn against_baseline(record: &Bench) -> Exit {
     let changes = record.comparison.iter().flat_map(|c| &c.changes);
-    let slower = changes.filter(|c| c.outcome == Change::Slower && c.measure != Measure::Copy);
-    let mut any = false;
-    for c in slower {
-        any = true;
+    let mut decoding = changes.filter(|c| c.measure != Measure::Copy).peekable();
+    if decoding.peek().is_none() {
+        tell("error: no speed of a lane is in the baseline: nothing was compared");
+        return Exit::NothingCompared;
+    }
+    let mut exit = Exit::Passed;
+    for c in decoding.filter(|c| c.outcome == Change::Slower) {
+        exit = Exit::GatesFailed;
         tell(&format!(
             "error: {}: lane {} is slower than in the baseline ({}, {:.3} times as fast)",
             printable(&c.name),
@@ -241,7 +244,7 @@ fn slower(record: &Bench) -> bool {
             c.speed_ratio
         ));
     }
-    any
+    exit
 }
 
 fn targets(args: &Args, model: Option<&TqModel>) -> Result<Vec<BenchTarget>> {

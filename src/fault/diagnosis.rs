@@ -213,7 +213,7 @@ pub struct Diagnosis {
 /// With fewer wrong elements than this, other causes are as likely.
 const ENOUGH: u64 = 64;
 
-const UNEXPLAINED: &str = "unexplained";
+const UNEXPLAINED: &str = "not in the catalogue";
 
 /// The faults that account for so many wrong elements.
 fn explained_title(faults: &str, accounted: u64) -> String {
@@ -336,6 +336,7 @@ impl Diagnosis {
         };
         let got = match holds(got) {
             Some(holds) if !got.is_finite() => holds.words().to_owned(),
+            _ if got.abs() >= 1e6 => format!("{got:.3e}"),
             _ => got.to_string(),
         };
         let other_rows = if signature.rows_of_other_rows > 0 {

@@ -176,7 +176,7 @@ fn failure(g: &Gate, e: &Exactness) -> String {
                 )
             });
             format!(
-                "{name}: {} of {n} elements are outside what f32 arithmetic can give as {}{worst}",
+                "not {name}: {} of {n} elements are outside what f32 arithmetic can give as {}{worst}",
                 e.outside,
                 type_name(e.output)
             )
@@ -255,7 +255,9 @@ pub fn decide_pair(lane: LaneName, m: &Metrics, tolerance: Option<&Tolerance>) -
 fn figure(v: f64) -> String {
     if v == v.trunc() && v.abs() < 1e9 {
         format!("{v:.0}")
-    } else {
+    } else if v.abs() < 1e6 {
         format!("{v:.6}")
+    } else {
+        format!("{v:.3e}")
     }
 }

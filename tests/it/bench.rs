@@ -230,6 +230,18 @@ fn slower_than_the_baseline_is_exit_code_1_where_it_is_asked_for() {
         let told = stderr(&out).contains("lane reference is slower than in the baseline");
         assert_eq!(told, code == 1, "{}", stderr(&out));
     }
+    // Another shape: nothing is compared, and that is no pass.
+    let other = [
+        "--shape",
+        "4x256",
+        "--lanes",
+        "reference",
+        "--baseline",
+        &slow,
+    ];
+    let out = bench(&[&other[..], &["--fail-if-slower", "50"]].concat());
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    assert!(stderr(&out).contains("nothing was compared"));
     let out = bench(&["--fail-if-slower", "5"]);
     assert_eq!(out.status.code(), Some(2));
 }

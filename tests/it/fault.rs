@@ -182,7 +182,7 @@ fn what_is_not_in_the_catalogue_is_unexplained() {
             d.evidence
         );
         assert!(
-            d.evidence.starts_with("unexplained: "),
+            d.evidence.starts_with("not in the catalogue: "),
             "{what}: {}",
             d.evidence
         );
