@@ -333,7 +333,7 @@ fn ratios(lhs: &Runner, rhs: &Runner, record: &mut ShapeRecord) {
     if !alike {
         let (l, r) = (&lhs.times.lane, &rhs.times.lane);
         record.warnings.push(format!(
-            "{l} and {r}: one kernel is timed by its device's clock, the other by the wall, which has the \
+            "{l} and {r}: one kernel is timed by its device's clock, the other by wall-clock time, which has the \
              launch as well: no quotient of the two"
         ));
     }

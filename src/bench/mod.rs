@@ -16,8 +16,8 @@
 //! - A device that waited for the other lanes has lowered its clocks: it copies, untimed, until two copies
 //!   take the same time.
 //! - Kernels and copies are timed by the device's own clock where it has one. A round whose timestamps make
-//!   no sense is left out; of many, the lane is timed by the wall. End to end is always by the wall. There is
-//!   no quotient of a kernel by one clock and a kernel by the wall.
+//!   no sense is left out; of many, the lane is timed by wall-clock time. End to end always is. There is
+//!   no quotient of a kernel by one clock and a kernel by wall-clock time.
 //! - A lane is timed only if its output passes the gates, and its figures count only if the last round,
 //!   and one more run on the same memory, left the same bits.
 //! - Rounds end when the 95 % interval of every median is within 1 % of it, or at the time limit.

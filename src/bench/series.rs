@@ -57,7 +57,7 @@ impl RoundTimes {
         }
     }
 
-    /// The same by the wall.
+    /// The same by wall-clock time.
     pub(super) fn push_wall(&mut self, round: &Round) {
         let wall = |timed: &Timed| timed.wall.as_secs_f64();
         self.copy.push(round.copy.as_ref().map(wall));
@@ -133,7 +133,7 @@ impl RoundTimes {
     pub(super) fn warning(&self) -> Option<String> {
         let what = match (self.bad, self.by_wall) {
             (0, _) => return None,
-            (_, true) => "timed by the wall, the launch included",
+            (_, true) => "timed by wall-clock time, the launch included",
             (_, false) => "left out",
         };
         let (bad, rounds) = (self.bad, self.cold.len());

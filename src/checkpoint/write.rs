@@ -57,7 +57,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(Error::input(
             "the directory does not exist",
             path.display().to_string(),
-            "make it first",
+            "create it first",
         ));
     }
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("write", path, e))?;

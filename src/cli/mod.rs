@@ -183,7 +183,7 @@ fn check_outputs(outputs: &[(&str, &Option<PathBuf>)], inputs: &[&Path]) -> Resu
             return Err(Error::input(
                 "the directory does not exist",
                 path.display().to_string(),
-                "make it first",
+                "create it first",
             ));
         }
     }

@@ -157,6 +157,11 @@ impl ErrorSite {
         }
     }
 
+    /// Wrong elements of how many.
+    fn share(&self) -> String {
+        format!("{} of {} elements", self.wrong, self.elements)
+    }
+
     /// The wrong positions in a few words: `all`, or the first runs.
     fn positions_text(&self, group_size: usize) -> String {
         if self.positions == [[0, group_size - 1]] {
@@ -208,6 +213,16 @@ pub struct Diagnosis {
 /// With fewer wrong elements than this, other causes are as likely.
 const ENOUGH: u64 = 64;
 
+const UNEXPLAINED: &str = "unexplained";
+
+/// The faults that account for so many wrong elements.
+fn explained_title(faults: &str, accounted: u64) -> String {
+    match accounted < ENOUGH {
+        true => format!("consistent with {faults}"),
+        false => faults.into(),
+    }
+}
+
 impl NamedFault {
     pub(super) fn of(faults: &[Fault]) -> Self {
         let join = |part: fn(Fault) -> String, with: &str| {
@@ -229,28 +244,27 @@ impl Diagnosis {
 
     /// What is wrong in a sentence: the fault with its advice, or the kind of error.
     pub fn sentence(&self) -> String {
-        let faults: Vec<String> = self
-            .faults
-            .iter()
-            .map(|f| format!("{}: {}", f.name, f.advice))
-            .collect();
-        match &self.family {
-            _ if self.explained && self.distinguishing < ENOUGH => {
-                format!("consistent with {}", faults.join("; "))
+        let what = match &self.family {
+            _ if self.explained => {
+                let advice = self.faults.iter().map(|f| f.advice.as_str());
+                advice.collect::<Vec<_>>().join("; ")
             }
-            _ if self.explained => faults.join("; "),
-            Some(family) => format!("unexplained: {}", family.words()),
+            Some(family) => family.words(),
             None => {
-                let s = if self.place.wrong_groups == 1 {
-                    ""
-                } else {
-                    "s"
-                };
-                format!(
-                    "unexplained: {} of {} elements, in {} group{s}",
-                    self.place.wrong, self.place.elements, self.place.wrong_groups
-                )
+                let groups = self.place.wrong_groups;
+                let s = if groups == 1 { "" } else { "s" };
+                format!("{}, in {groups} group{s}", self.place.share())
             }
+        };
+        format!("{}: {what}", self.title())
+    }
+
+    /// What explains the output, and how surely; or that nothing does. The evidence starts with it.
+    pub fn title(&self) -> String {
+        let faults: Vec<&str> = self.faults.iter().map(|f| f.name.as_str()).collect();
+        match self.explained {
+            true => explained_title(&faults.join(" + "), self.distinguishing),
+            false => UNEXPLAINED.into(),
         }
     }
 
@@ -278,13 +292,14 @@ impl Diagnosis {
             )
         };
         let are = if place.wrong == 1 { "is" } else { "are" };
+        let title = explained_title(name, found.accounted);
         let mut text = if found.accounted < ENOUGH {
             format!(
-                "consistent with {name}, which explains {bits}, but only {} {are} wrong; {advice}",
+                "{title}, which explains {bits}, but only {} {are} wrong; {advice}",
                 place.wrong
             )
         } else {
-            format!("{name}: explains {bits}; {advice}")
+            format!("{title}: explains {bits}; {advice}")
         };
         // An advice that was given once is not given again.
         let mut given = vec![advice];
@@ -343,11 +358,10 @@ impl Diagnosis {
             .map(|o| format!(", only {}", o.words()))
             .collect();
         format!(
-            "unexplained: {family}{} of {} elements {wrong}, in {} of {} rows and {} of {} groups, {}{only}; the first in row {}, \
+            "{UNEXPLAINED}: {family}{} {wrong}, in {} of {} rows and {} of {} groups, {}{only}; the first in row {}, \
              group {}; the worst at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
              got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}{closest}",
-            place.wrong,
-            place.elements,
+            place.share(),
             place.wrong_rows,
             tensor.rows(),
             place.wrong_groups,

@@ -241,7 +241,7 @@ impl Journal {
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty());
         if dir.is_some_and(|d| !d.is_dir()) {
             let what = "the directory does not exist";
-            return Err(Error::input(what, place(), "make it first"));
+            return Err(Error::input(what, place(), "create it first"));
         }
         if path.exists() {
             let help = "resume it, or remove it";

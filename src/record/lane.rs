@@ -273,7 +273,7 @@ pub struct LaneRecord {
     /// What to know before its results are used; left out where there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// Seconds by the wall for upload, kernel and download.
+    /// Wall-clock seconds for upload, kernel and download.
     pub seconds: Option<f64>,
     /// Seconds in the kernel by the device's own clock.
     pub kernel_seconds: Option<f64>,

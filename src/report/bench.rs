@@ -1,12 +1,12 @@
 //! A benchmark's record as tables for people.
 
-use super::bench_words::{baseline_sentence, digits, sentences, with_interval};
+use super::bench_words::{baseline_sentence, lanes_timed, measure, sentences};
+use super::digits::{milliseconds, percent, rate, with_interval};
 use super::screen::Tone;
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::table::lanes_table;
 use super::view::name;
 use crate::error::printable;
-use crate::record::Status;
 use crate::record::bench::{
     BaselineDiff, Bench, Change, Checked, INTERVAL, LaneTimes, Measure, Ratio, ShapeRecord, Speed,
     Stopped,
@@ -19,9 +19,7 @@ pub fn text(record: &Bench, style: Style) -> String {
         out += &shape_text(shape, style);
         out += style.blank();
     }
-    let mut lanes = record.lanes.clone();
-    lanes.retain(|l| l.status != Status::Skipped);
-    out += &lanes_table(&lanes, style);
+    out += &lanes_table(&lanes_timed(record), style);
     out += &style.paragraph(&format!(
         "host: {}, {} threads, {} GiB",
         printable(&record.host.cpu),
@@ -46,8 +44,8 @@ pub fn results(record: &Bench, style: Style) -> String {
             out += &of_shape(&match (&lane.times, &lane.reason) {
                 (Some(t), _) => format!(
                     "{lane_name}: {verdict}, {} ms, {} GB/s",
-                    digits(t.kernel_cold.median_s * 1e3),
-                    digits(t.kernel_cold.gb_per_s)
+                    milliseconds(&t.kernel_cold)[0],
+                    rate(&t.kernel_cold, t.kernel_cold.gb_per_s)
                 ),
                 (None, reason) => {
                     format!(
@@ -156,14 +154,18 @@ fn lane_row(lane: &LaneTimes, elements: u64) -> Vec<Cell> {
         row.resize(9, "-".into());
         return row;
     };
-    let ms = |s: &Speed| format!("{} ±{}", digits(s.median_s * 1e3), digits(s.mad_s * 1e3)).into();
+    let ms = |s: &Speed| {
+        let [median, mad] = milliseconds(s);
+        format!("{median} ±{mad}").into()
+    };
     row.extend([&t.kernel_cold, &t.kernel_warm, &t.end_to_end].map(ms));
     let cold = &t.kernel_cold;
-    row.push(digits(cold.elements_per_s.unwrap_or(f64::NAN) / 1e9).into());
-    row.push(digits(cold.gb_per_s).into());
     let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".into()).into();
-    row.push(or_none(t.copy.as_ref().map(|c| digits(c.gb_per_s))));
-    row.push(or_none(cold.percent_of_copy.map(|p| format!("{p:.1}"))));
+    let billions = cold.elements_per_s.map(|n| n / 1e9);
+    row.push(or_none(billions.map(|n| rate(cold, n))));
+    row.push(rate(cold, cold.gb_per_s).into());
+    row.push(or_none(t.copy.as_ref().map(|c| rate(c, c.gb_per_s))));
+    row.push(or_none(cold.percent_of_copy.map(|p| rate(cold, p))));
     row
 }
 
@@ -218,13 +220,13 @@ fn comparison_text(c: &BaselineDiff, style: Style) -> String {
                 Change::Slower => Tone::Bad,
             };
             sheet.row([
-                printable(&format!("{} {} {}", c.name, c.lane, c.measure.name())).into(),
+                printable(&format!("{} {} {}", c.name, c.lane, measure(c.measure))).into(),
                 with_interval(c.speed_ratio, c.interval).into(),
                 Cell::of(c.outcome.text(), tone),
             ]);
         }
         out += &sheet.text(style);
-        out += &style.paragraph(&format!("same: within {} %", digits(100.0 * c.tolerance)));
+        out += &style.paragraph(&format!("same: within {}", percent(c.tolerance)));
     }
     let notes = c
         .changes

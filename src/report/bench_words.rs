@@ -1,8 +1,11 @@
-//! Who is faster, in words and with as many digits as are known.
+//! Who is faster than another, and than before, in words.
 
+use super::digits::{measured, percent, rounded};
 use super::view::name;
 use crate::error::printable;
-use crate::record::bench::{BaselineDiff, Change, Measure, Ratio, ShapeRecord, SpeedChange};
+use crate::record::bench::{BaselineDiff, Bench, Change, Measure, Ratio, ShapeRecord, SpeedChange};
+use crate::record::{LaneRecord, Status};
+use std::fmt;
 
 /// Two lanes whose interval is no wider than this part are as fast as each other.
 const SAME: f64 = 0.05;
@@ -23,22 +26,81 @@ pub fn sentences(s: &ShapeRecord) -> Vec<String> {
     s.ratios.iter().filter(main).map(sentence).collect()
 }
 
-fn sentence(r: &Ratio) -> String {
-    let (a, b) = (name(&r.lhs), name(&r.rhs));
-    let what = match r.measure {
+/// The lanes that were asked for.
+pub fn lanes_timed(record: &Bench) -> Vec<LaneRecord> {
+    let mut lanes = record.lanes.clone();
+    lanes.retain(|l| l.status != Status::Skipped);
+    lanes
+}
+
+/// The words for a measure.
+pub fn measure(measure: Measure) -> &'static str {
+    match measure {
         Measure::Copy => "copy",
         Measure::KernelCold => "kernel, cold",
         Measure::KernelWarm => "kernel, warm",
         Measure::EndToEnd => "end to end",
-    };
-    let said = match r.interval {
-        Some([low, high]) if low > 1.0 => {
-            let times = times(r.speed_ratio, [low, high]);
-            format!("{b} is {times} times slower than {a}")
+    }
+}
+
+/// A ratio of two speeds in words: `3.2 times slower`.
+struct Factor {
+    value: f64,
+    interval: Option<[f64; 2]>,
+    than: &'static str,
+}
+
+impl Factor {
+    fn faster(value: f64, interval: Option<[f64; 2]>) -> Self {
+        let than = "faster";
+        Self {
+            value,
+            interval,
+            than,
         }
-        Some([low, high]) if high < 1.0 => {
-            let times = times(1.0 / r.speed_ratio, [1.0 / high, 1.0 / low]);
-            format!("{a} is {times} times slower than {b}")
+    }
+
+    /// The factor of the time, so that it is over 1 as well.
+    fn slower(speed_ratio: f64, interval: Option<[f64; 2]>) -> Self {
+        Self {
+            value: 1.0 / speed_ratio,
+            interval: interval.map(|[low, high]| [1.0 / high, 1.0 / low]),
+            than: "slower",
+        }
+    }
+
+    fn of(c: &SpeedChange) -> Self {
+        match c.outcome {
+            Change::Slower => Self::slower(c.speed_ratio, c.interval),
+            Change::Faster => Self::faster(c.speed_ratio, c.interval),
+            Change::Same | Change::NotDecidable => Self {
+                than: "the speed",
+                ..Self::faster(c.speed_ratio, c.interval)
+            },
+        }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = rounded(self.value, self.interval);
+        write!(f, "{value} times {}", self.than)
+    }
+}
+
+fn sentence(r: &Ratio) -> String {
+    let (a, b) = (name(&r.lhs), name(&r.rhs));
+    let said = match r.interval {
+        // How much faster the first is, the second is slower.
+        Some([low, high]) if low > 1.0 => {
+            let slower = Factor::slower(1.0 / r.speed_ratio, Some([1.0 / high, 1.0 / low]));
+            format!("{b} is {slower} than {a}")
+        }
+        Some([_, high]) if high < 1.0 => {
+            format!(
+                "{a} is {} than {b}",
+                Factor::slower(r.speed_ratio, r.interval)
+            )
         }
         Some([low, high]) if (1.0 - low).max(high - 1.0) <= SAME => {
             let percent = 100.0 * (1.0 - low).max(high - 1.0);
@@ -47,13 +109,13 @@ fn sentence(r: &Ratio) -> String {
                 round_up(percent)
             )
         }
-        Some([low, high]) => {
-            let [low, high] = [low, high].map(digits);
+        Some(_) => {
+            let [_, low, high] = measured("", r.speed_ratio, r.interval).map(|f| f.text);
             format!("which of {a} and {b} is slower is not decidable: the ratio is {low} to {high}")
         }
         None => format!("which of {a} and {b} is slower is not decidable: fewer than 6 rounds"),
     };
-    format!("{said} ({what})")
+    format!("{said} ({})", measure(r.measure))
 }
 
 /// What became of the cold kernel of a lane since the baseline.
@@ -63,31 +125,26 @@ pub fn baseline_sentence(c: &SpeedChange, diff: &BaselineDiff) -> String {
         file => printable(file),
     };
     let lane = format!("{}: {}", printable(&c.name), name(&c.lane));
-    match (c.outcome, c.interval) {
-        (Change::Faster, Some(interval)) => {
-            let times = times(c.speed_ratio, interval);
-            format!("{lane} is {times} times faster than in {baseline}")
+    match c.outcome {
+        Change::Faster | Change::Slower => {
+            format!("{lane} is {} than in {baseline}", Factor::of(c))
         }
-        (Change::Slower, Some([low, high])) => {
-            let times = times(1.0 / c.speed_ratio, [1.0 / high, 1.0 / low]);
-            format!("{lane} is {times} times slower than in {baseline}")
+        Change::Same => {
+            let within = percent(diff.tolerance);
+            format!("{lane} is as fast as in {baseline} within {within}")
         }
-        (Change::Same, _) => {
-            let percent = digits(100.0 * diff.tolerance);
-            format!("{lane} is as fast as in {baseline} within {percent} %")
-        }
-        _ => format!("{lane} against {baseline} is not decidable"),
+        Change::NotDecidable => format!("{lane} against {baseline} is not decidable"),
     }
 }
 
-/// A value with as many decimals as its interval is sure of.
-fn times(value: f64, [low, high]: [f64; 2]) -> String {
-    let half = (high - low) / 2.0;
-    let decimals = match half {
-        h if h > 0.0 => (-(2.0 * h).log10()).ceil().clamp(0.0, 4.0) as usize,
-        _ => 4,
-    };
-    format!("{value:.decimals$}")
+/// What became of a speed since the baseline, with its interval: `1.3 times slower (1.2 to 1.4)`.
+pub fn change(c: &SpeedChange) -> String {
+    let factor = Factor::of(c);
+    let [_, low, high] = measured("", factor.value, factor.interval).map(|f| f.text);
+    match factor.interval {
+        Some(_) => format!("{factor} ({low} to {high})"),
+        None => factor.to_string(),
+    }
 }
 
 /// Percent with one significant digit, no less than they are.
@@ -95,27 +152,6 @@ fn round_up(percent: f64) -> String {
     let unit = 10f64.powf(percent.log10().floor()).clamp(0.01, 1.0);
     let decimals = (-unit.log10()).round() as usize;
     format!("{:.decimals$}", (percent / unit).ceil() * unit)
-}
-
-/// A value, and its interval where there is one.
-pub fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
-    match interval {
-        Some([low, high]) => format!("{} [{}, {}]", digits(value), digits(low), digits(high)),
-        None => digits(value),
-    }
-}
-
-/// Three or four significant digits.
-pub fn digits(v: f64) -> String {
-    match v.abs() {
-        a if !a.is_finite() => "-".into(),
-        a if a >= 100.0 => format!("{v:.0}"),
-        a if a >= 10.0 => format!("{v:.1}"),
-        a if a >= 1.0 => format!("{v:.2}"),
-        a if a >= 0.001 => format!("{v:.4}"),
-        0.0 => "0".into(),
-        _ => format!("{v:.1e}"),
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +179,7 @@ mod tests {
                 [1.0119, 1.0127],
                 "wgpu is 1.0123 times slower than cuda",
             ),
-            (0.25, [0.2, 0.3125], "cuda is 4 times slower than wgpu"),
+            (0.25, [0.2, 0.3125], "cuda is 4.0 times slower than wgpu"),
             (
                 1.0,
                 [0.99, 1.0132],
@@ -157,7 +193,7 @@ mod tests {
             (
                 1.2,
                 [0.8, 1.5],
-                "which of cuda and wgpu is slower is not decidable: the ratio is 0.8000 to 1.50",
+                "which of cuda and wgpu is slower is not decidable: the ratio is 0.8 to 1.5",
             ),
         ] {
             assert_eq!(of(ratio, Some(interval)), format!("{said} (kernel, cold)"));
@@ -199,7 +235,7 @@ mod tests {
                 Change::Same,
                 1.0,
                 [0.99, 1.01],
-                "is as fast as in before.json within 5.00 %",
+                "is as fast as in before.json within 5 %",
             ),
             (
                 Change::NotDecidable,

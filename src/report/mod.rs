@@ -5,6 +5,7 @@ mod bench_csv;
 mod bench_words;
 mod csv;
 mod decisions;
+mod digits;
 mod figures;
 mod html;
 mod json;

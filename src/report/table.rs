@@ -5,7 +5,7 @@ use super::figures::{floor, largest};
 use super::screen::{Screen, Tone, paragraph};
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::terminal::{group_text, picture_text};
-use super::view::{Line, Look, OUTPUT_RMSE, Row, name, rows, tensor_passed};
+use super::view::{Figure, Line, Look, OUTPUT_RMSE, Row, name, rows, tensor_passed};
 use super::words::{
     codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain_problems, shape_line,
     totals,
@@ -167,6 +167,13 @@ impl From<Look> for Cell {
     }
 }
 
+impl From<Option<&Figure>> for Cell {
+    /// The figure as it is read, where there is one.
+    fn from(figure: Option<&Figure>) -> Self {
+        figure.map_or_else(Self::default, |f| f.text.clone().into())
+    }
+}
+
 /// A line for each of these tensors.
 pub fn line_sheet(tensors: &[&TensorRecord]) -> Sheet {
     let mut sheet = Sheet::new([
@@ -186,18 +193,17 @@ pub fn line_sheet(tensors: &[&TensorRecord]) -> Sheet {
 }
 
 fn line(l: &Line) -> [Cell; 8] {
-    let of = |text: fn(&Row) -> String| -> Cell {
-        l.worst.as_ref().map(text).unwrap_or_default().into()
-    };
+    let worst = l.worst.as_ref();
+    let ratios = worst.map_or([None; 2], Row::ratios);
     [
         l.name.clone().into(),
         l.verdict.into(),
         l.source.clone().into(),
-        of(|r| r.lane.clone()),
-        of(|r| r.ratios()[0].clone()),
-        of(|r| r.ratios()[1].clone()),
-        of(|r| r.differ.clone()),
-        of(|r| r.telling("max_ulp")),
+        worst.map_or_else(Cell::default, |r| r.lane.clone().into()),
+        ratios[0].into(),
+        ratios[1].into(),
+        worst.map(|r| &r.differ).into(),
+        worst.and_then(|r| r.telling("max_ulp")).into(),
     ]
 }
 
@@ -219,7 +225,7 @@ pub fn comparisons(rows: &[Row]) -> Sheet {
             r.name.clone().into(),
             ratio.into(),
             output.into(),
-            r.get("max_abs").text.clone().into(),
+            Some(r.get("max_abs")).into(),
             r.telling("rel_p99").into(),
             r.differing().into(),
             r.telling("max_ulp").into(),

@@ -72,6 +72,8 @@ pub struct DecisionView {
     pub verdict: Look,
     /// The lane.
     pub lane: String,
+    /// Whether it returned something.
+    pub ran: bool,
     /// The published string.
     pub decision: String,
     /// Why.
@@ -100,6 +102,7 @@ impl DecisionView {
         Self {
             verdict: Look::of(d.verdict),
             lane: name(&d.lane),
+            ran: d.verdict != Verdict::NotRun,
             decision: printable(&d.published()),
             reason: printable(&d.reason),
             gates: d.gates.iter().map(GateView::new).collect(),
@@ -111,6 +114,7 @@ impl DecisionView {
         Self {
             verdict: Look::of(l.verdict),
             lane: name(&l.lane),
+            ran: l.verdict != Verdict::NotRun,
             decision: printable(&l.decision),
             reason: printable(&l.why(total)),
             gates: Vec::new(),
@@ -130,6 +134,24 @@ impl GateView {
     }
 }
 
+/// What failed, what broke, what passed, what did not run.
+fn worst_first(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Differs => 0,
+        Verdict::Broke => 1,
+        Verdict::WithinTolerance | Verdict::Allowed | Verdict::Identical => 2,
+        Verdict::NotRun => 3,
+    }
+}
+
+/// Every lane's decision on one tensor of a run, in the same order.
+pub fn verdicts_on(run: &Run, t: &TensorRecord) -> Vec<DecisionView> {
+    let asked = t.decisions.iter().filter(|d| run.is_asked_for(&d.lane));
+    let mut asked: Vec<&Decision> = asked.collect();
+    asked.sort_by_key(|d| worst_first(d.verdict));
+    asked.into_iter().map(DecisionView::new).collect()
+}
+
 /// Every lane's outcome over the whole run, those that ran first and of them those that failed; of a lane on
 /// software the reason says so. Of lanes that were not asked for nothing is said.
 pub fn verdicts(run: &Run) -> Vec<DecisionView> {
@@ -142,12 +164,7 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
         ))
     };
     let mut lanes = run.asked_for();
-    lanes.sort_by_key(|l| match l.verdict {
-        Verdict::Differs => 0,
-        Verdict::Broke => 1,
-        Verdict::WithinTolerance | Verdict::Allowed | Verdict::Identical => 2,
-        Verdict::NotRun => 3,
-    });
+    lanes.sort_by_key(|l| worst_first(l.verdict));
     lanes
         .into_iter()
         .map(|l| {
@@ -211,9 +228,7 @@ pub struct Row {
     /// All figures, by the keys of the JSON report and in their order.
     pub figures: Vec<Figure>,
     /// Elements that differ, of how many.
-    pub differ: String,
-    /// Share of equal elements in percent; 100 only when every one is.
-    pub equal_percent: String,
+    pub differ: Figure,
 }
 
 impl Row {
@@ -230,7 +245,7 @@ impl Row {
             }
             f
         };
-        let equal = 100.0 * m.bit_equal as f64 / m.elements as f64;
+        let unequal = t.unequal(m);
         Self {
             lhs: printable(&m.lhs.published()),
             rhs: printable(&m.rhs.published()),
@@ -238,44 +253,41 @@ impl Row {
             name: format!("{} vs {}", name(&m.lhs), name(&m.rhs)),
             against: Against::of(&m.rhs),
             verdict: t.decision_on(m).map(|d| Look::of(d.verdict)),
-            differ: count_of(t.unequal(m), m.elements),
+            differ: Figure {
+                key: "differ".into(),
+                text: count_of(unequal, m.elements),
+                full: unequal.to_string(),
+            },
             figures: keys
                 .iter()
                 .filter(|(key, _)| !no_figures.contains(&key.as_str()))
                 .map(|(key, value)| about(Figure::new(key, value)))
                 .collect(),
-            equal_percent: if m.bit_equal == m.elements {
-                "100".into()
-            } else {
-                format!("{:.3}", (equal * 1000.0).floor() / 1000.0)
-            },
         }
     }
 
     /// `rmse_over_rhs_rms` where it is against the source or the reference, and where it is against an output.
-    pub fn ratios(&self) -> [String; 2] {
-        let text = self.get("rmse_over_rhs_rms").text.clone();
+    pub fn ratios(&self) -> [Option<&Figure>; 2] {
+        let ratio = Some(self.get("rmse_over_rhs_rms"));
         match self.against {
-            Against::Source | Against::Reference => [text, String::new()],
-            Against::Output => [String::new(), text],
+            Against::Source | Against::Reference => [ratio, None],
+            Against::Output => [None, ratio],
         }
     }
 
     /// Elements that differ; against the source only where it says something of a decoder, as is every figure
     /// but how far it is off.
-    pub fn differing(&self) -> String {
-        match self.against {
-            Against::Source => String::new(),
-            Against::Reference | Against::Output => self.differ.clone(),
-        }
+    pub fn differing(&self) -> Option<&Figure> {
+        self.of_decoder().then_some(&self.differ)
     }
 
     /// The figure with this key; against the source only where it says something of a decoder.
-    pub fn telling(&self, key: &str) -> String {
-        match self.against {
-            Against::Source => String::new(),
-            Against::Reference | Against::Output => self.get(key).text.clone(),
-        }
+    pub fn telling(&self, key: &str) -> Option<&Figure> {
+        self.of_decoder().then(|| self.get(key))
+    }
+
+    fn of_decoder(&self) -> bool {
+        self.against != Against::Source
     }
 
     /// The figure with this key.

@@ -1,9 +1,9 @@
 //! A benchmark against an earlier one: what became slower and faster, in words.
 
-use super::bench::words;
-use super::measured::{measured, rounded};
 use crate::error::printable;
 use crate::record::bench::{BaselineDiff, Change, SpeedChange};
+use crate::report::bench_words::{change, measure};
+use crate::report::digits::{measured, percent};
 use crate::report::view::{Figure, Look, name};
 
 /// The run against an earlier one.
@@ -50,13 +50,9 @@ impl Baseline {
             .into_iter()
             .filter(|o| of(*o).count() > 0)
             .map(|o| match o {
-                Change::Same => format!(
-                    "{} the same within {} %",
-                    of(o).count(),
-                    rounded(100.0 * c.tolerance, None)
-                        .trim_end_matches('0')
-                        .trim_end_matches('.')
-                ),
+                Change::Same => {
+                    format!("{} the same within {}", of(o).count(), percent(c.tolerance))
+                }
                 o => format!("{} {}", of(o).count(), o.text()),
             })
             .collect();
@@ -93,28 +89,12 @@ fn look(outcome: Change) -> Look {
 
 impl ChangeView {
     fn new(c: &SpeedChange) -> Self {
-        // Of what is slower the factor of the time, so that it is over 1 as well.
-        let times = |ratio: f64, interval: Option<[f64; 2]>, word: &str| {
-            let mut text = format!("{} times {word}", rounded(ratio, interval));
-            if let Some([low, high]) = interval {
-                let [_, low, high] = measured("", ratio, Some([low, high]));
-                text += &format!(" ({} to {})", low.text, high.text);
-            }
-            text
-        };
-        let inverse = c.interval.map(|[low, high]| [1.0 / high, 1.0 / low]);
         Self {
             name: printable(&c.name),
             lane: name(&c.lane),
-            measure: words(c.measure),
+            measure: measure(c.measure),
             outcome: look(c.outcome),
-            words: match c.outcome {
-                Change::Slower => times(1.0 / c.speed_ratio, inverse, "slower"),
-                Change::Faster => times(c.speed_ratio, c.interval, "faster"),
-                Change::Same | Change::NotDecidable => {
-                    times(c.speed_ratio, c.interval, "the speed")
-                }
-            },
+            words: change(c),
             notes: printable(&c.notes.join("; ")),
             figures: measured("speed_ratio", c.speed_ratio, c.interval),
         }
@@ -127,7 +107,7 @@ mod tests {
     use crate::record::LaneName;
     use crate::record::bench::Measure;
 
-    fn change(ratio: f64, interval: Option<[f64; 2]>, outcome: Change) -> SpeedChange {
+    fn changed(ratio: f64, interval: Option<[f64; 2]>, outcome: Change) -> SpeedChange {
         SpeedChange {
             name: "64x1024".into(),
             lane: LaneName::Cuda,
@@ -145,10 +125,10 @@ mod tests {
             baseline: String::new(),
             tolerance: 0.05,
             changes: vec![
-                change(1.004, Some([0.99, 1.02]), Change::Same),
-                change(2.5, Some([2.4, 2.7]), Change::Faster),
-                change(0.8, Some([0.75, 0.86]), Change::Slower),
-                change(0.9, None, Change::NotDecidable),
+                changed(1.004, Some([0.99, 1.02]), Change::Same),
+                changed(2.5, Some([2.4, 2.7]), Change::Faster),
+                changed(0.8, Some([0.75, 0.86]), Change::Slower),
+                changed(0.9, None, Change::NotDecidable),
             ],
             left_out: vec!["b is not in the baseline".into()],
         };

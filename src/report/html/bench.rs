@@ -5,10 +5,11 @@ use super::Shell;
 use super::baseline::Baseline;
 use super::bench_plots::{Bar, Series, bars, sizes};
 use super::figures::Chart;
-use super::measured::{figure, measured};
 use crate::error::printable;
 use crate::record::LaneName;
 use crate::record::bench::{Bench, Checked, LaneTimes, Measure, ShapeRecord, Speed};
+use crate::report::bench_words::{lanes_timed, measure};
+use crate::report::digits::{figure, measured, rate_interval};
 use crate::report::view::{Figure, Look, name};
 use crate::report::words::LaneView;
 use askama::Template;
@@ -57,16 +58,6 @@ struct RatioView {
     figures: [Figure; 3],
 }
 
-/// The words for a measure.
-pub fn words(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Copy => "copy",
-        Measure::KernelCold => "kernel, cold",
-        Measure::KernelWarm => "kernel, warm",
-        Measure::EndToEnd => "end to end",
-    }
-}
-
 fn optional(key: &str, value: Option<f64>) -> Figure {
     match value {
         Some(v) => Figure::of(key, v),
@@ -93,18 +84,12 @@ pub fn bench_page(record: &Bench) -> String {
                 ("arguments", printable(&tool.command_line.join(" "))),
             ],
         ),
-        lanes: record.lanes.iter().map(LaneView::new).collect(),
+        lanes: lanes_timed(record).iter().map(LaneView::new).collect(),
         sizes: size_sweeps(record),
         shapes: record.shapes.iter().map(shape).collect(),
         baseline: record.comparison.as_ref().map(Baseline::new),
     };
     page.render().expect("writing to memory")
-}
-
-/// Rates at the two ends of the time's interval.
-fn rate_interval(speed: &Speed, rate: f64) -> Option<[f64; 2]> {
-    let [low, high] = speed.interval_s?;
-    Some([rate * speed.median_s / high, rate * speed.median_s / low])
 }
 
 /// A rate in the digits that the time's interval carries.
@@ -128,7 +113,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                     let speed = times.of(*m)?;
                     let value = of(speed)?;
                     Some(Bar {
-                        label: format!("{lane}, {}", words(*m)),
+                        label: format!("{lane}, {}", measure(*m)),
                         value,
                         interval: rate_interval(speed, value),
                     })
@@ -143,7 +128,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         .ratios
         .iter()
         .map(|r| Bar {
-            label: format!("{} over {}, {}", r.lhs, r.rhs, words(r.measure)),
+            label: format!("{} over {}, {}", r.lhs, r.rhs, measure(r.measure)),
             value: r.speed_ratio,
             interval: r.interval,
         })
@@ -190,7 +175,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
                     let speed = times.of(m)?;
                     Some(SpeedView {
                         lane: name(lane),
-                        measure: words(m),
+                        measure: measure(m),
                         clock: printable(&speed.clock),
                         figures: [
                             rate("percent_of_copy", speed, speed.percent_of_copy),
@@ -211,7 +196,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
             .map(|r| RatioView {
                 lhs: name(&r.lhs),
                 rhs: name(&r.rhs),
-                measure: words(r.measure),
+                measure: measure(r.measure),
                 figures: measured("speed_ratio", r.speed_ratio, r.interval),
             })
             .collect(),
@@ -267,7 +252,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
                 })
                 .filter(|s| !s.points.is_empty())
                 .collect();
-            let title = format!("GB/s by size, {}", words(m));
+            let title = format!("GB/s by size, {}", measure(m));
             Chart::new(
                 sizes(&title, &series),
                 title,

@@ -3,8 +3,8 @@
 use super::chart::{
     AXIS, Area, Axes, DATA, Drawn, FAIL, INK, MODEL, SIZE, draw_axes, font, power_of_two, svg,
 };
-use super::measured::rounded;
 use crate::error::printable;
+use crate::report::digits::rounded;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 

@@ -8,22 +8,22 @@ mod figures;
 mod group;
 mod heat;
 mod marks;
-mod measured;
 mod overview;
 mod plots;
 mod tensor;
 
 pub use bench::bench_page;
 
+use super::figures::floor;
 use super::view::{DecisionView, Look, name, tensor_passed, verdicts};
-use super::words::{LaneView, checkpoint_problem, plain_problems, totals};
+use super::words::{LaneView, checkpoint_problem, lanes_shown, plain_problems, totals};
 use super::{Exporter, put};
 use crate::error::{Result, printable};
-use crate::record::{LaneName, LaneRecord, Outcome, Run, Status, Verdict, lanes_once};
+use crate::record::{Outcome, Run};
 use askama::Template;
 use overview::Overview;
 use std::io::Write;
-use tensor::{LaneLine, TensorView, fault_of};
+use tensor::{LaneLine, TensorView};
 
 /// Bytes of drawings after which no further tensor is drawn: many lanes make large pictures.
 const PICTURE_BYTES: usize = 1_500_000;
@@ -77,6 +77,8 @@ struct TensorsPage {
     /// Lanes that were asked for and did not run.
     not_run: Vec<DecisionView>,
     totals: Vec<String>,
+    /// What the rmse ratio of a correct lane is.
+    floor: Option<String>,
     lanes: Vec<LaneView>,
     overview: Option<Overview>,
     tensors: Vec<TensorView>,
@@ -98,7 +100,7 @@ impl Exporter for Page {
             let picture = picture.filter(|_| drawn < Self::PICTURES && bytes < PICTURE_BYTES);
             drawn += usize::from(picture.is_some());
             let drawn_with = (picture, run.model.tolerance);
-            tensors.push(TensorView::new(i, t, drawn_with, &mut masks));
+            tensors.push(TensorView::new(i, (run, t), drawn_with, &mut masks));
             bytes += tensors[i].drawn();
         }
         let about = match (order.as_slice(), &run.model.tq) {
@@ -107,7 +109,6 @@ impl Exporter for Page {
             (_, None) => format!("{} tensors", order.len()),
         };
         let (verdicts, not_run) = lanes(run);
-        let lanes = lanes_once(&run.tensors).into_iter();
         let page = TensorsPage {
             shell: Shell::new(&format!("tq4: {}", printable(&about)), facts(run)),
             outcome: outcome(run),
@@ -116,10 +117,8 @@ impl Exporter for Page {
             not_run,
             // The lanes' counts are in their verdicts, the tensors' number over the table.
             totals: totals(run, true),
-            lanes: lanes
-                .filter(|l| l.status != Status::Skipped)
-                .map(|l| LaneView::new(&l))
-                .collect(),
+            floor: floor(run),
+            lanes: lanes_shown(run).iter().map(LaneView::new).collect(),
             overview: many.then(|| Overview::new(run, &order, tensors.len())),
             without_section: order.len() - tensors.len(),
             without_pictures: tensors.iter().filter(|t| t.pictured.is_empty()).count(),
@@ -130,45 +129,18 @@ impl Exporter for Page {
     }
 }
 
-/// Whether a lane was not asked for.
-fn skipped(lanes: &[LaneRecord], lane: &LaneName) -> bool {
-    let mut of_name = lanes.iter().filter(|l| l.name == *lane);
-    of_name.any(|l| l.status == Status::Skipped)
-}
-
 /// The lanes that returned something, those that failed first, and those that were asked for and did not run;
 /// where that is the outcome, they are among the first.
 fn lanes(run: &Run) -> (Vec<LaneLine>, Vec<DecisionView>) {
-    let once = lanes_once(&run.tensors);
-    let asked: Vec<String> = run
-        .summary
-        .lanes
-        .iter()
-        .filter(|l| !skipped(&once, &l.lane))
-        .map(|l| name(&l.lane))
-        .collect();
-    let not_run = |lane: &str| {
-        let mut lanes = run.summary.lanes.iter();
-        lanes.any(|l| name(&l.lane) == lane && l.verdict == Verdict::NotRun)
-    };
     let missing = matches!(
         run.summary.outcome,
         Outcome::RequiredLaneMissing | Outcome::NothingCompared
     );
-    let all = verdicts(run)
-        .into_iter()
-        .filter(|v| asked.contains(&v.lane));
-    let (later, first): (Vec<_>, Vec<_>) = all.partition(|v| !missing && not_run(&v.lane));
+    let (first, later): (Vec<_>, Vec<_>) =
+        verdicts(run).into_iter().partition(|v| missing || v.ran);
     let one = (run.tensors.len() == 1).then(|| &run.tensors[0]);
-    let mut first: Vec<LaneLine> = first
-        .into_iter()
-        .map(|decision| LaneLine {
-            fault: one.and_then(|t| fault_of(t, &decision.lane)),
-            decision,
-        })
-        .collect();
-    first.sort_by_key(|l| l.decision.verdict.class != "fail");
-    (first, later)
+    let first = first.into_iter();
+    (first.map(|d| LaneLine::new(d, one)).collect(), later)
 }
 
 /// How a run ended; of lanes that failed, which.

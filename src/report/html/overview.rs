@@ -2,7 +2,7 @@
 
 use super::marks::{Height, Panels, State, layer_and_projection};
 use crate::error::printable;
-use crate::record::{Run, Status, TensorRecord, lanes_once};
+use crate::record::{Run, Status, TensorRecord};
 use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
 use crate::report::words::{damage, problem};
 
@@ -89,13 +89,7 @@ impl Overview {
     /// The overview of the tensors in `order`, of which the first `sections` have one.
     pub fn new(run: &Run, order: &[&TensorRecord], sections: usize) -> Self {
         let source = order.iter().any(|t| source_ratio(t).is_some());
-        let once = lanes_once(&run.tensors);
-        let asked = || {
-            run.summary
-                .lanes
-                .iter()
-                .filter(|l| !super::skipped(&once, &l.lane))
-        };
+        let asked = run.asked_for();
         let failed = order.iter().any(|t| t.failed());
         let heights = [Height::Lanes, Height::Source].into_iter();
         let heights = heights.filter(|h| {
@@ -116,7 +110,8 @@ impl Overview {
                 .map_or_else(String::new, |l| l.to_string()),
             shape: t.shape,
             source: source_ratio(t).map(figure),
-            lanes: asked()
+            lanes: asked
+                .iter()
                 .map(|l| match t.decision_of(&l.lane) {
                     Some(d) => (Look::of(d.verdict), ratio(t, &d.lane, &d.rhs).map(figure)),
                     None => (Look::NONE, None),
@@ -125,7 +120,7 @@ impl Overview {
         };
         Self {
             total: order.len(),
-            lanes: asked().map(|l| name(&l.lane)).collect(),
+            lanes: asked.iter().map(|l| name(&l.lane)).collect(),
             failed: wrong
                 .iter()
                 .take(NAMED)

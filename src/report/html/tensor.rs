@@ -4,8 +4,8 @@ use super::figures::{Chart, Figures, is_of_source, of_group, title};
 use super::heat::MASK;
 use crate::error::printable;
 use crate::picture::{Comparison, Element, Picture};
-use crate::record::{StripDiagnosis, TensorRecord, Tolerance, Verdict};
-use crate::report::view::{DecisionView, Figure, Row, name, rows, short};
+use crate::record::{Run, StripDiagnosis, TensorRecord, Tolerance};
+use crate::report::view::{Against, DecisionView, Figure, Row, rows, short, verdicts_on};
 use crate::report::words::{damage, foreign_codebook, problem, shape_line};
 
 /// One comparison in pictures.
@@ -30,10 +30,8 @@ pub struct WorstView {
 pub struct DiagnosisView {
     /// The lane.
     pub lane: String,
-    /// Whether a fault explains the output.
-    pub explained: bool,
-    /// Faults, joined by ` + `.
-    pub faults: String,
+    /// What explains the output.
+    pub title: String,
     /// One line.
     pub evidence: String,
     /// A wrong group.
@@ -76,6 +74,8 @@ pub struct TensorView {
     pub lead: Vec<Chart>,
     /// Comparisons.
     pub rows: Vec<Row>,
+    /// Whether any is of two outputs.
+    pub outputs: bool,
     /// Largest difference of the model's codebook from the recomputed one, if more than rounding.
     pub codebook: Option<Figure>,
     /// Why it could not be validated.
@@ -110,7 +110,7 @@ impl TensorView {
     /// whose ids must differ.
     pub fn new(
         index: usize,
-        t: &TensorRecord,
+        (run, t): (&Run, &TensorRecord),
         (picture, tolerance): (Option<&Picture>, Option<Tolerance>),
         masks: &mut usize,
     ) -> Self {
@@ -150,15 +150,19 @@ impl TensorView {
                     }),
             );
         }
-        let (judged, not_run) = lanes(t);
+        let (judged, not_run): (Vec<_>, Vec<_>) =
+            verdicts_on(run, t).into_iter().partition(|d| d.ran);
+        let judged = judged.into_iter();
+        let rows = rows(t);
         Self {
             id: format!("tensor-{index}"),
             base: printable(&t.tensor_base),
             shape: shape_line(t),
-            judged,
+            judged: judged.map(|d| LaneLine::new(d, Some(t))).collect(),
             not_run,
             lead,
-            rows: rows(t),
+            outputs: rows.iter().any(|r| r.against == Against::Output),
+            rows,
             codebook: foreign_codebook(t),
             error: t.error.as_ref().map(problem),
             damage: damage(t),
@@ -176,26 +180,18 @@ impl TensorView {
     }
 }
 
-/// The lanes that returned something, those that failed first, and those that were asked for and did not.
-fn lanes(t: &TensorRecord) -> (Vec<LaneLine>, Vec<DecisionView>) {
-    let asked = t
-        .decisions
-        .iter()
-        .filter(|d| !super::skipped(&t.lanes, &d.lane));
-    let (not_run, judged): (Vec<_>, Vec<_>) = asked.partition(|d| d.verdict == Verdict::NotRun);
-    let mut judged: Vec<LaneLine> = judged
-        .into_iter()
-        .map(|d| LaneLine {
-            decision: DecisionView::new(d),
-            fault: fault_of(t, &name(&d.lane)),
-        })
-        .collect();
-    judged.sort_by_key(|l| l.decision.verdict.class != "fail");
-    (judged, not_run.into_iter().map(DecisionView::new).collect())
+impl LaneLine {
+    /// Of a lane; with the fault where it is one tensor's.
+    pub fn new(decision: DecisionView, t: Option<&TensorRecord>) -> Self {
+        Self {
+            fault: t.and_then(|t| fault_of(t, &decision.lane)),
+            decision,
+        }
+    }
 }
 
 /// What is wrong with a lane's output, in a sentence.
-pub fn fault_of(t: &TensorRecord, lane: &str) -> Option<String> {
+fn fault_of(t: &TensorRecord, lane: &str) -> Option<String> {
     let mut all = t.diagnosis.iter().map(|d| &d.diagnosis);
     let found = all.find(|d| printable(&d.lane) == lane)?;
     Some(printable(&found.sentence()))
@@ -234,12 +230,6 @@ fn lead(t: &TensorRecord, figures: Option<Figures<'_>>, first: &[&Comparison]) -
 
 impl DiagnosisView {
     fn new(d: &StripDiagnosis, rows: usize, charts: Vec<Chart>) -> Self {
-        let names: Vec<String> = d
-            .diagnosis
-            .faults
-            .iter()
-            .map(|f| printable(&f.name))
-            .collect();
         let strip = if d.strip_rows == rows {
             String::new()
         } else {
@@ -248,8 +238,7 @@ impl DiagnosisView {
         };
         Self {
             lane: printable(&d.diagnosis.lane),
-            explained: d.diagnosis.explained,
-            faults: names.join(" + "),
+            title: printable(&d.diagnosis.title()),
             group: GroupView::new(d),
             evidence: strip + &printable(&d.diagnosis.evidence),
             charts,

@@ -1,6 +1,7 @@
 //! Measured figures with as many digits as their interval carries.
 
-use crate::report::view::Figure;
+use super::view::Figure;
+use crate::record::bench::Speed;
 
 /// Digits of a figure of which no interval is known.
 const WITHOUT: i32 = 3;
@@ -34,6 +35,43 @@ pub fn figure(key: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
 /// A value in the digits that its interval carries.
 pub fn rounded(value: f64, interval: Option<[f64; 2]>) -> String {
     text(value, value, digits(value, interval))
+}
+
+/// A value with its interval where there is one: `2.5 [2.4, 2.7]`.
+pub fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
+    let [value, low, high] = measured("", value, interval).map(|f| f.text);
+    match interval {
+        Some(_) => format!("{value} [{low}, {high}]"),
+        None => value,
+    }
+}
+
+/// A part in percent, without zeros at its end: `5 %`.
+pub fn percent(part: f64) -> String {
+    let text = rounded(100.0 * part, None);
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    format!("{text} %")
+}
+
+/// A rate at the two ends of the interval of the time that it was measured in.
+pub fn rate_interval(speed: &Speed, rate: f64) -> Option<[f64; 2]> {
+    let [low, high] = speed.interval_s?;
+    Some([rate * speed.median_s / high, rate * speed.median_s / low])
+}
+
+/// A rate in the digits that its time's interval carries.
+pub fn rate(speed: &Speed, rate: f64) -> String {
+    rounded(rate, rate_interval(speed, rate))
+}
+
+/// The median in milliseconds, and its deviation to the same place.
+pub fn milliseconds(speed: &Speed) -> [String; 2] {
+    let ms = 1e3 * speed.median_s;
+    let digits = digits(ms, speed.interval_s.map(|ends| ends.map(|s| 1e3 * s)));
+    [ms, 1e3 * speed.mad_s].map(|v| text(v, ms, digits))
 }
 
 /// Exponent of the first digit.
@@ -104,5 +142,13 @@ mod tests {
         assert_eq!(texts, ["1.2e-5", "9e-6", "1.3e-5"]);
         let [_, low, high] = measured("v", 2.0, None);
         assert_eq!([&*low.text, &*low.full, &*high.text], ["", "null", ""]);
+        assert_eq!(with_interval(2.5, Some([2.4, 2.71])), "2.5 [2.4, 2.7]");
+        assert_eq!(with_interval(2.5, None), "2.50");
+    }
+
+    #[test]
+    fn percents_have_no_zeros_at_their_end() {
+        let texts = [0.05, 0.125, 1.0, 0.0].map(percent);
+        assert_eq!(texts, ["5 %", "12.5 %", "100 %", "0 %"]);
     }
 }
