@@ -6,11 +6,11 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use tq4::{Job, LaneConfig, Options, Records, TqModel};
+//! use tq4::{Job, LaneConfig, Records, RunOptions, TqModel};
 //!
 //! let model = TqModel::open(Path::new("Qwen3.5-9B-TQ4"))?;
 //! let tensors = model.select(&["*.mlp.gate_proj".into()])?;
-//! let job = Job::new(&model, None, &tensors, &Options::default())?;
+//! let job = Job::new(&model, None, &tensors, &RunOptions::default())?;
 //! let mut lanes = tq4::open(&LaneConfig::default())?;
 //! let mut records = Records::default();
 //! tq4::run(&job, &mut lanes, &mut [&mut records], &mut |_| ())?;

@@ -8,9 +8,9 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use tq4::convert::{Choices, Encoding, Options, quantize};
+//! use tq4::convert::{Choices, Encoding, QuantizeOptions, quantize};
 //!
-//! let options = Options {
+//! let options = QuantizeOptions {
 //!     encoding: Encoding::new("turboquant", &Choices::default())?,
 //!     include: Vec::new(),
 //!     exclude: Vec::new(),
