@@ -4,7 +4,7 @@ use super::{Detail, Exporter, Json, Markdown, Page, Table};
 use crate::codebook::Codebook;
 use crate::judge::gate::decide;
 use crate::metrics::{Values, compare};
-use crate::picture::{Columns, Picture};
+use crate::picture::{LaneRows, Picture};
 use crate::record::*;
 use crate::synthetic::{Rng, Scales, tensor};
 use crate::tensor::Layout;
@@ -400,7 +400,7 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
     let weight = tensor(&mut rng, layout, 2, 256, Scales::Usual).expect("whole groups");
     let lanes = [LaneName::Source, LaneName::Reference, LaneName::Cuda];
     let values = vec![0.5f32; weight.elements()];
-    let columns = Columns {
+    let columns = LaneRows {
         row_start: 8,
         lanes: lanes.map(|l| (l, Values::F32(&values))).into(),
         tolerance: None,
@@ -446,12 +446,13 @@ fn the_page_has_every_tensor_worst_first_with_pictures_of_those_that_have_them()
         assert!(page.contains(words), "{words}");
     }
     assert!(page.contains("(software); warning: the driver changes sums even"));
-    // Two panels of either error by projection; the map and the group; the fault's two pairs; of the lane the
+    // Two panels of the lanes' error by projection, one of the source's, which is not finite for the other; the map and the group; the fault's two pairs; of the lane the
     // scatter alone, of the source three charts; the codes' two.
     let drawings = document
         .descendants()
         .filter(|n| n.attribute("role") == Some("img"));
-    assert_eq!(drawings.count(), 2 * 2 + 3 + 4 + 1 + 3 + 2);
+    let labels: Vec<_> = drawings.map(|n| n.attribute("aria-label")).collect();
+    assert_eq!(labels.len(), 2 + 1 + 3 + 4 + 1 + 3 + 2, "{labels:#?}");
 }
 
 /// Every key in a value, however deep.

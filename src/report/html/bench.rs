@@ -3,7 +3,7 @@
 
 use super::Shell;
 use super::baseline::Baseline;
-use super::bench_plots::{Bar, Series, bars, sizes};
+use super::bench_plots::{Bar, SizeSeries, bars, sizes};
 use super::figures::Chart;
 use crate::error::printable;
 use crate::record::LaneName;
@@ -29,14 +29,14 @@ struct ShapeView {
     name: String,
     about: String,
     warnings: Vec<String>,
-    lanes: Vec<LaneLine>,
+    lanes: Vec<CheckedLane>,
     charts: Vec<Chart>,
     speeds: Vec<SpeedView>,
     ratios: Vec<RatioView>,
 }
 
 /// Whether a lane may be timed.
-struct LaneLine {
+struct CheckedLane {
     lane: String,
     verdict: Look,
     reason: String,
@@ -203,8 +203,8 @@ fn shape(s: &ShapeRecord) -> ShapeView {
     }
 }
 
-fn lane_line(l: &LaneTimes) -> LaneLine {
-    LaneLine {
+fn lane_line(l: &LaneTimes) -> CheckedLane {
+    CheckedLane {
         lane: name(&l.lane),
         verdict: match l.verdict {
             Checked::Verified => Look::PASS,
@@ -235,7 +235,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
     }
     [Measure::KernelCold, Measure::EndToEnd]
         .map(|m| {
-            let series: Vec<Series> = names
+            let series: Vec<SizeSeries> = names
                 .iter()
                 .map(|name| {
                     let points = record.shapes.iter().filter_map(|s| {
@@ -245,7 +245,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
                     });
                     let mut points: Vec<(f64, f64)> = points.collect();
                     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                    Series {
+                    SizeSeries {
                         name: name.to_string(),
                         points,
                     }
