@@ -145,7 +145,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
             .chain(&s.warnings)
             .map(|w| printable(w))
             .collect(),
-        lanes: s.lanes.iter().map(lane_line).collect(),
+        lanes: s.lanes.iter().map(|l| lane_line(l, s.elements)).collect(),
         charts: [
             chart(
                 "Percent of the device's own copy bandwidth",
@@ -203,13 +203,10 @@ fn shape(s: &ShapeRecord) -> ShapeView {
     }
 }
 
-fn lane_line(l: &LaneTimes) -> CheckedLane {
+fn lane_line(l: &LaneTimes, elements: u64) -> CheckedLane {
     CheckedLane {
         lane: name(&l.lane),
-        verdict: match l.verdict {
-            Checked::Verified => Look::PASS,
-            Checked::Wrong | Checked::Broke => Look::FAIL,
-        },
+        verdict: Look::of_checked(l, elements),
         reason: match (&l.verdict, &l.reason) {
             (_, Some(reason)) => printable(reason),
             (Checked::Verified, None) => "verified before it was timed".into(),
