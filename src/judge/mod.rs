@@ -16,7 +16,7 @@ use crate::fault;
 use crate::hash::short;
 use crate::lane::{Decoded, LaneOutput, Output};
 use crate::metrics::{Accumulator, Values};
-use crate::picture::{Columns, Picture};
+use crate::picture::{LaneRows, Picture};
 use crate::record::{
     LaneKind, LaneName, LaneRecord, Status, StripDiagnosis, TensorError, TensorRecord, Tolerance,
     Verdict,
@@ -378,7 +378,7 @@ fn draw(decoded: &Decoded, record: &TensorRecord, tolerance: Option<Tolerance>) 
     let mut lanes: Vec<(LaneName, Values<'_>)> = Vec::new();
     lanes.extend(source.as_ref().map(|s| (LaneName::Source, Values::F32(s))));
     lanes.extend(of_lanes.iter().map(|(name, o)| (name.clone(), o.values())));
-    let columns = Columns {
+    let columns = LaneRows {
         row_start: decoded.strip.rows.start,
         lanes,
         tolerance,

@@ -12,7 +12,7 @@ const BINS: usize = 80;
 
 /// Codes used, against the share that the density of the format predicts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Codes {
+pub struct CodeUse {
     /// Elements with each code.
     pub counts: Vec<u64>,
     /// Share of each code for the marginal of a random unit vector, between the codebook's boundaries.
@@ -67,7 +67,7 @@ fn shares(edges: &[f64], dim: usize, tails: bool) -> Vec<f64> {
         .collect()
 }
 
-impl Codes {
+impl CodeUse {
     pub(super) fn new(tensor: &TqTensor) -> Self {
         let layout = tensor.layout();
         let (n, bytes) = (layout.group_size(), layout.packed_group());

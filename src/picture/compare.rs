@@ -1,8 +1,8 @@
 //! The pictures of one lane against another.
 
-use super::grid::{Cell, Grid, bin_range};
-use super::limit::{GroupLimit, Limit, type_of};
-use super::scatter::{Counts, Scatter};
+use super::grid::{Grid, GridCell, bin_range};
+use super::limit::{ElementLimit, GroupLimit, type_of};
+use super::scatter::{CellCounts, Scatter};
 use super::{GROUP_BINS, ROW_BINS};
 use crate::fault::{Fault, emulate};
 use crate::metrics::{Values, bf16_steps};
@@ -35,12 +35,12 @@ pub struct Comparison {
     /// Error by row and position within the group.
     pub by_position: Grid,
     /// The elements that are furthest off, NaN before all others.
-    pub worst: Vec<Element>,
+    pub worst: Vec<WorstElement>,
 }
 
 /// One element with all that made it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Element {
+pub struct WorstElement {
     /// Row in the whole tensor.
     pub row: usize,
     /// Column.
@@ -108,9 +108,9 @@ pub fn step_label(bin: usize) -> String {
 }
 
 /// What one bin of rows gives.
-struct Strip {
-    by_group: Vec<Cell>,
-    by_position: Vec<Cell>,
+struct BinErrors {
+    by_group: Vec<GridCell>,
+    by_position: Vec<GridCell>,
     steps: [u64; STEP_BINS],
     worst: Vec<(f32, usize, f32, f32)>,
 }
@@ -125,17 +125,17 @@ impl Comparison {
         let (rhs, limit) = match rhs {
             Rhs::Source(values) => (values, None),
             Rhs::Reference(values, tolerance) => {
-                (values, Some(Limit::new(tensor, lhs.of(), tolerance)))
+                (values, Some(ElementLimit::new(tensor, lhs.of(), tolerance)))
             }
         };
         let (rows, n) = (tensor.rows(), tensor.layout().group_size());
         let row_bins = rows.min(ROW_BINS);
         let group_bins = tensor.groups_per_row().min(GROUP_BINS);
         // Each bin of rows is one task, and its sums run in order: the same on any number of threads.
-        let (strips, counts): (Vec<Vec<(usize, Strip)>>, Vec<Counts>) = (0..row_bins)
+        let (strips, counts): (Vec<Vec<(usize, BinErrors)>>, Vec<CellCounts>) = (0..row_bins)
             .into_par_iter()
             .fold(
-                || (Vec::new(), Counts::new()),
+                || (Vec::new(), CellCounts::new()),
                 |(mut strips, mut counts), bin| {
                     let range = bin_range(bin, row_bins, rows);
                     let rhs = (rhs, limit.as_ref());
@@ -146,8 +146,8 @@ impl Comparison {
             .collect::<Vec<_>>()
             .into_iter()
             .unzip();
-        let counts = counts.iter().fold(Counts::new(), Counts::merge);
-        let mut strips: Vec<(usize, Strip)> = strips.into_iter().flatten().collect();
+        let counts = counts.iter().fold(CellCounts::new(), CellCounts::merge);
+        let mut strips: Vec<(usize, BinErrors)> = strips.into_iter().flatten().collect();
         strips.sort_by_key(|(bin, _)| *bin);
         let mut steps = vec![0; STEP_BINS];
         for (_, strip) in &strips {
@@ -155,8 +155,8 @@ impl Comparison {
         }
         let mut worst: Vec<_> = strips.iter().flat_map(|(_, s)| s.worst.clone()).collect();
         keep_worst(&mut worst);
-        let cells = |of: fn(&Strip) -> &Vec<Cell>| {
-            let all: Vec<Cell> = strips.iter().flat_map(|(_, s)| of(s).clone()).collect();
+        let cells = |of: fn(&BinErrors) -> &Vec<GridCell>| {
+            let all: Vec<GridCell> = strips.iter().flat_map(|(_, s)| of(s).clone()).collect();
             all.into_iter()
         };
         Self {
@@ -183,11 +183,11 @@ impl Comparison {
 fn strip(
     tensor: &TqTensor,
     lhs: Lhs<'_>,
-    (rhs, limit): (Values<'_>, Option<&Limit<'_>>),
+    (rhs, limit): (Values<'_>, Option<&ElementLimit<'_>>),
     rows: std::ops::Range<usize>,
     group_bins: usize,
-    counts: &mut Counts,
-) -> Strip {
+    counts: &mut CellCounts,
+) -> BinErrors {
     let (cols, n, per_row) = (
         tensor.cols(),
         tensor.layout().group_size(),
@@ -203,9 +203,9 @@ fn strip(
         Lhs::Values(v) => (v.get(i), v.bf16(i)),
         Lhs::Emulated(_) => (emulated[i - offset].to_f32(), emulated[i - offset]),
     };
-    let mut s = Strip {
-        by_group: vec![Cell::default(); group_bins],
-        by_position: vec![Cell::default(); n],
+    let mut s = BinErrors {
+        by_group: vec![GridCell::default(); group_bins],
+        by_position: vec![GridCell::default(); n],
         steps: [0; STEP_BINS],
         worst: Vec::new(),
     };
@@ -261,10 +261,10 @@ fn keep_worst(worst: &mut Vec<(f32, usize, f32, f32)>) {
     worst.truncate(WORST);
 }
 
-fn element(tensor: &TqTensor, row_start: usize, at: usize, lhs: f32, rhs: f32) -> Element {
+fn element(tensor: &TqTensor, row_start: usize, at: usize, lhs: f32, rhs: f32) -> WorstElement {
     let (row, col) = (at / tensor.cols(), at % tensor.cols());
     let code = tensor.code(row, col);
-    Element {
+    WorstElement {
         row: row_start + row,
         col,
         code,

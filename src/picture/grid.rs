@@ -21,7 +21,7 @@ pub struct Grid {
 
 /// Sums of one cell.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Cell {
+pub(super) struct GridCell {
     pub error: f64,
     pub square: f64,
     pub count: u64,
@@ -29,7 +29,7 @@ pub(super) struct Cell {
     pub not_finite: u64,
 }
 
-impl Cell {
+impl GridCell {
     fn value(&self) -> f32 {
         if self.count == 0 {
             return 0.0;
@@ -42,7 +42,7 @@ impl Cell {
 }
 
 impl Grid {
-    pub(super) fn new(rows: usize, cols: usize, cells: impl Iterator<Item = Cell>) -> Self {
+    pub(super) fn new(rows: usize, cols: usize, cells: impl Iterator<Item = GridCell>) -> Self {
         let mut grid = Self {
             rows,
             cols,

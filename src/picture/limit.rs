@@ -11,7 +11,7 @@ use half::{bf16, f16};
 const ABOVE: f32 = 1.0 + f32::EPSILON;
 
 /// What the elements of a tensor are held to.
-pub(super) struct Limit<'a> {
+pub(super) struct ElementLimit<'a> {
     tensor: &'a TqTensor,
     bound: Bound,
     /// A limit for each element that the user gave in place of the bound.
@@ -21,13 +21,13 @@ pub(super) struct Limit<'a> {
 
 /// The same for one group.
 pub(super) struct GroupLimit<'a> {
-    limit: &'a Limit<'a>,
+    limit: &'a ElementLimit<'a>,
     group: UnpackedGroup<'a>,
     /// The bound of the group, and that of the reference.
     bounds: [f64; 2],
 }
 
-impl<'a> Limit<'a> {
+impl<'a> ElementLimit<'a> {
     /// For values of a type.
     pub(super) fn new(tensor: &'a TqTensor, of: OutputType, tolerance: Option<Tolerance>) -> Self {
         Self {
@@ -122,7 +122,7 @@ mod tests {
         let tensor =
             synthetic::tensor(&mut Rng::new(3), layout, 2, 256, ScaleDistribution::Usual).unwrap();
         let reference = crate::reference::dequantize(&tensor);
-        let limit = Limit::new(&tensor, OutputType::Bf16, None);
+        let limit = ElementLimit::new(&tensor, OutputType::Bf16, None);
         let mut wrong = 0;
         for (i, r) in reference.iter().enumerate() {
             let group = limit.group(i / 128);
@@ -146,12 +146,12 @@ mod tests {
         let tensor =
             synthetic::tensor(&mut Rng::new(3), layout, 1, 32, ScaleDistribution::Usual).unwrap();
         let tolerance = "atol=0.5".parse().unwrap();
-        let limit = Limit::new(&tensor, OutputType::F32, Some(tolerance));
+        let limit = ElementLimit::new(&tensor, OutputType::F32, Some(tolerance));
         let group = limit.group(0);
         assert_eq!(group.share(0, 1.25, 1.0), 0.5);
         assert_eq!(group.share(0, 1.5, 1.0), 1.0);
         assert_eq!(group.share(0, 3.0, 1.0), 4.0);
-        let none = Limit::new(&tensor, OutputType::F32, Some("atol=0".parse().unwrap()));
+        let none = ElementLimit::new(&tensor, OutputType::F32, Some("atol=0".parse().unwrap()));
         assert_eq!(none.group(0).share(0, 3.0, 1.0), f32::MAX);
     }
 }

@@ -9,8 +9,8 @@ mod grid;
 mod limit;
 mod scatter;
 
-pub use codes::{Codes, Normalised};
-pub use compare::{Comparison, Element, STEP_BINS, step_label};
+pub use codes::{CodeUse, Normalised};
+pub use compare::{Comparison, STEP_BINS, WorstElement, step_label};
 pub use grid::Grid;
 pub(crate) use grid::bin_range;
 pub use scatter::Scatter;
@@ -29,7 +29,7 @@ const ROW_BINS: usize = 48;
 const GROUP_BINS: usize = 64;
 
 /// What is drawn: some rows of a tensor by every lane.
-pub struct Columns<'a> {
+pub struct LaneRows<'a> {
     /// First row.
     pub row_start: usize,
     /// Lanes, the source first where there is one, then the reference, each with its values.
@@ -52,7 +52,7 @@ pub struct Picture {
     /// Elements per group.
     pub group_size: usize,
     /// Codes used against what the codebook predicts.
-    pub codes: Codes,
+    pub codes: CodeUse,
     /// The source's normalised values; `None` without a source.
     pub normalised: Option<Normalised>,
     /// The reference against the source, then each kernel lane and recording against the reference.
@@ -78,7 +78,7 @@ impl Picture {
     ///
     /// # Panics
     /// When a lane in `outputs` does not hold `rows * cols` elements, or there is no reference.
-    pub fn new(tensor: &TqTensor, outputs: &Columns<'_>, diagnosis: &[&Diagnosis]) -> Self {
+    pub fn new(tensor: &TqTensor, outputs: &LaneRows<'_>, diagnosis: &[&Diagnosis]) -> Self {
         let lane = |name: LaneName| outputs.lanes.iter().find(|(n, _)| *n == name);
         let (_, reference) = lane(LaneName::Reference).expect("the reference always runs");
         let source = lane(LaneName::Source).map(|(_, values)| *values);
@@ -128,7 +128,7 @@ impl Picture {
             rows: tensor.rows(),
             cols: tensor.cols(),
             group_size: tensor.layout().group_size(),
-            codes: Codes::new(tensor),
+            codes: CodeUse::new(tensor),
             normalised: source.map(|s| Normalised::new(tensor, s)),
             comparisons,
             emulated,

@@ -36,7 +36,7 @@ pub struct Scatter {
 }
 
 /// The counts while they are gathered; index 0 on either axis is for zero.
-pub(super) struct Counts {
+pub(super) struct CellCounts {
     cells: Vec<u64>,
     pub not_finite: u64,
 }
@@ -57,7 +57,7 @@ fn cell(v: f32) -> usize {
     1 + at.clamp(0, CELLS as i32 - 1) as usize
 }
 
-impl Counts {
+impl CellCounts {
     pub fn new() -> Self {
         Self {
             cells: vec![0; (CELLS + 1) * (CELLS + 1)],

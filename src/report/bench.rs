@@ -2,14 +2,12 @@
 
 use super::bench_words::{baseline_sentence, lanes_timed, measure, sentences};
 use super::digits::{milliseconds, percent, rate, with_interval};
-use super::screen::Tone;
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::table::lanes_table;
-use super::view::name;
+use super::view::{Look, name};
 use crate::error::printable;
 use crate::record::bench::{
-    BaselineDiff, Bench, Change, Checked, INTERVAL, LaneTimes, Measure, Ratio, ShapeRecord, Speed,
-    Stopped,
+    BaselineDiff, Bench, INTERVAL, LaneTimes, Measure, Ratio, ShapeRecord, Speed, Stopped,
 };
 
 /// The whole record: each shape's figures, ratios and warnings, then the lanes.
@@ -40,7 +38,10 @@ pub fn results(record: &Bench, style: Style) -> String {
     for shape in &record.shapes {
         let of_shape = |text: &str| style.paragraph(&format!("{}: {text}", printable(&shape.name)));
         for lane in &shape.lanes {
-            let (verdict, lane_name) = (output(lane, shape.elements).0, name(&lane.lane));
+            let (verdict, lane_name) = (
+                Look::of_checked(lane, shape.elements).word,
+                name(&lane.lane),
+            );
             out += &of_shape(&match (&lane.times, &lane.reason) {
                 (Some(t), _) => format!(
                     "{lane_name}: {verdict}, {} ms, {} GB/s",
@@ -137,19 +138,9 @@ fn shape_text(s: &ShapeRecord, style: Style) -> String {
     out
 }
 
-/// What became of a lane's output.
-fn output(lane: &LaneTimes, elements: u64) -> (&'static str, Tone) {
-    match lane.verdict {
-        Checked::Verified if lane.equal == elements => ("equal", Tone::Good),
-        Checked::Verified => ("pass", Tone::Good),
-        Checked::Wrong => ("FAIL", Tone::Bad),
-        Checked::Broke => ("BROKE", Tone::Bad),
-    }
-}
-
 fn lane_row(lane: &LaneTimes, elements: u64) -> Vec<Cell> {
-    let (verdict, tone) = output(lane, elements);
-    let mut row: Vec<Cell> = vec![name(&lane.lane).into(), Cell::of(verdict, tone)];
+    let verdict = Look::of_checked(lane, elements);
+    let mut row: Vec<Cell> = vec![name(&lane.lane).into(), verdict.into()];
     let Some(t) = &lane.times else {
         row.resize(9, "-".into());
         return row;
@@ -213,16 +204,10 @@ fn comparison_text(c: &BaselineDiff, style: Style) -> String {
             Column::word("outcome", None),
         ]);
         for c in &c.changes {
-            let tone = match c.outcome {
-                Change::Faster => Tone::Good,
-                Change::Same => Tone::Plain,
-                Change::NotDecidable => Tone::Doubtful,
-                Change::Slower => Tone::Bad,
-            };
             sheet.row([
                 printable(&format!("{} {} {}", c.name, c.lane, measure(c.measure))).into(),
                 with_interval(c.speed_ratio, c.interval).into(),
-                Cell::of(c.outcome.text(), tone),
+                Look::of_change(c.outcome).into(),
             ]);
         }
         out += &sheet.text(style);

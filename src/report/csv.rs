@@ -16,12 +16,12 @@ const WORST: usize = 128;
 #[derive(Debug)]
 pub struct TopErrors {
     lanes: Vec<LaneName>,
-    tensors: Vec<(String, Vec<Element>)>,
+    tensors: Vec<(String, Vec<RankedElement>)>,
     open: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Element {
+struct RankedElement {
     // Bits of the difference, which sort as it does; the largest of all for NaN.
     key: u32,
     row: usize,
@@ -32,7 +32,7 @@ struct Element {
 }
 
 /// An element of one piece: key, place in the piece, pair.
-type Found = (u32, usize, usize);
+type Candidate = (u32, usize, usize);
 
 impl TopErrors {
     /// Nothing gathered yet; `lanes` are all lanes that the run has, in the order of their columns.
@@ -67,7 +67,7 @@ impl TopErrors {
         let of = |lane: &LaneName| values.iter().find(|(n, _)| n == lane).map(|(_, v)| *v);
         // Rows come in order, so an equal element of an earlier piece stands first.
         let before = worst.get(WORST - 1).map(|e| e.key);
-        let mut found: Vec<Found> = Vec::new();
+        let mut found: Vec<Candidate> = Vec::new();
         for (pair, (lhs, rhs)) in ranked.iter().enumerate() {
             if let (Some(lhs), Some(rhs)) = (of(lhs), of(rhs)) {
                 found.extend(worst_of(lhs, rhs, pair, before));
@@ -81,7 +81,7 @@ impl TopErrors {
         worst.extend(found.into_iter().map(|(key, at, pair)| {
             let side = |lane| of(lane).map_or(f32::NAN, |v| v.get(at));
             let (lhs, rhs) = &ranked[pair];
-            Element {
+            RankedElement {
                 key,
                 row: first_row + at / cols,
                 col: at % cols,
@@ -148,10 +148,10 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 /// The elements of one pair that are further off than `before`, the worst of them.
-fn worst_of(lhs: Values<'_>, rhs: Values<'_>, pair: usize, before: Option<u32>) -> Vec<Found> {
+fn worst_of(lhs: Values<'_>, rhs: Values<'_>, pair: usize, before: Option<u32>) -> Vec<Candidate> {
     assert_eq!(lhs.len(), rhs.len(), "two lanes of the same rows");
     let (mut floor, mut found) = (before, Vec::new());
-    let keep = |found: &mut Vec<Found>| {
+    let keep = |found: &mut Vec<Candidate>| {
         found.sort_by_key(|(key, at, _)| (std::cmp::Reverse(*key), *at));
         found.truncate(WORST);
     };

@@ -1,6 +1,7 @@
 //! Right, wrong or not judged: how a verdict looks.
 
 use super::screen::Tone;
+use crate::record::bench::{Change, Checked, LaneTimes};
 use crate::record::{Outcome, Summary, TensorRecord, Verdict};
 
 /// Pass, fail or not run: a class for its colour, a mark and a word, for colour alone says nothing.
@@ -65,6 +66,39 @@ impl Look {
             Some(true) => Self::PASS,
             Some(false) => Self::FAIL,
             None => Self::NONE,
+        }
+    }
+
+    /// Of what became of a lane's output before it was timed.
+    pub fn of_checked(lane: &LaneTimes, elements: u64) -> Self {
+        match lane.verdict {
+            Checked::Verified if lane.equal == elements => Self {
+                word: "equal",
+                ..Self::PASS
+            },
+            Checked::Verified => Self::PASS,
+            Checked::Wrong => Self::FAIL,
+            Checked::Broke => Self {
+                word: "BROKE",
+                ..Self::FAIL
+            },
+        }
+    }
+
+    /// Of a speed since the baseline.
+    pub fn of_change(outcome: Change) -> Self {
+        let of = match outcome {
+            Change::Slower => Self::FAIL,
+            Change::Faster => Self::PASS,
+            Change::Same => Self {
+                tone: Tone::Plain,
+                ..Self::PASS
+            },
+            Change::NotDecidable => Self::NONE,
+        };
+        Self {
+            word: outcome.text(),
+            ..of
         }
     }
 

@@ -5,7 +5,7 @@ use super::figures::{floor, largest};
 use super::limited::Limited;
 use super::sheet::{Column, Sheet, Style};
 use super::table::{comparisons, line_sheet};
-use super::view::{DecisionView, Look, Row, name, rows, tensor_passed, verdicts};
+use super::view::{ComparisonRow, DecisionView, Look, name, rows, tensor_passed, verdicts};
 use super::words::{
     checkpoint_problem, codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain,
     plain_problems, shape_line, totals,
@@ -89,7 +89,7 @@ impl Exporter for Markdown {
             let rows = order
                 .iter()
                 .flat_map(|t| rows(t).into_iter().map(move |r| (*t, r)));
-            let rows: Vec<(&TensorRecord, Row)> = rows.collect();
+            let rows: Vec<(&TensorRecord, ComparisonRow)> = rows.collect();
             out.list(
                 1,
                 "",
@@ -223,7 +223,7 @@ fn gates(d: &DecisionView) -> String {
 }
 
 /// All figures of a comparison; with the tensor's name where there are several.
-fn figures(t: &TensorRecord, r: &Row, several: bool) -> String {
+fn figures(t: &TensorRecord, r: &ComparisonRow, several: bool) -> String {
     let mut sheet = Sheet::new([Column::name("figure"), Column::needed("value")]);
     for f in &r.figures {
         sheet.row([f.key.clone().into(), f.full.clone().into()]);

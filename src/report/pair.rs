@@ -2,7 +2,7 @@
 
 use super::screen::Tone;
 use super::sheet::{Cell, Column, Sheet, Style};
-use super::view::name;
+use super::view::{Look, name};
 use crate::error::printable;
 use crate::record::{LanePair, ReportPair};
 
@@ -15,11 +15,7 @@ fn differs(lane: &LanePair) -> bool {
 pub fn text(pair: &ReportPair, style: Style, every: bool) -> String {
     /// Pairs that are named without being asked for.
     const NAMED: usize = 20;
-    let cell = |passed: Option<bool>| match passed {
-        Some(true) => Cell::of("pass", Tone::Good),
-        Some(false) => Cell::of("FAIL", Tone::Bad),
-        None => Cell::of("not run", Tone::Doubtful),
-    };
+    let cell = |passed| Cell::from(Look::of_passed(passed));
     let mut sheet = Sheet::new([
         Column::name("tensor"),
         Column::name("lane"),

@@ -47,7 +47,7 @@ impl Style {
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ColumnKind {
     /// Numbers, which are never broken.
     Number,
     /// Single words, which are never broken either.
@@ -62,7 +62,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub struct Column {
     head: String,
-    kind: Kind,
+    kind: ColumnKind,
     /// Columns that are worth least are left out first where the table does not fit; none of `None`.
     worth: Option<u8>,
 }
@@ -70,30 +70,30 @@ pub struct Column {
 impl Column {
     /// Names: the first column as a rule.
     pub fn name(head: &str) -> Self {
-        Self::new(head, Kind::Name, None)
+        Self::new(head, ColumnKind::Name, None)
     }
 
     /// Words that no reader can do without.
     pub fn words(head: &str) -> Self {
-        Self::new(head, Kind::Words, None)
+        Self::new(head, ColumnKind::Words, None)
     }
 
     /// Single words that are worth so much; those that no reader can do without of `None`.
     pub fn word(head: &str, worth: impl Into<Option<u8>>) -> Self {
-        Self::new(head, Kind::Word, worth.into())
+        Self::new(head, ColumnKind::Word, worth.into())
     }
 
     /// Numbers that are worth so much.
     pub fn number(head: &str, worth: u8) -> Self {
-        Self::new(head, Kind::Number, Some(worth))
+        Self::new(head, ColumnKind::Number, Some(worth))
     }
 
     /// Numbers that no reader can do without.
     pub fn needed(head: &str) -> Self {
-        Self::new(head, Kind::Number, None)
+        Self::new(head, ColumnKind::Number, None)
     }
 
-    fn new(head: &str, kind: Kind, worth: Option<u8>) -> Self {
+    fn new(head: &str, kind: ColumnKind, worth: Option<u8>) -> Self {
         Self {
             head: head.into(),
             kind,
@@ -205,8 +205,8 @@ impl Sheet {
         let columns = || shown.iter().map(|c| &self.columns[*c]);
         let mut text = line(columns().map(|c| plain(&c.head)).collect());
         let rule = |c: &Column| match c.kind {
-            Kind::Number => "---:|",
-            Kind::Word | Kind::Name | Kind::Words => "---|",
+            ColumnKind::Number => "---:|",
+            ColumnKind::Word | ColumnKind::Name | ColumnKind::Words => "---|",
         };
         text += &format!("|{}\n", columns().map(rule).collect::<String>());
         for row in &self.rows {
@@ -238,7 +238,7 @@ impl Sheet {
             }));
         }
         for (i, c) in shown.iter().enumerate() {
-            if self.columns[*c].kind == Kind::Number
+            if self.columns[*c].kind == ColumnKind::Number
                 && let Some(column) = t.column_mut(i)
             {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -266,10 +266,10 @@ impl Sheet {
         let mut least = least(&shown);
         // Heads of numbers go on in the next line before words do, and these before names.
         for kinds in [
-            &[Kind::Number, Kind::Word][..],
-            &[Kind::Words],
-            &[Kind::Name],
-            &[Kind::Words, Kind::Name],
+            &[ColumnKind::Number, ColumnKind::Word][..],
+            &[ColumnKind::Words],
+            &[ColumnKind::Name],
+            &[ColumnKind::Words, ColumnKind::Name],
         ] {
             let of_kind = |i: &usize| kinds.contains(&self.columns[shown[*i]].kind);
             while sum(&widths) > width {
@@ -281,7 +281,7 @@ impl Sheet {
                 };
                 widths[i] -= 1;
             }
-            if kinds == [Kind::Name] {
+            if kinds == [ColumnKind::Name] {
                 // Nothing but single letters helps.
                 least.fill(1);
             }
@@ -311,9 +311,9 @@ impl Sheet {
         let head = head.unwrap_or(0);
         let widest = self.texts(column).map(display_width).max().unwrap_or(0);
         match self.columns[column].kind {
-            Kind::Number | Kind::Word => widest.max(head),
-            Kind::Name => widest.min(LEAST[0]).max(head),
-            Kind::Words => widest.min(LEAST[1]).max(head),
+            ColumnKind::Number | ColumnKind::Word => widest.max(head),
+            ColumnKind::Name => widest.min(LEAST[0]).max(head),
+            ColumnKind::Words => widest.min(LEAST[1]).max(head),
         }
     }
 }

@@ -5,7 +5,9 @@ use super::figures::{floor, largest};
 use super::screen::{Screen, Tone, paragraph};
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::terminal::{group_text, picture_text};
-use super::view::{Figure, Line, Look, OUTPUT_RMSE, Row, name, rows, tensor_passed};
+use super::view::{
+    ComparisonRow, Figure, Look, OUTPUT_RMSE, TensorLine, name, rows, tensor_passed,
+};
 use super::words::{
     codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain_problems, shape_line,
     totals,
@@ -187,14 +189,14 @@ pub fn line_sheet(tensors: &[&TensorRecord]) -> Sheet {
         Column::number("max ULP", 3),
     ]);
     for t in tensors {
-        sheet.row(line(&Line::new(t)));
+        sheet.row(line(&TensorLine::new(t)));
     }
     sheet
 }
 
-fn line(l: &Line) -> [Cell; 8] {
+fn line(l: &TensorLine) -> [Cell; 8] {
     let worst = l.worst.as_ref();
-    let ratios = worst.map_or([None; 2], Row::ratios);
+    let ratios = worst.map_or([None; 2], ComparisonRow::ratios);
     [
         l.name.clone().into(),
         l.verdict.into(),
@@ -208,7 +210,7 @@ fn line(l: &Line) -> [Cell; 8] {
 }
 
 /// The comparisons of a tensor as a table.
-pub fn comparisons(rows: &[Row]) -> Sheet {
+pub fn comparisons(rows: &[ComparisonRow]) -> Sheet {
     let mut sheet = Sheet::new([
         Column::words("comparison"),
         Column::number("rmse ratio", 6),

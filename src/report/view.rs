@@ -212,7 +212,7 @@ impl Against {
 }
 
 /// One comparison: the figures that are looked at first, and all of them.
-pub struct Row {
+pub struct ComparisonRow {
     /// The compared lane, as the record names it.
     pub lhs: String,
     /// What it is held to, as the record names it.
@@ -231,7 +231,7 @@ pub struct Row {
     pub differ: Figure,
 }
 
-impl Row {
+impl ComparisonRow {
     /// The row of a comparison.
     fn new(t: &TensorRecord, m: &Metrics) -> Self {
         let Ok(Value::Object(keys)) = serde_json::to_value(m) else {
@@ -298,8 +298,8 @@ impl Row {
 }
 
 /// The comparisons of a tensor.
-pub fn rows(t: &TensorRecord) -> Vec<Row> {
-    t.metrics.iter().map(|m| Row::new(t, m)).collect()
+pub fn rows(t: &TensorRecord) -> Vec<ComparisonRow> {
+    t.metrics.iter().map(|m| ComparisonRow::new(t, m)).collect()
 }
 
 /// So many of all of them; 0 alone says it all.
@@ -323,18 +323,18 @@ pub fn source_ratio(t: &TensorRecord) -> Option<f64> {
 }
 
 /// A tensor in a line.
-pub struct Line {
+pub struct TensorLine {
     /// Its name.
     pub name: String,
     /// `rmse_over_rhs_rms` of the reference against the source.
     pub source: String,
     /// The worst of its comparisons that gates look at.
-    pub worst: Option<Row>,
+    pub worst: Option<ComparisonRow>,
     /// The worst that became of it.
     pub verdict: Look,
 }
 
-impl Line {
+impl TensorLine {
     /// The line of a tensor.
     pub fn new(t: &TensorRecord) -> Self {
         let size = |m: &Metrics| Some(m.rmse_over_rhs_rms).filter(|v| v.is_finite());
@@ -351,7 +351,7 @@ impl Line {
         Self {
             name: printable(&t.tensor_base),
             source: source_ratio(t).map(short).unwrap_or_default(),
-            worst: worst.map(|m| Row::new(t, m)),
+            worst: worst.map(|m| ComparisonRow::new(t, m)),
             verdict: Look::of_tensor(t),
         }
     }

@@ -58,7 +58,7 @@ impl Baseline {
             .collect();
         let worst = order.into_iter().find(|o| of(*o).count() > 0);
         Self {
-            outcome: worst.map_or(Look::NONE, look),
+            outcome: worst.map_or(Look::NONE, Look::of_change),
             counts: if counts.is_empty() {
                 "nothing that both runs have timed".into()
             } else {
@@ -74,26 +74,13 @@ impl Baseline {
     }
 }
 
-/// Mark and word of an outcome.
-fn look(outcome: Change) -> Look {
-    let of = match outcome {
-        Change::Slower => Look::FAIL,
-        Change::Faster | Change::Same => Look::PASS,
-        Change::NotDecidable => Look::NONE,
-    };
-    Look {
-        word: outcome.text(),
-        ..of
-    }
-}
-
 impl ChangeView {
     fn new(c: &SpeedChange) -> Self {
         Self {
             name: printable(&c.name),
             lane: name(&c.lane),
             measure: measure(c.measure),
-            outcome: look(c.outcome),
+            outcome: Look::of_change(c.outcome),
             words: change(c),
             notes: printable(&c.notes.join("; ")),
             figures: measured("speed_ratio", c.speed_ratio, c.interval),

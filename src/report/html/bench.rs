@@ -3,7 +3,7 @@
 
 use super::Shell;
 use super::baseline::Baseline;
-use super::bench_plots::{Bar, Series, bars, sizes};
+use super::bench_plots::{Bar, SizeSeries, bars, sizes};
 use super::figures::Chart;
 use crate::error::printable;
 use crate::record::LaneName;
@@ -29,14 +29,14 @@ struct ShapeView {
     name: String,
     about: String,
     warnings: Vec<String>,
-    lanes: Vec<LaneLine>,
+    lanes: Vec<CheckedLane>,
     charts: Vec<Chart>,
     speeds: Vec<SpeedView>,
     ratios: Vec<RatioView>,
 }
 
 /// Whether a lane may be timed.
-struct LaneLine {
+struct CheckedLane {
     lane: String,
     verdict: Look,
     reason: String,
@@ -145,7 +145,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
             .chain(&s.warnings)
             .map(|w| printable(w))
             .collect(),
-        lanes: s.lanes.iter().map(lane_line).collect(),
+        lanes: s.lanes.iter().map(|l| lane_line(l, s.elements)).collect(),
         charts: [
             chart(
                 "Percent of the device's own copy bandwidth",
@@ -203,13 +203,10 @@ fn shape(s: &ShapeRecord) -> ShapeView {
     }
 }
 
-fn lane_line(l: &LaneTimes) -> LaneLine {
-    LaneLine {
+fn lane_line(l: &LaneTimes, elements: u64) -> CheckedLane {
+    CheckedLane {
         lane: name(&l.lane),
-        verdict: match l.verdict {
-            Checked::Verified => Look::PASS,
-            Checked::Wrong | Checked::Broke => Look::FAIL,
-        },
+        verdict: Look::of_checked(l, elements),
         reason: match (&l.verdict, &l.reason) {
             (_, Some(reason)) => printable(reason),
             (Checked::Verified, None) => "verified before it was timed".into(),
@@ -235,7 +232,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
     }
     [Measure::KernelCold, Measure::EndToEnd]
         .map(|m| {
-            let series: Vec<Series> = names
+            let series: Vec<SizeSeries> = names
                 .iter()
                 .map(|name| {
                     let points = record.shapes.iter().filter_map(|s| {
@@ -245,7 +242,7 @@ fn size_sweeps(record: &Bench) -> Vec<Chart> {
                     });
                     let mut points: Vec<(f64, f64)> = points.collect();
                     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                    Series {
+                    SizeSeries {
                         name: name.to_string(),
                         points,
                     }

@@ -19,7 +19,7 @@ pub struct Bar {
 }
 
 /// One line over sizes.
-pub struct Series {
+pub struct SizeSeries {
     /// Name of the lane.
     pub name: String,
     /// Elements and GB/s, by elements.
@@ -109,13 +109,13 @@ fn short_tick(v: f64, high: f64) -> String {
 }
 
 /// GB/s over the number of elements, a line and a mark of its own shape for each lane.
-pub fn sizes(title: &str, series: &[Series]) -> String {
+pub fn sizes(title: &str, series: &[SizeSeries]) -> String {
     let names: Vec<String> = series.iter().map(|s| printable(&s.name)).collect();
     let label = format!("{title}, for {}", names.join(", "));
     svg(SIZE, &label, |area| sizes_on(area, series))
 }
 
-fn sizes_on(area: &Area<'_>, series: &[Series]) -> Drawn {
+fn sizes_on(area: &Area<'_>, series: &[SizeSeries]) -> Drawn {
     let points = || series.iter().flat_map(|s| &s.points);
     let (low, high) = points().fold((f64::MAX, 1.0f64), |(l, h), p| (l.min(p.0), h.max(p.0)));
     let x = (low.min(high).log2().floor(), high.log2().ceil() + 0.01);

@@ -92,11 +92,11 @@ pub struct Axes<'a> {
 }
 
 /// A chart on linear axes.
-pub type Chart<'a, 'b> =
+pub type Coordinates<'a, 'b> =
     ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Draws the axes.
-pub fn draw_axes(chart: &mut Chart<'_, '_>, axes: &Axes<'_>) -> Drawn {
+pub fn draw_axes(chart: &mut Coordinates<'_, '_>, axes: &Axes<'_>) -> Drawn {
     let font = font();
     let grid = if axes.grid {
         GRID.to_rgba()

@@ -1,7 +1,7 @@
 //! The figures of one tensor: which charts there are, what they are called and how they are read.
 
 use super::group::{Equal, values};
-use super::heat::{self, Across, Limit};
+use super::heat::{self, Across, CellLimit};
 use super::plots;
 use crate::error::printable;
 use crate::fault::Group;
@@ -58,24 +58,24 @@ impl<'a> Figures<'a> {
     }
 
     /// What a comparison is held to, and that in words; `None` where nothing is known of it.
-    fn limit(&self, c: &Comparison) -> Option<(Limit, &'static str)> {
+    fn limit(&self, c: &Comparison) -> Option<(CellLimit, &'static str)> {
         if is_of_source(c) {
             let words = "1 is twice the rms error that the format costs";
-            return self.format.map(|format| (Limit::Rms(format), words));
+            return self.format.map(|format| (CellLimit::Rms(format), words));
         }
         Some(match self.tolerance {
             Some(t) if t.by_element() => (
-                Limit::Element,
+                CellLimit::Element,
                 "1 is the tolerance; a cell shows its element that is furthest off",
             ),
             Some(Tolerance {
                 rmse: Some(rmse), ..
             }) => (
-                Limit::Rms(rmse),
+                CellLimit::Rms(rmse),
                 "1 is the tolerated rms error over rms value",
             ),
             _ => (
-                Limit::Element,
+                CellLimit::Element,
                 "1 is as far off as a correct kernel may be; a cell shows its element that is furthest off",
             ),
         })
@@ -190,7 +190,7 @@ impl<'a> Figures<'a> {
         }
         charts.push(Chart::new(
             plots::codes(&p.codes),
-            "Codes used",
+            "CodeUse used",
             "bars: this tensor; lines: what the density predicts between the boundaries",
         ));
         charts

@@ -130,7 +130,7 @@ fn panel_on(
 pub struct Equal {
     n: usize,
     /// A cell for each output and expected value, row-major.
-    cells: Vec<Cell>,
+    cells: Vec<MatrixCell>,
     /// Outputs that stand in their own place.
     own: usize,
     /// Outputs that are the value of another place.
@@ -142,7 +142,7 @@ pub struct Equal {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Cell {
+enum MatrixCell {
     Other,
     Same,
     Negated,
@@ -156,7 +156,7 @@ impl Equal {
         let (of_expected, of_got) = (evidence(&expected), evidence(&group.got));
         let mut equal = Self {
             n,
-            cells: vec![Cell::Other; n * n],
+            cells: vec![MatrixCell::Other; n * n],
             own: 0,
             moved: 0,
             negated: 0,
@@ -169,16 +169,16 @@ impl Equal {
             };
             for (j, cell) in row.iter_mut().enumerate().filter(|(j, _)| of_expected[*j]) {
                 *cell = match group.expected[j] {
-                    e if same(got, e) => Cell::Same,
-                    e if same(got, -e) => Cell::Negated,
-                    _ => Cell::Other,
+                    e if same(got, e) => MatrixCell::Same,
+                    e if same(got, -e) => MatrixCell::Negated,
+                    _ => MatrixCell::Other,
                 };
             }
-            if row[i] == Cell::Same {
+            if row[i] == MatrixCell::Same {
                 equal.own += 1;
-            } else if row[i] != Cell::Negated && row.contains(&Cell::Same) {
+            } else if row[i] != MatrixCell::Negated && row.contains(&MatrixCell::Same) {
                 equal.moved += 1;
-            } else if row.contains(&Cell::Negated) {
+            } else if row.contains(&MatrixCell::Negated) {
                 equal.negated += 1;
             }
         }
@@ -187,7 +187,7 @@ impl Equal {
 
     /// Whether an output equals an expected value with the other sign.
     pub fn has_signs(&self) -> bool {
-        self.cells.contains(&Cell::Negated)
+        self.cells.contains(&MatrixCell::Negated)
     }
 
     /// What the matrix shows, in words.
@@ -244,7 +244,10 @@ impl Equal {
             plot.map_coordinate(&(0.0, 0.0)),
             plot.map_coordinate(&(n, n)),
         ];
-        for (cell, colour, part) in [(Cell::Same, "--data", ""), (Cell::Negated, "--fail", "b")] {
+        for (cell, colour, part) in [
+            (MatrixCell::Same, "--data", ""),
+            (MatrixCell::Negated, "--fail", "b"),
+        ] {
             if self.cells.contains(&cell) {
                 let grey = self.cells.iter().map(|c| if *c == cell { 255 } else { 0 });
                 let grey: Vec<u8> = grey.collect();
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_permutation_is_a_line_and_the_identity_the_diagonal() {
-        let cells = |equal: &Equal, of: Cell| -> Vec<(usize, usize)> {
+        let cells = |equal: &Equal, of: MatrixCell| -> Vec<(usize, usize)> {
             let all = equal.cells.iter().enumerate();
             let found = all.filter(|(_, c)| **c == of);
             found.map(|(at, _)| (at / 32, at % 32)).collect()
@@ -298,25 +301,30 @@ mod tests {
             [own.own, own.moved, own.negated, own.left_out],
             [32, 0, 0, 0]
         );
-        assert!(cells(&own, Cell::Same).iter().all(|(i, j)| i == j));
+        assert!(cells(&own, MatrixCell::Same).iter().all(|(i, j)| i == j));
         let swapped = Equal::new(&group(|i, e| Some(e[i ^ 1])));
         assert_eq!([swapped.own, swapped.moved, swapped.negated], [0, 32, 0]);
         let line: Vec<_> = (0..32).map(|i| (i, i ^ 1)).collect();
-        assert_eq!(cells(&swapped, Cell::Same), line);
+        assert_eq!(cells(&swapped, MatrixCell::Same), line);
         let negated = Equal::new(&group(|i, e| Some(-e[31 - i])));
         assert_eq!([negated.own, negated.moved, negated.negated], [0, 0, 32]);
-        assert_eq!(cells(&negated, Cell::Negated).len(), 32);
+        assert_eq!(cells(&negated, MatrixCell::Negated).len(), 32);
     }
 
     #[test]
     fn zeros_and_what_is_not_finite_draw_no_cross() {
         let zeros = Equal::new(&group(|i, _| (i > 0).then_some(0.0)));
         assert_eq!([zeros.own, zeros.moved, zeros.left_out], [0, 0, 32]);
-        assert!(zeros.cells.iter().all(|c| *c == Cell::Other));
+        assert!(zeros.cells.iter().all(|c| *c == MatrixCell::Other));
         assert!(zeros.words().contains("32 are left out"));
         let mut both = group(|_, _| Some(0.0));
         both.expected.fill(0.0);
-        assert!(Equal::new(&both).cells.iter().all(|c| *c == Cell::Other));
+        assert!(
+            Equal::new(&both)
+                .cells
+                .iter()
+                .all(|c| *c == MatrixCell::Other)
+        );
     }
 
     #[test]

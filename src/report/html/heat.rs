@@ -20,14 +20,14 @@ pub struct Heat {
 
 /// What 1 on the scale of a heat map is.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Limit {
+pub enum CellLimit {
     /// What each element may be off; a cell shows the element that is furthest off.
     Element,
     /// So much of the rms error over the rms value of a cell.
     Rms(f64),
 }
 
-impl Limit {
+impl CellLimit {
     /// The cells of a grid, as multiples of the limit.
     fn shares(self, grid: &Grid) -> Vec<f32> {
         match self {
@@ -78,11 +78,17 @@ fn png(cols: usize, rows: usize, grey: &[u8]) -> String {
 }
 
 /// A rectangle of a chart, from its upper left to its lower right corner.
-pub type Place = [(i32, i32); 2];
+pub type BinPlace = [(i32, i32); 2];
 
 /// Grey values, `cols` in a row, as the opacity of a colour over a rectangle; `part` tells the masks of one
 /// chart apart.
-pub fn image(grey: &[u8], cols: usize, [corner, other]: Place, colour: &str, part: &str) -> String {
+pub fn image(
+    grey: &[u8],
+    cols: usize,
+    [corner, other]: BinPlace,
+    colour: &str,
+    part: &str,
+) -> String {
     let place = format!(
         "x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
         corner.0,
@@ -107,7 +113,7 @@ pub fn insert(svg: String, heat: &str) -> String {
 }
 
 /// Counts of a scatter on a logarithmic scale.
-pub fn density(s: &Scatter, place: Place) -> String {
+pub fn density(s: &Scatter, place: BinPlace) -> String {
     let most = s.counts.iter().copied().max().unwrap_or(0);
     if most == 0 {
         return String::new();
@@ -138,7 +144,7 @@ pub enum Across {
 pub fn map(
     c: &Comparison,
     across: Across,
-    limit: Limit,
+    limit: CellLimit,
     (row_start, row_count): (usize, usize),
 ) -> Heat {
     let (grid, total, name) = match across {

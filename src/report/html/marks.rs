@@ -15,7 +15,7 @@ const PANELS: usize = 24;
 
 /// What became of a tensor, as a mark shows it; what is worst last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum MarkState {
     /// No lane ran.
     NotRun,
     /// Every lane that ran passed.
@@ -26,7 +26,7 @@ pub enum State {
     Damaged,
 }
 
-impl State {
+impl MarkState {
     /// All of them, in the order of the legend.
     pub const ALL: [Self; 4] = [Self::Damaged, Self::Failed, Self::Passed, Self::NotRun];
 
@@ -93,7 +93,7 @@ const LEAST: f64 = 1e-8;
 /// One tensor's mark.
 struct Mark {
     base: String,
-    state: State,
+    state: MarkState,
     height: f64,
 }
 
@@ -134,7 +134,7 @@ impl Panels {
         let mark = |t: &&TensorRecord| {
             Some(Mark {
                 base: printable(&t.tensor_base),
-                state: State::of(t),
+                state: MarkState::of(t),
                 height: height.of(t)?,
             })
         };
@@ -165,7 +165,7 @@ fn charts(height: Height, marks: &[Mark]) -> Vec<(String, String)> {
         });
         groups[at].1.push((layer.unwrap_or(0), m));
     }
-    let fine = |group: &[(usize, &Mark)]| group.iter().all(|(_, m)| m.state < State::Failed);
+    let fine = |group: &[(usize, &Mark)]| group.iter().all(|(_, m)| m.state < MarkState::Failed);
     groups.sort_by(|a, b| fine(&a.1).cmp(&fine(&b.1)).then(a.0.cmp(&b.0)));
     let gate = (height == Height::Lanes).then(|| MAX_RMSE_RATIO.log10());
     let heights = marks
@@ -183,12 +183,12 @@ fn charts(height: Height, marks: &[Mark]) -> Vec<(String, String)> {
     groups
         .iter()
         .map(|(projection, group)| {
-            let count = |state: State| group.iter().filter(|(_, m)| m.state == state).count();
+            let count = |state: MarkState| group.iter().filter(|(_, m)| m.state == state).count();
             let label = format!(
                 "{} tensors {projection} by layer, {} failed, {} of a damaged checkpoint",
                 group.len(),
-                count(State::Failed),
-                count(State::Damaged)
+                count(MarkState::Failed),
+                count(MarkState::Damaged)
             );
             let text = svg(PANEL, &label, |area| {
                 panel(area, group, last, (low - room, high + room), gate)
@@ -236,14 +236,14 @@ fn panel(
         let ends = [(-0.7, gate), (last as f64 + 0.7, gate)];
         chart.draw_series(LineSeries::new(ends, MODEL.stroke_width(1)))?;
     }
-    let of = |state: State| {
+    let of = |state: MarkState| {
         let marks = group.iter().filter(move |(_, m)| m.state == state);
         marks.map(|(layer, m)| (*layer as f64, m.height))
     };
-    chart.draw_series(of(State::NotRun).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
-    chart.draw_series(of(State::Passed).map(|at| Circle::new(at, 3, DATA.filled())))?;
-    chart.draw_series(of(State::Failed).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
-    chart.draw_series(of(State::Damaged).map(|at| {
+    chart.draw_series(of(MarkState::NotRun).map(|at| Circle::new(at, 3, AXIS.stroke_width(1))))?;
+    chart.draw_series(of(MarkState::Passed).map(|at| Circle::new(at, 3, DATA.filled())))?;
+    chart.draw_series(of(MarkState::Failed).map(|at| Cross::new(at, 5, FAIL.stroke_width(3))))?;
+    chart.draw_series(of(MarkState::Damaged).map(|at| {
         let corners = vec![(0, -7), (6, 0), (0, 7), (-6, 0)];
         EmptyElement::at(at) + Polygon::new(corners, MODEL.filled())
     }))?;

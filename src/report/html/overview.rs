@@ -1,6 +1,6 @@
 //! Many tensors at a glance: those that failed, one mark each, and a table that sorts.
 
-use super::marks::{Height, Panels, State, layer_and_projection};
+use super::marks::{Height, MarkState, Panels, layer_and_projection};
 use crate::error::printable;
 use crate::record::{Run, Status, TensorRecord};
 use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
@@ -132,10 +132,10 @@ impl Overview {
                 })
                 .collect(),
             more_failed: wrong.len().saturating_sub(NAMED),
-            legend: State::ALL
+            legend: MarkState::ALL
                 .into_iter()
-                .filter(|s| order.iter().any(|t| State::of(t) == *s))
-                .map(State::legend)
+                .filter(|s| order.iter().any(|t| MarkState::of(t) == *s))
+                .map(MarkState::legend)
                 .collect(),
             panels: heights
                 .map(|height| Panels::new(height, order))

@@ -4,7 +4,7 @@ use super::chart::{
     Area, Axes, DATA, Drawn, FAIL, GRID, INK, MODEL, SIZE, draw_axes, font, power_of_ten,
     power_of_two, svg,
 };
-use crate::picture::{Codes, Comparison, Normalised, STEP_BINS, Scatter};
+use crate::picture::{CodeUse, Comparison, Normalised, STEP_BINS, Scatter};
 use crate::record::LaneName;
 use plotters::prelude::*;
 
@@ -180,7 +180,7 @@ fn steps_on(area: &Area<'_>, steps: &[u64], elements: u64, far: RGBColor) -> Dra
 }
 
 /// Normalised source values against the density and the codebook.
-pub fn normalised(n: &Normalised, codes: &Codes) -> String {
+pub fn normalised(n: &Normalised, codes: &CodeUse) -> String {
     let total: u64 = n.counts.iter().sum::<u64>() + n.outside;
     let bins = n.counts.len();
     let label = format!(
@@ -240,7 +240,7 @@ pub fn normalised(n: &Normalised, codes: &Codes) -> String {
 }
 
 /// Codes used against what the density predicts.
-pub fn codes(c: &Codes) -> String {
+pub fn codes(c: &CodeUse) -> String {
     let total: u64 = c.counts.iter().sum();
     let label = format!(
         "Share of each of the {} codes, used and predicted",

@@ -3,9 +3,9 @@
 use super::figures::{Chart, Figures, is_of_source, of_group, title};
 use super::heat::MASK;
 use crate::error::printable;
-use crate::picture::{Comparison, Element, Picture};
+use crate::picture::{Comparison, Picture, WorstElement};
 use crate::record::{Run, StripDiagnosis, TensorRecord, Tolerance};
-use crate::report::view::{Against, DecisionView, Figure, Row, rows, short, verdicts_on};
+use crate::report::view::{Against, ComparisonRow, DecisionView, Figure, rows, short, verdicts_on};
 use crate::report::words::{damage, foreign_codebook, problem, shape_line};
 
 /// One comparison in pictures.
@@ -21,7 +21,7 @@ pub struct Pictured {
 /// One of the worst elements.
 pub struct WorstView {
     /// Row and column in the tensor, code and sign.
-    pub element: Element,
+    pub element: WorstElement,
     /// The figures of the element.
     pub figures: Vec<Figure>,
 }
@@ -73,7 +73,7 @@ pub struct TensorView {
     /// The charts that say what is wrong and where.
     pub lead: Vec<Chart>,
     /// Comparisons.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ComparisonRow>,
     /// Whether any is of two outputs.
     pub outputs: bool,
     /// Largest difference of the model's codebook from the recomputed one, if more than rounding.
@@ -267,7 +267,7 @@ impl GroupView {
 }
 
 impl WorstView {
-    fn new(e: &Element) -> Self {
+    fn new(e: &WorstElement) -> Self {
         // From f32 directly, so that the text is the shortest that gives the value back.
         let figure = |key: &str, v: f32| Figure {
             key: key.into(),

@@ -1,6 +1,7 @@
 //! Runs about which there is more to say than fits.
 
-use super::{failed, run, text};
+use super::example::{failed, run};
+use super::text;
 use crate::record::{ReportHeader, Run, TensorRecord};
 use crate::report::Markdown;
 
