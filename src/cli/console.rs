@@ -24,11 +24,16 @@ impl Console {
         let terminal = stdout().is_terminal();
         let size = || terminal_size_of(stdout()).map(|(Width(columns), _)| columns.into());
         let given = || std::env::var("COLUMNS").ok()?.parse().ok();
-        let columns = if terminal { size() } else { given() };
+        let columns = if terminal {
+            size().or_else(given)
+        } else {
+            given()
+        };
         let width = columns.filter(|columns| *columns > 0);
         Self {
             screen: Screen {
                 width: width.map_or(Screen::default().width, |w: usize| w.max(Self::NARROWEST)),
+                wrap: terminal || width.is_some(),
                 colour: AutoStream::choice(&stdout()) != ColorChoice::Never,
             },
             quiet,

@@ -164,7 +164,14 @@ mod tests {
         };
         for width in [60, 80, 100] {
             let colour = false;
-            let text = text(&result, Style::Terminal(Screen { width, colour }));
+            let text = text(
+                &result,
+                Style::Terminal(Screen {
+                    width,
+                    colour,
+                    wrap: true,
+                }),
+            );
             assert!(
                 text.lines().all(|l| l.chars().count() <= width),
                 "{width}: {text}"

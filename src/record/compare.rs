@@ -93,6 +93,23 @@ impl ReportPair {
         [all.iter().filter(|same| **same).count(), all.len()]
     }
 
+    /// Lanes that came to an outcome in that report and never in the other: tensors that passed, and that failed.
+    pub fn only_in(&self, report: usize) -> Vec<(LaneName, usize, usize)> {
+        let mut names: Vec<&LaneName> = self.lanes().map(|l| &l.lane).collect();
+        names.dedup();
+        names.sort_by_key(|n| n.to_string());
+        names.dedup();
+        let of = |name: &&LaneName| {
+            let all: Vec<&LanePair> = self.lanes().filter(|l| l.lane == **name).collect();
+            let count =
+                |i: usize, outcome| all.iter().filter(|l| l.passed[i] == Some(outcome)).count();
+            let [passed, failed] = [true, false].map(|outcome| count(report, outcome));
+            let other = count(1 - report, true) + count(1 - report, false);
+            (passed + failed > 0 && other == 0).then(|| ((*name).clone(), passed, failed))
+        };
+        names.iter().filter_map(of).collect()
+    }
+
     fn lanes(&self) -> impl Iterator<Item = &LanePair> {
         self.tensors.iter().flat_map(|t| &t.lanes)
     }

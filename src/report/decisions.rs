@@ -24,6 +24,27 @@ impl Said {
     }
 }
 
+/// What the error against the source is of what the format costs, where there is a source.
+fn cost(run: &Run) -> String {
+    /// Above this, tensors of the format's cost alone are rare.
+    const MUCH: f64 = 1.2;
+    let judged = run
+        .tensors
+        .iter()
+        .filter_map(|t| Some((t, t.checkpoint.as_ref()?)));
+    let Some((t, worst)) = judged.max_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio)) else {
+        return String::new();
+    };
+    let base = printable(&t.tensor_base);
+    match worst.ratio > MUCH {
+        true => format!(
+            ", and its error against the source is up to {:.1} times what the format costs ({base})",
+            worst.ratio
+        ),
+        false => ", and its error against the source is what the format costs".into(),
+    }
+}
+
 /// How the run ended where its lanes do not say it, the checkpoint first; then every lane's decision.
 pub fn decisions(run: &Run) -> Vec<Said> {
     let s = &run.summary;
@@ -87,11 +108,10 @@ pub fn decisions(run: &Run) -> Vec<Said> {
             all.push(said("NOTHING WAS COMPARED", Tone::Doubtful, why));
         }
         Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
-            let cost = ", and its error against the source is what the format costs";
             all.push(Said {
                 lead: "only the reference ran".into(),
                 tone: Tone::Doubtful,
-                why: s.checkpoint.as_ref().map_or("", |_| cost).into(),
+                why: cost(run),
             });
         }
         Outcome::Passed | Outcome::Failed => {}

@@ -129,6 +129,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         add("source", source.name.clone());
     }
     add("version", tool.version.clone());
+    add("command", format!("tq4 {}", tool.command_line.join(" ")));
     let os = tool.os.iter().chain([&tool.host]);
     add("system", os.cloned().collect::<Vec<_>>().join(", "));
     for l in lanes_shown(run) {

@@ -68,8 +68,21 @@ pub fn text(pair: &ReportPair, style: Style, every: bool) -> String {
 /// What it comes to, a line each.
 pub fn results(pair: &ReportPair, style: Style) -> String {
     let [same, all] = pair.bit_identical();
+    let only: String = ["first", "second"]
+        .iter()
+        .enumerate()
+        .flat_map(|(i, which)| {
+            let lanes = pair.only_in(i).into_iter();
+            lanes.map(move |(lane, passed, failed)| {
+                format!(
+                    "{} only in the {which}: {passed} passed, {failed} failed\n",
+                    name(&lane)
+                )
+            })
+        })
+        .collect();
     style.lines(&format!(
-        "same input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
+        "{only}same input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
         pair.tensors.len(),
         if pair.verdicts_differ() { "NO" } else { "yes" },
     ))

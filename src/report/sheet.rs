@@ -343,7 +343,11 @@ mod tests {
     }
 
     fn at(width: usize, colour: bool) -> Style {
-        Style::Terminal(Screen { width, colour })
+        Style::Terminal(Screen {
+            width,
+            wrap: true,
+            colour,
+        })
     }
 
     #[test]

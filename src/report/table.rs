@@ -9,12 +9,13 @@ use super::view::{
     ComparisonRow, Figure, Look, OUTPUT_RMSE, TensorLine, name, rows, tensor_passed,
 };
 use super::words::{
-    codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain_problems, shape_line,
-    totals,
+    codebook_note, foreign_codebook, lane_line, lanes_shown, notes, notes_after, plain_problems,
+    shape_line, totals,
 };
 use super::{Detail, Exporter, put};
 use crate::error::{Result, printable};
 use crate::record::{LaneRecord, Run, Status, TensorRecord};
+use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Tensors with something wrong that a summary names.
@@ -118,8 +119,9 @@ impl Table {
     fn lines(&self, tensors: &[&TensorRecord], most: usize) -> String {
         let mut wrong = String::new();
         let shown = &tensors[..tensors.len().min(most)];
+        let mut explained = BTreeSet::new();
         for t in shown {
-            for note in notes(t) {
+            for note in notes_after(t, &mut explained) {
                 wrong += &self.paragraph(&format!("{}: {note}", printable(&t.tensor_base)));
             }
             wrong += &self.picture(t);

@@ -5,6 +5,7 @@ use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
 use crate::record::{Decision, Gate, LaneName, LaneTotals, Run, TensorRecord, Verdict, lanes_once};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Five decimals, or three significant digits where those do not fit.
 pub fn short(v: f64) -> String {
@@ -169,12 +170,37 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
         .into_iter()
         .map(|l| {
             let mut view = DecisionView::of_totals(l, run.summary.tensors);
+            if let Some(fault) = named_fault(run, &l.lane) {
+                view.reason = format!("{fault}; {}", view.reason);
+            }
             if let Some(device) = software(&l.lane) {
                 view.reason = format!("software: {device}; {}", view.reason);
             }
             view
         })
         .collect()
+}
+
+/// The fault by which most of a lane's wrong outputs are explained, and how many of them.
+fn named_fault(run: &Run, lane: &LaneName) -> Option<String> {
+    let wrong = |t: &&TensorRecord| {
+        let decision = t.decision_of(lane);
+        decision.is_some_and(|d| d.verdict == Verdict::Differs)
+    };
+    let mut tensors: BTreeMap<String, usize> = BTreeMap::new();
+    let all = run.tensors.iter().flat_map(|t| &t.diagnosis);
+    for d in all.map(|d| &d.diagnosis) {
+        if d.explained && d.lane == lane.to_string() {
+            *tensors.entry(d.title()).or_default() += 1;
+        }
+    }
+    let (title, count) = tensors.into_iter().max_by_key(|(_, count)| *count)?;
+    let of = run.tensors.iter().filter(wrong).count();
+    let share = match of {
+        0 | 1 => String::new(),
+        _ => format!(" in {count} of the {of} tensors that fail"),
+    };
+    Some(printable(&format!("{title}{share}")))
 }
 
 /// Name of the root mean square error of two outputs.

@@ -6,7 +6,7 @@ use crate::record::{
     Arithmetic, LaneRecord, LaneTotals, PlainStatus, Run, Status, TensorError, TensorRecord,
     Verdict, lanes_once,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong with a tensor that could not be validated.
 pub fn problem(e: &TensorError) -> String {
@@ -28,10 +28,20 @@ pub fn checkpoint_problem(run: &Run) -> Option<String> {
 
 /// What is wrong with a tensor beside its figures, a paragraph each.
 pub fn notes(t: &TensorRecord) -> Vec<String> {
-    let diagnoses = t
-        .diagnosis
-        .iter()
-        .map(|d| printable(&d.summary(t.row_count)));
+    notes_after(t, &mut BTreeSet::new())
+}
+
+/// The same; of a lane's fault that was explained before, by lane and name in `explained`, only the name.
+pub fn notes_after(t: &TensorRecord, explained: &mut BTreeSet<[String; 2]>) -> Vec<String> {
+    let diagnoses = t.diagnosis.iter().map(|d| {
+        let (lane, title) = (d.diagnosis.lane.to_string(), d.diagnosis.title());
+        let again = d.diagnosis.explained && !explained.insert([lane.clone(), title.clone()]);
+        printable(&match again {
+            true => format!("diagnosis of {lane}: {title}, as above"),
+            false => d.summary(t.row_count),
+        })
+    });
+    let diagnoses: Vec<String> = diagnoses.collect();
     let wrong = t.error.iter().map(problem);
     wrong.chain(damage(t)).chain(diagnoses).collect()
 }

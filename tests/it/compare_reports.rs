@@ -59,6 +59,8 @@ fn two_runs_of_one_input_are_bit_identical_whatever_the_form() {
     let without = validated(dir, "m", "without.jsonl", &[]);
     let out = compare(&one, &without, &[]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let told = "mine only in the first: 2 passed, 0 failed";
+    assert!(stdout(&out).contains(told), "{}", stdout(&out));
     assert!(stdout(&out).contains("2 of 2"), "{}", stdout(&out));
 }
 
