@@ -65,7 +65,7 @@ fn a_wrong_kernel_is_printed_as_fail_without_a_speed() {
         line.split_whitespace().collect::<Vec<_>>(),
         ["cuda", "FAIL", "-", "-", "-", "-", "-", "-", "-"]
     );
-    assert!(text.contains("\ncuda: allowed: "), "{text}");
+    assert!(text.contains("\ncuda: not allowed: "), "{text}");
     assert!(!text.contains("speed ratio"));
     let csv = std::fs::read_to_string(csv).unwrap();
     let line = csv.lines().find(|l| l.contains(",cuda,")).unwrap();

@@ -106,7 +106,7 @@ fn wrong_at(at: fn(usize, usize) -> bool) -> Fake {
 fn a_wrong_lane_gets_no_speed() {
     let after = "after the rounds the output is another";
     for (bad, reason) in [
-        (wrong_at(|_, _| true), "allowed: "),
+        (wrong_at(|_, _| true), "not allowed: "),
         // The first load is the one that is checked; every round loads again.
         (wrong_at(|load, _| load > 1), after),
         // A kernel that spoils what it reads is right the first time only.
@@ -188,7 +188,7 @@ fn timestamps_without_sense_fall_back_to_the_wall_and_say_so() {
         let about: Vec<_> = r
             .warnings
             .iter()
-            .filter(|w| w.contains("timed by the wall"))
+            .filter(|w| w.contains("timed by wall-clock time"))
             .collect();
         // After the second round without a sense it is given up.
         let said = format!("a: timestamps of 2 of {} rounds are missing", r.rounds);
@@ -204,7 +204,7 @@ fn a_kernel_by_a_clock_and_one_by_the_wall_have_no_quotient() {
     let r = run(&mut slots([silent, Fake::new("b", 1)]), 4);
     let measures: Vec<Measure> = r.ratios.iter().map(|ratio| ratio.measure).collect();
     assert_eq!(measures, [Measure::EndToEnd]);
-    let said = "b and a: one kernel is timed by its device's clock, the other by the wall";
+    let said = "b and a: one kernel is timed by its device's clock, the other by wall-clock time";
     assert!(
         r.warnings.iter().any(|w| w.starts_with(said)),
         "{:?}",

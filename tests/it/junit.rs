@@ -76,7 +76,7 @@ fn a_lane_that_passes_differs_or_did_not_run_is_a_case_of_its_own() {
         failure
             .attribute("message")
             .unwrap()
-            .starts_with("allowed: ")
+            .starts_with("not allowed: ")
     );
     assert!(failure.text().unwrap().contains("signs_inverted"), "{text}");
 }
