@@ -29,11 +29,15 @@ impl Console {
         } else {
             given()
         };
-        let width = columns.filter(|columns| *columns > 0);
+        let width = columns.filter(|columns: &usize| *columns > 0);
         Self {
             screen: Screen {
-                width: width.map_or(Screen::default().width, |w: usize| w.max(Self::NARROWEST)),
-                wrap: terminal || width.is_some(),
+                // In a pipe a line stays whole, however long.
+                width: match width {
+                    Some(columns) => columns.max(Self::NARROWEST),
+                    None if terminal => Screen::default().width,
+                    None => usize::MAX,
+                },
                 colour: AutoStream::choice(&stdout()) != ColorChoice::Never,
             },
             quiet,

@@ -164,14 +164,7 @@ mod tests {
         };
         for width in [60, 80, 100] {
             let colour = false;
-            let text = text(
-                &result,
-                Style::Terminal(Screen {
-                    width,
-                    colour,
-                    wrap: true,
-                }),
-            );
+            let text = text(&result, Style::Terminal(Screen { width, colour }));
             assert!(
                 text.lines().all(|l| l.chars().count() <= width),
                 "{width}: {text}"

@@ -8,10 +8,8 @@ use textwrap::wrap_algorithms::wrap_first_fit;
 /// A terminal, or what takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns.
+    /// Columns; as many as there are numbers where nothing is to be wrapped.
     pub width: usize,
-    /// Whether paragraphs are wrapped; in a pipe each is a line.
-    pub wrap: bool,
     /// Whether verdicts are coloured.
     pub colour: bool,
 }
@@ -21,7 +19,6 @@ impl Default for Screen {
     fn default() -> Self {
         Self {
             width: 100,
-            wrap: true,
             colour: false,
         }
     }
@@ -79,10 +76,7 @@ pub fn marked_paragraph(
     screen: Screen,
 ) -> String {
     let lead = format!("{before}{word}");
-    let widths = match screen.wrap {
-        true => [screen.width, screen.width.saturating_sub(INDENT).max(1)],
-        false => [usize::MAX; 2],
-    };
+    let widths = [screen.width, screen.width.saturating_sub(INDENT).max(1)];
     let lines = wrap(&lead, text, widths);
     let mut lines = lines.iter().map(String::as_str);
     let first = lines.next().unwrap_or_default();
@@ -154,7 +148,6 @@ mod tests {
     use proptest::prelude::*;
 
     const NARROW: Screen = Screen {
-        wrap: true,
         width: 60,
         colour: false,
     };
@@ -174,7 +167,7 @@ mod tests {
     #[test]
     fn in_a_pipe_a_paragraph_is_a_line() {
         let pipe = Screen {
-            wrap: false,
+            width: usize::MAX,
             ..NARROW
         };
         let text = "word ".repeat(100);
@@ -185,7 +178,6 @@ mod tests {
     #[test]
     fn a_mark_is_coloured_and_never_broken() {
         let colour = Screen {
-            wrap: true,
             width: 10,
             colour: true,
         };
@@ -205,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_is_wider_and_no_letter_is_lost(text in "[a-z._ /]{0,300}", width in 20usize..100) {
-            let screen = Screen { width, wrap: true, colour: false };
+            let screen = Screen { width, colour: false };
             let told = paragraph(&text, screen);
             for line in told.lines() {
                 prop_assert!(line.chars().count() <= width, "{:?}", line);

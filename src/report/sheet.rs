@@ -343,11 +343,7 @@ mod tests {
     }
 
     fn at(width: usize, colour: bool) -> Style {
-        Style::Terminal(Screen {
-            width,
-            wrap: true,
-            colour,
-        })
+        Style::Terminal(Screen { width, colour })
     }
 
     #[test]

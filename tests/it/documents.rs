@@ -111,6 +111,8 @@ impl Place {
         Command::new("sh")
             .args(["-c", &command])
             .current_dir(&self.dir)
+            // The README shows a terminal of 100 columns.
+            .env("COLUMNS", "100")
             .env(
                 "PATH",
                 format!("{}:{path}", self.dir.path().join("bin").display()),
@@ -206,7 +208,7 @@ fn every_command_runs_as_it_is_written() {
             for line in printed(text) {
                 assert!(
                     lines.contains(line),
-                    "README.md shows what is not printed: {line}"
+                    "README.md shows what is not printed: {line}\n{output}"
                 );
             }
         }

@@ -255,6 +255,7 @@ fn verbose_draws_in_the_terminal() {
         .unwrap()
         .args(arguments(dir.path()))
         .arg("-v")
+        .env("COLUMNS", "100")
         .output()
         .unwrap();
     let text = cli::stdout(&out);

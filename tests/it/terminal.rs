@@ -309,7 +309,7 @@ fn quiet_leaves_the_decisions_and_the_errors() {
     };
     assert_eq!(
         quiet("mine=right.safetensors", 0),
-        "decision: mine_dequant_matches_reference_with_bf16_rounding (26 of 26 tensors, identical in every\n  element)\n"
+        "decision: mine_dequant_matches_reference_with_bf16_rounding (26 of 26 tensors, identical in every element)\n"
     );
     let wrong = quiet("mine=wrong.safetensors", 1);
     assert!(
@@ -325,13 +325,10 @@ fn quiet_leaves_the_decisions_and_the_errors() {
     assert_eq!(json["tensors"].as_array().unwrap().len(), TENSORS);
     let markdown = ["--format", "markdown"];
     let whole = case.printed(0, &sweep("mine=right.safetensors", &markdown));
-    assert_eq!(
-        case.printed(
-            0,
-            &sweep("mine=right.safetensors", &[&markdown[..], &["-q"]].concat())
-        ),
-        whole
-    );
+    let more = [&markdown[..], &["-q"]].concat();
+    let quiet = case.printed(0, &sweep("mine=right.safetensors", &more));
+    // It has the command, which is another.
+    assert_eq!(quiet.replace(" -q |", " |"), whole);
     let out = case.run(
         &[],
         &[
