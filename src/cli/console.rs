@@ -24,11 +24,7 @@ impl Console {
         let terminal = stdout().is_terminal();
         let size = || terminal_size_of(stdout()).map(|(Width(columns), _)| columns.into());
         let given = || std::env::var("COLUMNS").ok()?.parse().ok();
-        let columns = if terminal {
-            size().or_else(given)
-        } else {
-            given()
-        };
+        let columns = terminal.then(size).flatten().or_else(given);
         let width = columns.filter(|columns: &usize| *columns > 0);
         Self {
             screen: Screen {

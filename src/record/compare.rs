@@ -3,7 +3,7 @@
 use super::{LaneName, Run, Status, TensorRecord, Verdict};
 use crate::natural::natural;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// One lane of one tensor in both reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,19 +95,23 @@ impl ReportPair {
 
     /// Lanes that came to an outcome in that report and never in the other: tensors that passed, and that failed.
     pub fn only_in(&self, report: usize) -> Vec<(LaneName, usize, usize)> {
-        let mut names: Vec<&LaneName> = self.lanes().map(|l| &l.lane).collect();
-        names.dedup();
-        names.sort_by_key(|n| n.to_string());
-        names.dedup();
-        let of = |name: &&LaneName| {
-            let all: Vec<&LanePair> = self.lanes().filter(|l| l.lane == **name).collect();
-            let count =
-                |i: usize, outcome| all.iter().filter(|l| l.passed[i] == Some(outcome)).count();
-            let [passed, failed] = [true, false].map(|outcome| count(report, outcome));
-            let other = count(1 - report, true) + count(1 - report, false);
-            (passed + failed > 0 && other == 0).then(|| ((*name).clone(), passed, failed))
+        // How often each lane failed and passed, for each report.
+        let mut lanes: BTreeMap<String, (&LaneName, [[usize; 2]; 2])> = BTreeMap::new();
+        for l in self.lanes() {
+            let counts = lanes.entry(l.lane.to_string());
+            let (_, counts) = counts.or_insert((&l.lane, [[0; 2]; 2]));
+            for (count, passed) in counts.iter_mut().zip(l.passed) {
+                if let Some(passed) = passed {
+                    count[usize::from(passed)] += 1;
+                }
+            }
+        }
+        let only = |(lane, counts): (&LaneName, [[usize; 2]; 2])| {
+            let [failed, passed] = counts[report];
+            let there = failed + passed > 0 && counts[1 - report] == [0, 0];
+            there.then(|| (lane.clone(), passed, failed))
         };
-        names.iter().filter_map(of).collect()
+        lanes.into_values().filter_map(only).collect()
     }
 
     fn lanes(&self) -> impl Iterator<Item = &LanePair> {

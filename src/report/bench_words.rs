@@ -92,8 +92,11 @@ fn sentence(r: &Ratio) -> String {
     let (a, b) = (name(&r.lhs), name(&r.rhs));
     let said = match r.interval {
         // How much faster the first is, the second is slower.
-        Some([low, high]) if low > 1.0 => {
-            let slower = Factor::slower(1.0 / r.speed_ratio, Some([1.0 / high, 1.0 / low]));
+        Some([low, _]) if low > 1.0 => {
+            let slower = Factor {
+                than: "slower",
+                ..Factor::faster(r.speed_ratio, r.interval)
+            };
             format!("{b} is {slower} than {a}")
         }
         Some([_, high]) if high < 1.0 => {

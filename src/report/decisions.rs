@@ -45,6 +45,14 @@ fn cost(run: &Run) -> String {
     }
 }
 
+/// Says how many are not named.
+fn more(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    }
+}
+
 /// How the run ended where its lanes do not say it, the checkpoint first; then every lane's decision.
 pub fn decisions(run: &Run) -> Vec<Said> {
     let s = &run.summary;
@@ -66,21 +74,14 @@ pub fn decisions(run: &Run) -> Vec<Said> {
     }
     let plain = plain_problems(run);
     if let Some((name, reason)) = plain.first() {
-        let more = match plain.len() {
-            1 => String::new(),
-            n => format!(" and {} more", n - 1),
-        };
+        let more = more(plain.len() - 1);
         let what = format!("not quantised, and not the source's: {name} ({reason}){more}");
         all.push(said("FAILED", Tone::Bad, &what));
     }
     let first = |is: &dyn Fn(&TensorRecord) -> bool, what: &str| {
         let mut those = run.tensors.iter().filter(|t| is(t));
         let first = printable(&those.next()?.tensor_base);
-        let more = match those.count() {
-            0 => String::new(),
-            n => format!(" and {n} more"),
-        };
-        Some(format!("{what} {first}{more}"))
+        Some(format!("{what} {first}{}", more(those.count())))
     };
     match s.outcome {
         Outcome::Broke => {

@@ -8,7 +8,7 @@ use textwrap::wrap_algorithms::wrap_first_fit;
 /// A terminal, or what takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns; as many as there are numbers where nothing is to be wrapped.
+    /// Columns; `usize::MAX` in a pipe, where nothing is wrapped.
     pub width: usize,
     /// Whether verdicts are coloured.
     pub colour: bool,

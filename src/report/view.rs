@@ -170,7 +170,7 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
         .into_iter()
         .map(|l| {
             let mut view = DecisionView::of_totals(l, run.summary.tensors);
-            if let Some(fault) = named_fault(run, &l.lane) {
+            if let Some(fault) = named_fault(run, l) {
                 view.reason = format!("{fault}; {}", view.reason);
             }
             if let Some(device) = software(&l.lane) {
@@ -182,23 +182,19 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
 }
 
 /// The fault by which most of a lane's wrong outputs are explained, and how many of them.
-fn named_fault(run: &Run, lane: &LaneName) -> Option<String> {
-    let wrong = |t: &&TensorRecord| {
-        let decision = t.decision_of(lane);
-        decision.is_some_and(|d| d.verdict == Verdict::Differs)
-    };
+fn named_fault(run: &Run, l: &LaneTotals) -> Option<String> {
+    let lane = l.lane.to_string();
     let mut tensors: BTreeMap<String, usize> = BTreeMap::new();
     let all = run.tensors.iter().flat_map(|t| &t.diagnosis);
     for d in all.map(|d| &d.diagnosis) {
-        if d.explained && d.lane == lane.to_string() {
+        if d.explained && d.lane == lane {
             *tensors.entry(d.title()).or_default() += 1;
         }
     }
     let (title, count) = tensors.into_iter().max_by_key(|(_, count)| *count)?;
-    let of = run.tensors.iter().filter(wrong).count();
-    let share = match of {
+    let share = match l.failed {
         0 | 1 => String::new(),
-        _ => format!(" in {count} of the {of} tensors that fail"),
+        failed => format!(" in {count} of the {failed} tensors that fail"),
     };
     Some(printable(&format!("{title}{share}")))
 }

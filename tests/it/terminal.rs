@@ -118,19 +118,21 @@ impl Case {
 
 /// `tq4 validate --all` on the reference alone, with a recording.
 fn sweep<'a>(recording: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let sweep = [
+    let with = ["--source-model", "src", "--recording", recording];
+    validate_all(&[&with, more].concat())
+}
+
+/// Every tensor on the reference.
+fn validate_all<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let all = [
         "validate",
         "--tq-model",
         "tq",
-        "--source-model",
-        "src",
         "--all",
         "--lanes",
         "reference",
-        "--recording",
-        recording,
     ];
-    [&sweep, more].concat()
+    [&all, more].concat()
 }
 
 #[test]
@@ -329,18 +331,8 @@ fn quiet_leaves_the_decisions_and_the_errors() {
     let quiet = case.printed(0, &sweep("mine=right.safetensors", &more));
     // It has the command, which is another.
     assert_eq!(quiet.replace(" -q |", " |"), whole);
-    let out = case.run(
-        &[],
-        &[
-            "-q",
-            "validate",
-            "--tq-model",
-            "tq",
-            "--all",
-            "--lanes",
-            "reference",
-        ],
-    );
+    // The option may stand before the command as well.
+    let out = case.run(&[], &[&["-q"], &validate_all(&[])[..]].concat());
     assert_eq!(out.status.code(), Some(3));
     assert!(
         stderr(&out).starts_with("error: nothing was compared"),
@@ -422,22 +414,9 @@ fn names_are_in_natural_order_everywhere() {
     assert_eq!(model.bases().collect::<Vec<_>>(), in_order);
     let json = |args: &[&str]| -> Value { serde_json::from_str(&case.printed(0, args)).unwrap() };
     let source = ["--source-model", "src"];
-    let run = json(
-        &[
-            &[
-                "validate",
-                "--tq-model",
-                "tq",
-                "--all",
-                "--lanes",
-                "reference",
-                "--format",
-                "json",
-            ],
-            &source[..],
-        ]
-        .concat(),
-    );
+    let run = json(&validate_all(
+        &[&["--format", "json"], &source[..]].concat(),
+    ));
     let names = |list: &Value, key: &str| -> Vec<String> {
         let list = list.as_array().unwrap().iter();
         list.map(|t| t[key].as_str().unwrap().to_owned()).collect()
@@ -467,19 +446,8 @@ fn names_are_in_natural_order_everywhere() {
     let parts: Vec<String> = (1..=3).map(|i| format!("{i}.jsonl")).collect();
     for (i, part) in parts.iter().enumerate() {
         let which = format!("{}/3", i + 1);
-        let arguments = [
-            "validate",
-            "--tq-model",
-            "tq",
-            "--all",
-            "--lanes",
-            "reference",
-            "--report",
-            part,
-            "--partition",
-            &which,
-        ];
-        case.printed(0, &[&arguments[..], &source].concat());
+        let arguments = ["--report", part, "--partition", &which];
+        case.printed(0, &validate_all(&[&arguments[..], &source].concat()));
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let merged = json(&[&["merge", "--format", "json"], &parts[..]].concat());
@@ -493,17 +461,8 @@ fn names_are_in_natural_order_everywhere() {
 #[test]
 fn a_report_of_older_versions_is_read() {
     let case = Case::new();
-    let arguments = [
-        "validate",
-        "--tq-model",
-        "tq",
-        "--all",
-        "--lanes",
-        "reference",
-        "--source-model",
-        "src",
-    ];
-    case.printed(0, &[&arguments[..], &["--report", "new.json"]].concat());
+    let arguments = ["--source-model", "src", "--report", "new.json"];
+    case.printed(0, &validate_all(&arguments));
     let read = |name: &str| std::fs::read_to_string(case.path(name)).unwrap();
     let mut old: Value = serde_json::from_str(&read("new.json")).unwrap();
     old["tool"].as_object_mut().unwrap().remove("os");
