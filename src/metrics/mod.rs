@@ -2,7 +2,7 @@
 //!
 //! Differences and relative errors are f32, as NumPy has them in the published report; sums are f64.
 //! The result does not depend on the number of threads: sums are taken over fixed blocks and added in
-//! order, and the quantiles are exact or come from a sketch of counts. [`Quantiles`] says which.
+//! order, and the quantiles are exact or come from counts. [`Quantiles`] says which.
 
 mod quantile;
 mod ranks;
@@ -327,7 +327,7 @@ mod tests {
         acc.finish()
     }
 
-    /// Asserts that the figures of pieces are those of the whole, the quantiles within half a percent.
+    /// Asserts that the figures of pieces are those of the whole, the quantiles within 0.4 percent.
     fn assert_sketched(pieces: &Metrics, whole: &Metrics) {
         assert_eq!(
             (pieces.quantiles, whole.quantiles),
@@ -346,7 +346,7 @@ mod tests {
         ];
         for key in sketched {
             let (got, exact) = (*key(&mut same), *key(&mut whole.clone()));
-            let near = (got - exact).abs() <= 0.005 * (1.0 + 1e-9) * exact;
+            let near = (got - exact).abs() <= 0.004 * exact + f64::from(f32::MIN_POSITIVE);
             assert!(near || got == exact, "{got} for {exact}");
             *key(&mut same) = exact;
         }
@@ -371,7 +371,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sketch_is_near_the_exact_quantiles(
+        fn counts_are_near_the_exact_quantiles(
             lhs in prop::collection::vec(prop_oneof![
                 6 => (-44i32..38).prop_map(|e| 1.7f32 * 10f32.powi(e)),
                 6 => 1e-3f32..1e-2,
@@ -386,7 +386,7 @@ mod tests {
             let (lhs, rhs) = (Values::F32(&lhs), Values::F32(&rhs));
             let mut whole = compare(A, lhs, B, rhs);
             if whole.rel_p99 > 0.0 {
-                // Elements equal to the quantile may lie below its rank; the sketch goes by the rank.
+                // Elements equal to the quantile may lie below its rank; counts go by the rank.
                 let first = (0.99 * (rels.len() - 1) as f64).ceil() as usize;
                 let top = &rels[first..];
                 let sum: f64 = top.iter().map(|r| f64::from(*r)).sum();

@@ -7,7 +7,7 @@ use crate::name::LaneName;
 
 /// Gathers the metrics of one comparison from pieces of any size, in order.
 ///
-/// The quantiles are exact where there is one piece; those of several come from a sketch, in bounded
+/// The quantiles are exact where there is one piece; those of several come from counts, in bounded
 /// memory ([`Quantiles`](super::Quantiles)). No other figure depends on the pieces.
 ///
 /// ```
@@ -48,8 +48,7 @@ impl Accumulator {
     /// # Panics
     /// When the two differ in length.
     pub fn push(&mut self, lhs: Values<'_>, rhs: Values<'_>) {
-        self.sums.push(lhs, rhs);
-        self.rels.push(lhs, rhs);
+        self.rels.push(&mut self.sums, lhs, rhs);
     }
 
     /// Elements so far whose BF16 values differ.
@@ -73,7 +72,7 @@ impl Accumulator {
         } else {
             s.max_rel.into()
         };
-        let found = self.rels.finish(mean_rel);
+        let found = self.rels.finish(mean_rel, max_rel);
         let [p50, p90, p95, p99, p999] = found.quantiles;
         Metrics {
             lhs: self.lhs,

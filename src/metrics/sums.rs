@@ -1,5 +1,8 @@
 //! Sums over fixed blocks and fixed columns of them, added in order.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use super::{FloatElement, SUM_BLOCK, Values, rel, steps, typed};
 use rayon::prelude::*;
 
@@ -44,6 +47,16 @@ impl MetricSums {
 /// another number adds in another order.
 const WIDTH: usize = 8;
 
+/// What becomes of relative errors.
+pub(super) trait RelSink {
+    /// Takes the next ones.
+    fn take(&mut self, rels: &[f32]);
+}
+
+impl RelSink for () {
+    fn take(&mut self, _: &[f32]) {}
+}
+
 /// The sums of one block so far: element `i` of the block is in column `i % WIDTH`.
 #[derive(Debug, Default, Clone, Copy)]
 struct ColumnSums {
@@ -64,9 +77,9 @@ struct ColumnSums {
 }
 
 impl ColumnSums {
-    /// Adds an element to a column.
+    /// Adds an element with its relative error to a column.
     #[inline(always)]
-    fn element<L: FloatElement, R: FloatElement>(&mut self, k: usize, l: L, r: R) {
+    fn element<L: FloatElement, R: FloatElement>(&mut self, k: usize, l: L, r: R, rel: f32) {
         // Larger, or the first where one is NaN.
         let larger = |a: f32, b: f32| if b > a { b } else { a };
         let steps = steps(l, r);
@@ -77,7 +90,6 @@ impl ColumnSums {
         self.nan[k] += u32::from(l.is_nan() & !r.is_nan());
         self.spoilt[k] |= u32::from(diff.is_nan());
         self.max_abs[k] = larger(self.max_abs[k], diff.abs());
-        let rel = rel(l, r);
         self.rel[k] += f64::from(rel);
         self.max_rel[k] = larger(self.max_rel[k], rel);
         let (d, l, r) = (f64::from(diff), f64::from(l), f64::from(r));
@@ -89,33 +101,45 @@ impl ColumnSums {
         self.dot[k] += l * r;
     }
 
-    /// Adds elements, the first of which is in column `first`.
+    /// Adds elements, the first of which is in column `first`; their relative errors go to `rels`.
     #[inline(always)]
     fn elements<L: FloatElement, R: FloatElement>(
         mut self,
         first: usize,
         lhs: &[L],
         rhs: &[R],
+        rels: &mut [f32],
     ) -> Self {
+        for ((rel_of, l), r) in rels.iter_mut().zip(lhs).zip(rhs) {
+            *rel_of = rel(l.single(), r.single());
+        }
         let head = ((WIDTH - first) % WIDTH).min(lhs.len());
         for k in 0..head {
-            self.element(first + k, lhs[k], rhs[k]);
+            self.element(first + k, lhs[k], rhs[k], rels[k]);
         }
         let (lhs, lhs_rest) = lhs[head..].as_chunks::<WIDTH>();
         let (rhs, rhs_rest) = rhs[head..].as_chunks::<WIDTH>();
-        for (l, r) in lhs.iter().zip(rhs) {
+        let (rels, rels_rest) = rels[head..].as_chunks::<WIDTH>();
+        for ((l, r), rel) in lhs.iter().zip(rhs).zip(rels) {
             for k in 0..WIDTH {
-                self.element(k, l[k], r[k]);
+                self.element(k, l[k], r[k], rel[k]);
             }
         }
-        for (k, (l, r)) in lhs_rest.iter().zip(rhs_rest).enumerate() {
-            self.element(k, *l, *r);
+        let rest = lhs_rest.iter().zip(rhs_rest).zip(rels_rest);
+        for (k, ((l, r), rel)) in rest.enumerate() {
+            self.element(k, *l, *r, *rel);
         }
         self
     }
 
     /// [`Self::elements`] with the vector instructions of this machine; the result is the same with any.
-    fn extend<L: FloatElement, R: FloatElement>(self, first: usize, lhs: &[L], rhs: &[R]) -> Self {
+    fn vectors<L: FloatElement, R: FloatElement>(
+        self,
+        first: usize,
+        lhs: &[L],
+        rhs: &[R],
+        rels: &mut [f32],
+    ) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2")]
@@ -124,32 +148,41 @@ impl ColumnSums {
                 first: usize,
                 l: &[L],
                 r: &[R],
+                rels: &mut [f32],
             ) -> ColumnSums {
-                c.elements(first, l, r)
+                c.elements(first, l, r, rels)
             }
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512<L: FloatElement, R: FloatElement>(
-                c: ColumnSums,
-                first: usize,
-                l: &[L],
-                r: &[R],
-            ) -> ColumnSums {
-                c.elements(first, l, r)
-            }
-            if std::arch::is_x86_feature_detected!("avx512f")
-                && std::arch::is_x86_feature_detected!("avx512bw")
-                && std::arch::is_x86_feature_detected!("avx512dq")
-                && std::arch::is_x86_feature_detected!("avx512vl")
-            {
+            if first == 0 && avx512::serves::<L, R>() {
+                let mut sums = self;
                 // SAFETY: the CPU has what the function is made for.
-                return unsafe { avx512(self, first, lhs, rhs) };
+                let done = unsafe { avx512::rows(&mut sums, lhs, rhs, rels) };
+                return sums.elements(0, &lhs[done..], &rhs[done..], &mut rels[done..]);
             }
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: likewise.
-                return unsafe { avx2(self, first, lhs, rhs) };
+                return unsafe { avx2(self, first, lhs, rhs, rels) };
             }
         }
-        self.elements(first, lhs, rhs)
+        self.elements(first, lhs, rhs, rels)
+    }
+
+    /// Adds elements, the first of which is in column `first`; their relative errors go to `to`.
+    fn extend<L: FloatElement, R: FloatElement>(
+        mut self,
+        first: usize,
+        lhs: &[L],
+        rhs: &[R],
+        to: &mut impl RelSink,
+    ) -> Self {
+        // Whole columns, and few enough for the first cache.
+        const RUN: usize = 128 * WIDTH;
+        let mut rels = [0.0; RUN];
+        for (lhs, rhs) in lhs.chunks(RUN).zip(rhs.chunks(RUN)) {
+            let rels = &mut rels[..lhs.len()];
+            self = self.vectors(first, lhs, rhs, rels);
+            to.take(rels);
+        }
+        self
     }
 
     /// The columns, added in order.
@@ -193,17 +226,33 @@ impl BlockSums {
     /// # Panics
     /// When the two differ in length.
     pub fn push(&mut self, lhs: Values<'_>, rhs: Values<'_>) {
-        assert_eq!(lhs.len(), rhs.len(), "compared lanes have the same shape");
-        typed!(lhs, rhs, |l, r| self.push_typed(l, r));
+        self.push_to(lhs, rhs, || ());
     }
 
-    fn push_typed<L: FloatElement, R: FloatElement>(&mut self, mut lhs: &[L], mut rhs: &[R]) {
+    /// [`Self::push`], with the relative errors in sinks: some blocks go to each, in no order.
+    pub(super) fn push_to<S: RelSink>(
+        &mut self,
+        lhs: Values<'_>,
+        rhs: Values<'_>,
+        sink: impl Fn() -> S + Sync + Send,
+    ) {
+        assert_eq!(lhs.len(), rhs.len(), "compared lanes have the same shape");
+        typed!(lhs, rhs, |l, r| self.push_typed(l, r, sink));
+    }
+
+    fn push_typed<L: FloatElement, R: FloatElement, S: RelSink>(
+        &mut self,
+        mut lhs: &[L],
+        mut rhs: &[R],
+        sink: impl Fn() -> S + Sync + Send,
+    ) {
         self.elements += lhs.len() as u64;
         if self.filled > 0 {
             let take = (SUM_BLOCK - self.filled).min(lhs.len());
+            let column = self.filled % WIDTH;
             self.open = self
                 .open
-                .extend(self.filled % WIDTH, &lhs[..take], &rhs[..take]);
+                .extend(column, &lhs[..take], &rhs[..take], &mut sink());
             self.filled += take;
             (lhs, rhs) = (&lhs[take..], &rhs[take..]);
             if self.filled < SUM_BLOCK {
@@ -211,15 +260,22 @@ impl BlockSums {
             }
             self.done = self.done.add(self.open.sum());
         }
-        let whole = lhs.len() / SUM_BLOCK * SUM_BLOCK;
+        let blocks = lhs.len() / SUM_BLOCK;
+        let whole = blocks * SUM_BLOCK;
+        // Two parts for each thread: a part has a sink.
+        let least = blocks.div_ceil(2 * rayon::current_num_threads());
         // Collected, then added in order: the same sum whatever the number of threads.
         let sums: Vec<MetricSums> = lhs[..whole]
             .par_chunks(SUM_BLOCK)
             .zip(rhs[..whole].par_chunks(SUM_BLOCK))
-            .map(|(l, r)| ColumnSums::default().extend(0, l, r).sum())
+            .with_min_len(least.max(1))
+            .map_init(&sink, |sink, (l, r)| {
+                ColumnSums::default().extend(0, l, r, sink).sum()
+            })
             .collect();
         self.done = sums.into_iter().fold(self.done, MetricSums::add);
-        self.open = ColumnSums::default().extend(0, &lhs[whole..], &rhs[whole..]);
+        let (l, r) = (&lhs[whole..], &rhs[whole..]);
+        self.open = ColumnSums::default().extend(0, l, r, &mut sink());
         self.filled = lhs.len() - whole;
     }
 
@@ -259,6 +315,18 @@ mod tests {
     use half::bf16;
     use proptest::prelude::*;
 
+    /// Whether the sums are the same with vectors, and the relative errors.
+    fn both<L: FloatElement, R: FloatElement>(first: usize, lhs: &[L], rhs: &[R]) -> [bool; 2] {
+        let [mut of_a, mut of_b] = [0.0f32, 1.0].map(|v| vec![v; lhs.len()]);
+        let a = ColumnSums::default().vectors(first, lhs, rhs, &mut of_a);
+        let b = ColumnSums::default().elements(first, lhs, rhs, &mut of_b);
+        // As text, in which a NaN equals itself.
+        [
+            format!("{a:?}") == format!("{b:?}"),
+            format!("{of_a:?}") == format!("{of_b:?}"),
+        ]
+    }
+
     proptest! {
         /// Any bits: NaN, infinities and subnormals among them.
         #[test]
@@ -268,12 +336,13 @@ mod tests {
             first in 0..WIDTH,
             len in 0usize..300,
         ) {
+            let singles: Vec<f32> = lhs[..len].iter().map(|v| v.to_f32()).collect();
             let (lhs, rhs) = (&lhs[..len], &rhs[..len]);
-            let [a, b] = [
-                ColumnSums::default().extend(first, lhs, rhs),
-                ColumnSums::default().elements(first, lhs, rhs),
-            ];
-            prop_assert_eq!(format!("{a:?}"), format!("{b:?}"));
+            let rounded: Vec<bf16> = rhs.iter().map(|v| bf16::from_f32(*v)).collect();
+            prop_assert_eq!(both(first, lhs, rhs), [true; 2]);
+            prop_assert_eq!(both(first, lhs, &rounded), [true; 2]);
+            prop_assert_eq!(both(first, &singles, rhs), [true; 2]);
+            prop_assert_eq!(both(first, rhs, &rounded), [true; 2]);
         }
     }
 }
