@@ -100,6 +100,13 @@ impl Lane for Cpu {
         Ok(())
     }
 
+    fn output(&mut self, elements: usize) -> Result<Output> {
+        let tensor = self.tensor.take().expect("a strip is loaded");
+        assert_eq!(tensor.elements(), elements, "the strip that is loaded");
+        let none = Output::zeroed(self.info.output, 0);
+        Ok(std::mem::replace(&mut self.out, none))
+    }
+
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {
         let bytes = usize::try_from(bytes).map_err(|_| {
             let what = format!("{bytes} bytes are more than this machine addresses");

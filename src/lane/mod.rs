@@ -98,6 +98,20 @@ pub trait Lane: Send {
     /// When nothing is loaded or `out` has another length than the output.
     fn read(&mut self, out: &mut [u8]) -> Result<()>;
 
+    /// The output of the loaded strip, of so many elements; nothing is loaded then. A lane whose output is in this
+    /// machine's memory gives it away.
+    ///
+    /// # Errors
+    /// As [`Lane::read`].
+    ///
+    /// # Panics
+    /// As [`Lane::read`].
+    fn output(&mut self, elements: usize) -> Result<Output> {
+        let mut out = Output::zeroed(self.info().output, elements);
+        self.read(out.bytes_mut())?;
+        Ok(out)
+    }
+
     /// Copies `bytes` from one buffer of the device to another, which moves twice as many; `None` for a
     /// lane without memory of its own. The buffers are made by the first call and kept until
     /// [`Lane::unload`].
@@ -271,10 +285,9 @@ fn widened<T: Copy>(values: &[T], cols: usize, stored: usize, mut all: Vec<T>) -
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
     let start = Instant::now();
     lane.load(strip)?;
-    let stored = strip.stored_cols();
-    let mut out = Output::zeroed(lane.info().output, strip.rows.len() * stored);
     let kernel = lane.run()?;
-    lane.read(out.bytes_mut())?;
+    let stored = strip.stored_cols();
+    let out = lane.output(strip.rows.len() * stored)?;
     let out = out.narrowed(stored, strip.cols);
     let timed = Timed {
         device: kernel.device,

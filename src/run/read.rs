@@ -9,8 +9,13 @@ use crate::strip::{Strip, TensorSum};
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-/// Elements of a strip; a row that is longer is a strip by itself.
-const RUN_STRIP: usize = 1 << 22;
+/// Elements of a strip; a row that is longer is a strip by itself. What comes of one stays in the caches of most
+/// processors, and its memory is used again without the system.
+const STRIP: usize = 1 << 20;
+
+/// Elements of a strip where programs run, which may be started for each; and of a tensor that goes through whole, and
+/// so has exact quantiles.
+const LARGE_STRIP: usize = 1 << 22;
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 pub(super) enum Item<T> {
@@ -35,17 +40,19 @@ pub(super) fn strips(job: &Job<'_>, target: &Target) -> impl Iterator<Item = Ran
     let step = match job.header.model.strip {
         _ if job.whole => rows.len(),
         StripSize::Rows(rows) => rows,
-        StripSize::Auto | StripSize::Whole => bounded(cols),
+        _ if rows.len() * cols <= LARGE_STRIP => rows.len(),
+        _ if !job.header.model.programs.is_empty() => bounded(LARGE_STRIP, cols),
+        _ => bounded(STRIP, cols),
     };
     let end = rows.end;
     rows.step_by(step.max(1))
         .map(move |at| at..at.saturating_add(step).min(end))
 }
 
-/// Rows of a strip of at most [`RUN_STRIP`] elements; of whole blocks of the sums where it holds enough rows,
+/// Rows of a strip of at most so many elements; of whole blocks of the sums where it holds enough rows,
 /// which leaves no block to be summed in two pieces.
-fn bounded(cols: usize) -> usize {
-    let most = (RUN_STRIP / cols.max(1)).max(1);
+fn bounded(elements: usize, cols: usize) -> usize {
+    let most = (elements / cols.max(1)).max(1);
     let align = SUM_BLOCK >> cols.trailing_zeros().min(SUM_BLOCK.trailing_zeros());
     if most >= align {
         most - most % align
@@ -180,8 +187,8 @@ mod tests {
         #[test]
         fn bounded_strips_are_never_empty(groups in 1usize..200_000) {
             let cols = groups * 32;
-            let rows = bounded(cols);
-            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= RUN_STRIP));
+            let rows = bounded(STRIP, cols);
+            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= STRIP));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::expression::Expression;
 use super::launch::Part;
 use super::manifest::{At, Field, Form, Manifest, ManifestArgument, NamePiece, ScalarType};
 use crate::error::{Error, Result};
-use crate::hash::short;
+use crate::hash::hex;
 use crate::record::{LaneName, OutputType};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -110,7 +110,7 @@ impl Manifest {
             form,
             path: code_path,
             bytes: code,
-            hash: short(hash),
+            hash: hex(&hash.finalize()[..16]),
         };
         take(raw, &source, code).map_err(|w| source.error(w))
     }
