@@ -1,4 +1,5 @@
-//! SHA-256 as it is written: lower-case hexadecimal, whole or its first digits.
+//! Checksums as they are written, lower-case hexadecimal: BLAKE3 of what is read and decoded, of which there is much,
+//! and SHA-256 of files, which anyone can recompute.
 
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
@@ -9,8 +10,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The first 32 digits, as checksums in reports and recordings have them.
-pub(crate) fn short(hash: Sha256) -> String {
-    hex(&hash.finalize()[..16])
+pub(crate) fn short(hash: &blake3::Hasher) -> String {
+    hex(&hash.finalize().as_bytes()[..16])
 }
 
 /// A reader with the SHA-256 of all that was read from it.

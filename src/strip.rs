@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hash::short;
 use crate::tensor::TqTensor;
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 use std::ops::Range;
 
 /// Whole rows of one tensor.
@@ -67,12 +67,12 @@ pub(crate) fn copy_rows<T: Copy>(from: &[T], from_cols: usize, to: &mut [T], to_
     rows.for_each(|(from, to)| to[..both].copy_from_slice(&from[..both]));
 }
 
-/// Checksum of a tensor's stored parts, fed strip by strip: 32 hex digits of SHA-256.
+/// Checksum of a tensor's stored parts, fed strip by strip: 32 hex digits of BLAKE3.
 #[derive(Debug, Clone, Default)]
 pub struct TensorSum {
-    packed: Sha256,
-    scales: Sha256,
-    source: Sha256,
+    packed: Hasher,
+    scales: Hasher,
+    source: Hasher,
     rows: usize,
 }
 
@@ -91,26 +91,27 @@ impl TensorSum {
 
     /// The checksum over the source's stored weights of all rows so far.
     pub fn finish_source(&self) -> String {
-        short(self.source.clone())
+        short(&self.source)
     }
 
     /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.
     pub fn finish(&self, last: &TqTensor) -> String {
         let layout = last.layout();
-        let mut all = Sha256::new();
-        all.update(format!(
+        let mut all = Hasher::new();
+        let mut shape = format!(
             "{} {} {} {} ",
             layout.bits(),
             layout.group_size(),
             self.rows,
             last.cols()
-        ));
+        );
         if !layout.is_plain() {
-            all.update(format!("{layout:?} "));
+            shape += &format!("{layout:?} ");
         }
-        all.update(self.packed.clone().finalize());
-        all.update(self.scales.clone().finalize());
+        all.update(shape.as_bytes());
+        all.update(self.packed.finalize().as_bytes());
+        all.update(self.scales.finalize().as_bytes());
         all.update(bytemuck::cast_slice::<i8, u8>(last.signs()));
-        short(all)
+        short(&all)
     }
 }

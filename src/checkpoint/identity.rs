@@ -4,7 +4,7 @@ use super::Checkpoint;
 use crate::error::Result;
 use crate::hash::short;
 use crate::record::ModelIdentity;
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 use std::path::Path;
 
 /// Pieces of a tensor that are read where it is not read whole, evenly spread, the first and the last
@@ -23,7 +23,7 @@ impl Checkpoint {
     /// # Errors
     /// When a shard cannot be read.
     pub fn identity(&self) -> Result<ModelIdentity> {
-        let mut hash = Sha256::new();
+        let mut hash = Hasher::new();
         let whole = (BUDGET / self.names().count().max(1)).clamp(LEAST, MOST);
         let piece = whole / SAMPLES;
         let mut bytes = vec![0; whole];
@@ -32,7 +32,8 @@ impl Checkpoint {
                 .shard_of(name)
                 .expect("the names are those of the shards");
             let info = shard.info(name).expect("the shard holds it");
-            hash.update(format!("{name:?} {:?} {:?}\n", info.dtype, info.shape));
+            let entry = format!("{name:?} {:?} {:?}\n", info.dtype, info.shape);
+            hash.update(entry.as_bytes());
             let length = info.bytes as usize;
             if length <= whole {
                 shard.read_into(name, 0, &mut bytes[..length])?;
@@ -48,7 +49,7 @@ impl Checkpoint {
         }
         Ok(ModelIdentity {
             name: dir_name(self.dir()),
-            fingerprint: short(hash),
+            fingerprint: short(&hash),
         })
     }
 }

@@ -25,12 +25,12 @@ use crate::reference;
 use crate::rounding::bf16_bits;
 use crate::strip::copy_rows;
 use crate::tensor::TqTensor;
+use blake3::Hasher;
 use checkpoint::GroupErrorSums;
 use control::Control;
 use decide::decide;
 use exact::Exact;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ pub struct Judge {
     pairs: Vec<JudgedPair>,
     control: Option<(usize, Control)>,
     checkpoint: Option<GroupErrorSums>,
-    hashes: Vec<Sha256>,
+    hashes: Vec<Hasher>,
     tolerance: Option<Tolerance>,
     /// One for each lane that is held to the reference.
     exact: Vec<Option<Exact>>,
@@ -135,7 +135,7 @@ impl Judge {
             control: reference.and(cuda).map(|&i| (i, Control::default())),
             checkpoint: (options.with_source && reference.is_some())
                 .then(|| GroupErrorSums::new(record.row_start, record.row_count)),
-            hashes: lanes.iter().map(|_| Sha256::new()).collect(),
+            hashes: vec![Hasher::new(); lanes.len()],
             exact: (0..lanes.len())
                 .map(|i| {
                     let held = reference.is_some() && others.contains(&i);
@@ -174,7 +174,9 @@ impl Judge {
             .for_each(|(hash, output)| {
                 if let LaneOutput::Values(values, _) = output {
                     match values {
-                        Output::Bf16(_) | Output::F16(_) => hash.update(values.bytes()),
+                        Output::Bf16(_) | Output::F16(_) => {
+                            hash.update(values.bytes());
+                        }
                         // The reference's values are rounded, as the other lanes' are.
                         Output::F32(values) => update_rounded(hash, values),
                     }
@@ -248,7 +250,7 @@ impl Judge {
 
     /// The record of the whole tensor, whose stored parts have this checksum.
     pub fn finish(mut self, checksum: Option<String>) -> TensorRecord {
-        for (lane, hash) in self.record.lanes.iter_mut().zip(self.hashes) {
+        for (lane, hash) in self.record.lanes.iter_mut().zip(&self.hashes) {
             if matches!(lane.status, Status::Ran | Status::Recorded) {
                 lane.output_hash = Some(short(hash));
             }
@@ -309,8 +311,8 @@ impl WorstStrip {
 }
 
 /// Takes values rounded to BF16, a few at a time.
-fn update_rounded(hash: &mut Sha256, values: &[f32]) {
-    let mut rounded = [0u16; 4096];
+fn update_rounded(hash: &mut Hasher, values: &[f32]) {
+    let mut rounded = [0u16; 1 << 14];
     for values in values.chunks(rounded.len()) {
         let rounded = &mut rounded[..values.len()];
         for (r, v) in rounded.iter_mut().zip(values) {

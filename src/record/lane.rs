@@ -277,7 +277,7 @@ pub struct LaneRecord {
     pub seconds: Option<f64>,
     /// Seconds in the kernel by the device's own clock.
     pub kernel_seconds: Option<f64>,
-    /// First 32 hex digits of the SHA-256 of the output's bytes in order, the reference's rounded to
+    /// First 32 hex digits of the BLAKE3 of the output's bytes in order, the reference's rounded to
     /// BF16; null when the lane has none. Two reports of one input tell by it whether two lanes that
     /// never meet are bit-identical.
     #[serde(default)]

@@ -190,7 +190,7 @@ impl FromStr for Partition {
 pub struct ModelIdentity {
     /// Directory name. Not part of the identity: a copy may lie elsewhere.
     pub name: String,
-    /// First 32 hex digits of the SHA-256 over name, dtype, shape and contents of every tensor; of a
+    /// First 32 hex digits of the BLAKE3 over name, dtype, shape and contents of every tensor; of a
     /// large tensor a sample of its contents is taken.
     pub fingerprint: String,
 }

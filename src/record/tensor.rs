@@ -173,7 +173,7 @@ pub struct TensorRecord {
     pub elements: u64,
     /// Bytes of codes, scales and signs of these rows.
     pub bytes: u64,
-    /// First 32 hex digits of the SHA-256 over layout, codes, scales and signs of these rows; null
+    /// First 32 hex digits of the BLAKE3 over layout, codes, scales and signs of these rows; null
     /// when they could not be read to the end.
     pub checksum: Option<String>,
     /// The same over the source's weights of these rows, as f32; null without a source.
@@ -258,7 +258,7 @@ pub struct PlainRecord {
     pub differing_bytes: Option<u64>,
     /// Offset of the first byte that differs.
     pub first_difference: Option<u64>,
-    /// First 32 hex digits of a SHA-256 over the contents, the TQ4 model's and the source's; null when
+    /// First 32 hex digits of a BLAKE3 over the contents, the TQ4 model's and the source's; null when
     /// they were not read.
     #[serde(default)]
     pub checksum: Option<String>,

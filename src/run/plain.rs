@@ -4,8 +4,8 @@ use crate::checkpoint::{Checkpoint, Shard, TensorInfo};
 use crate::error::Result;
 use crate::hash::short;
 use crate::record::{PlainRecord, PlainStatus};
+use blake3::Hasher;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 /// Bytes that a thread compares at a time.
 const PIECE: usize = 1 << 20;
@@ -87,7 +87,7 @@ fn contents(
         ));
     }
     let len = record.bytes as usize;
-    let pieces: Vec<(u64, Option<usize>, Sha256)> = (0..len.div_ceil(PIECE))
+    let pieces: Vec<(u64, Option<usize>, blake3::Hash)> = (0..len.div_ceil(PIECE))
         .into_par_iter()
         .map(|i| {
             let piece = i * PIECE..len.min((i + 1) * PIECE);
@@ -100,7 +100,7 @@ fn contents(
             } else {
                 b.0.read(&record.name, piece.clone())?
             };
-            let hash = Sha256::new_with_prefix(&a).chain_update(&b);
+            let hash = Hasher::new().update(&a).update(&b).finalize();
             if a == b {
                 return Ok((0, None, hash));
             }
@@ -112,11 +112,11 @@ fn contents(
         .collect::<Result<_>>()?;
     let differing = pieces.iter().map(|(count, ..)| count).sum();
     let first = pieces.iter().find_map(|(_, first, _)| *first);
-    let mut all = Sha256::new();
+    let mut all = Hasher::new();
     for (.., hash) in pieces {
-        all.update(hash.finalize());
+        all.update(hash.as_bytes());
     }
-    record.checksum = Some(short(all));
+    record.checksum = Some(short(&all));
     record.differing_bytes = Some(differing);
     record.first_difference = first.map(|at| at as u64);
     if let Some(first) = first {
