@@ -55,7 +55,7 @@ impl Exporter for Markdown {
         let (ended, why) = Look::of_run(&run.summary);
         out.push(&format!("{} {}: {why}\n\n", ended.mark, ended.word));
         let long = long_reasons(&lanes_shown(run));
-        out.list(4, "", &long, |l| verbatim(l), "lanes");
+        out.list(4, "", &long, verbatim, "lanes");
         out.list(4, "", &decisions(run, true), decision, "decisions");
         let mut said = totals(run, false);
         if Detail::of(run) == Detail::Summary {

@@ -13,6 +13,7 @@ mod junit;
 mod limited;
 mod look;
 mod markdown;
+mod naming;
 mod notes;
 mod pair;
 mod screen;

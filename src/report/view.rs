@@ -1,6 +1,7 @@
 //! The verdicts and figures of a report, alike in every format.
 
 pub use super::look::{Look, tensor_passed};
+use super::naming::{in_words, output_of, typed_name};
 use super::words::first_line;
 use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
@@ -136,32 +137,6 @@ impl DecisionView {
             reason: printable(first_line(&l.why(total))),
             gates: Vec::new(),
         }
-    }
-}
-
-/// The type of a lane's output.
-fn output_of(d: &Decision) -> OutputType {
-    d.exactness
-        .as_ref()
-        .map_or_else(OutputType::default, |e| e.output)
-}
-
-/// The published string, which says BF16 whatever the type is, and not run of a lane that broke, for people.
-fn in_words(published: String, (lane, verdict): (&LaneName, Verdict), of: OutputType) -> String {
-    let rounded = "_with_bf16_rounding";
-    printable(&match (verdict, of) {
-        (Verdict::Broke, _) => format!("{lane} failed"),
-        (_, OutputType::Bf16) => published,
-        (_, OutputType::F16) => published.replace(rounded, "_with_f16_rounding"),
-        (_, OutputType::F32) => published.replace(rounded, "_in_f32"),
-    })
-}
-
-/// A lane's name, with the type of its output where that is not BF16.
-fn typed_name(t: &TensorRecord, lane: &LaneName) -> String {
-    match t.decision_of(lane).map(output_of) {
-        None | Some(OutputType::Bf16) => name(lane),
-        Some(of) => format!("{} ({})", name(lane), of.name()),
     }
 }
 

@@ -320,7 +320,7 @@ fn one_small_error_is_not_everywhere() {
 
 #[test]
 fn rows_in_a_regular_step_are_told_by_their_step() {
-    let half = |r: usize| r % 7 == 0;
+    let half = |r: usize| r.is_multiple_of(7);
     let d = wrong(|e, r, c| if half(r) { 0.5 * e(r, c) } else { e(r, c) });
     assert!(
         d.evidence.contains("in every 7th row from 0:"),

@@ -256,8 +256,8 @@ fn help_has_its_options_under_headings_and_is_short() {
     let of = |option: &str| {
         let named = short.find(&format!("      {option} "));
         let at = named.unwrap_or_else(|| panic!("{option}: {short}"));
-        let before = short[..at].lines().rev();
-        before.filter(|l| headings.contains(l)).next().unwrap()
+        let mut before = short[..at].lines().rev();
+        before.find(|l| headings.contains(l)).unwrap()
     };
     assert_eq!(of("--tq-model"), "Input:");
     assert_eq!(of("--adapter"), "Lanes:");
