@@ -14,6 +14,19 @@ pub struct Problem {
     pub place: String,
     /// What to do about it; empty when `what` already says it.
     pub help: String,
+    /// The file of a model that it lies in, where one was read.
+    pub file: Option<String>,
+}
+
+impl Problem {
+    fn new(what: impl Into<String>, place: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            place: place.into(),
+            help: help.into(),
+            file: None,
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -117,11 +130,7 @@ impl Error {
         place: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self::Input(Problem {
-            what: what.into(),
-            place: place.into(),
-            help: help.into(),
-        })
+        Self::Input(Problem::new(what, place, help))
     }
 
     /// A lane named by `place` is not there; `help` says what would bring it.
@@ -130,11 +139,7 @@ impl Error {
         place: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self::Unavailable(Problem {
-            what: what.into(),
-            place: place.into(),
-            help: help.into(),
-        })
+        Self::Unavailable(Problem::new(what, place, help))
     }
 
     /// A lane named by `place` failed while it ran.
@@ -143,11 +148,7 @@ impl Error {
         place: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self::Backend(Problem {
-            what: what.into(),
-            place: place.into(),
-            help: help.into(),
-        })
+        Self::Backend(Problem::new(what, place, help))
     }
 
     /// The device of the lane named by `place` is gone for this process.
@@ -156,11 +157,7 @@ impl Error {
         place: impl Into<String>,
         help: impl Into<String>,
     ) -> Self {
-        Self::Lost(Problem {
-            what: what.into(),
-            place: place.into(),
-            help: help.into(),
-        })
+        Self::Lost(Problem::new(what, place, help))
     }
 
     /// The system failed to `action` the file at `path`.
@@ -173,23 +170,29 @@ impl Error {
         };
         Self::Io {
             problem: Problem {
-                what: format!("cannot {action}: {error}"),
-                place: path.display().to_string(),
-                help: help.into(),
+                file: Some(path.display().to_string()),
+                ..Problem::new(
+                    format!("cannot {action}: {error}"),
+                    path.display().to_string(),
+                    help,
+                )
             },
             source: Arc::new(error),
         }
     }
 
     /// The same, found in another place.
-    #[cfg(feature = "gpu")]
     pub(crate) fn at(mut self, place: String) -> Self {
-        match &mut self {
-            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) | Self::Lost(p) => {
-                p.place = place
-            }
-            Self::Io { problem, .. } => problem.place = place,
-        }
+        self.problem_mut().place = place;
+        self
+    }
+
+    /// The same, of a tensor or a part of one that lies in the file at `path`.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        let problem = self.problem_mut();
+        let file = path.display().to_string();
+        problem.place = format!("{} in {file}", problem.place);
+        problem.file = Some(file);
         self
     }
 
@@ -198,7 +201,14 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
     }
 
-    /// The three parts.
+    fn problem_mut(&mut self) -> &mut Problem {
+        match self {
+            Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) | Self::Lost(p) => p,
+            Self::Io { problem, .. } => problem,
+        }
+    }
+
+    /// Its parts.
     pub fn problem(&self) -> &Problem {
         match self {
             Self::Input(p) | Self::Unavailable(p) | Self::Backend(p) | Self::Lost(p) => p,

@@ -49,6 +49,7 @@ pub mod codebook;
 pub mod codec;
 #[doc(hidden)]
 pub mod convert;
+mod counted;
 #[doc(hidden)]
 pub mod encode;
 #[doc(hidden)]

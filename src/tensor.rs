@@ -33,6 +33,14 @@ pub struct Parts {
     pub signs: Vec<i8>,
 }
 
+/// The names of the parts in errors, in the order in which files have their tensors.
+pub(crate) const PARTS: [&str; 3] = ["packed", "scales", "signs"];
+
+/// Where an error about a part of a weight is.
+pub(crate) fn place_of(base: &str, part: &str) -> String {
+    format!("{base}: {part}")
+}
+
 /// The largest scale that is read.
 pub(crate) const MOST_SCALE: f32 = 65504.0;
 
@@ -76,7 +84,7 @@ impl TqTensor {
     }
 
     fn check(&self) -> Result<()> {
-        let name = |part: &str| format!("{}: {part}", self.base);
+        let name = |part: &str| place_of(&self.base, part);
         let g = self.layout.group_size();
         if self.rows == 0 || self.cols == 0 {
             return Err(Error::input(
@@ -103,20 +111,18 @@ impl TqTensor {
                 "",
             ));
         }
-        let parts = [
+        let lengths = [
             (
-                "packed",
                 self.parts.packed.len(),
                 self.rows.checked_mul(self.layout.packed_len(self.cols)),
             ),
             (
-                "scales",
                 self.parts.scales.len(),
                 self.rows.checked_mul(self.scales_per_row()),
             ),
-            ("signs", self.parts.signs.len(), Some(self.cols)),
+            (self.parts.signs.len(), Some(self.cols)),
         ];
-        for (part, found, expected) in parts {
+        for (part, (found, expected)) in PARTS.into_iter().zip(lengths) {
             if Some(found) != expected {
                 return Err(Error::input(
                     format!(

@@ -1,11 +1,14 @@
 //! A run against an earlier one.
 
 use super::stats;
+use crate::counted::counted;
 use crate::record::LaneName;
 use crate::record::bench::{BaselineDiff, Bench, Change, Measure, ShapeRecord, Speed, SpeedChange};
 
 /// Confidence of each run's interval, so that the quotient of both holds with 95 %.
 const CONFIDENCE_EACH: f64 = 0.975;
+/// Rounds from which on there is such an interval.
+const LEAST_ROUNDS: usize = 7;
 
 /// Compares every speed that both records have.
 pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
@@ -49,6 +52,7 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
                 if o.clock != n.clock {
                     outcome = Change::NotDecidable;
                 }
+                let reason = (outcome == Change::NotDecidable).then(|| undecided(o, n));
                 let mut notes = notes(old, new, &lane.lane, o, n);
                 if then.shape != shape.shape {
                     notes.push(format!("{} rows, were {}", shape.shape[0], then.shape[0]));
@@ -66,6 +70,7 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
                     speed_ratio,
                     interval,
                     outcome,
+                    reason,
                     notes,
                 });
             }
@@ -76,6 +81,21 @@ pub fn compare(old: &Bench, new: &Bench, tolerance: f64) -> BaselineDiff {
         tolerance,
         changes,
         left_out,
+    }
+}
+
+/// Why neither holds for certain.
+fn undecided(old: &Speed, new: &Speed) -> String {
+    let few = |s: &Speed| stats::interval(&s.samples_s, CONFIDENCE_EACH).is_none();
+    let rounds = |s: &Speed| counted(s.samples_s.len(), "round");
+    match (few(old), few(new)) {
+        _ if old.clock != new.clock => "the two are timed by different clocks".into(),
+        (true, _) => format!(
+            "the baseline has {}, {LEAST_ROUNDS} are needed",
+            rounds(old)
+        ),
+        (_, true) => format!("this run has {}, {LEAST_ROUNDS} are needed", rounds(new)),
+        (false, false) => "the interval of the ratio holds more than one outcome".into(),
     }
 }
 
@@ -155,6 +175,12 @@ mod tests {
             let new = series(&mut rng, center, spread, n);
             assert_eq!(decide(&base, &new, 0.05).2, want, "{center} {spread} {n}");
         }
+    }
+
+    #[test]
+    fn an_interval_takes_as_many_rounds_as_is_said() {
+        let has = |n: usize| stats::interval(&vec![1.0; n], CONFIDENCE_EACH).is_some();
+        assert!(has(LEAST_ROUNDS) && !has(LEAST_ROUNDS - 1));
     }
 
     /// A quotient that is 1 is called faster or slower as rarely as the confidence says, even with no

@@ -7,6 +7,7 @@ use super::output::OutputArgs;
 use super::{Exit, check_outputs, named, print, tell};
 use crate::Error;
 use crate::checkpoint::write_atomically;
+use crate::counted::{are, counted};
 use crate::error::{Result, printable};
 use crate::format::TqModel;
 use crate::journal::read_report;
@@ -91,7 +92,10 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
         && let left @ 1.. = a.file.keep_common(&mut b.file)
     {
         console.note(&format!(
-            "note: {left} tensors are in one of the recordings only, and are left out"
+            "note: {} {} in one of the recordings only, and {} left out",
+            counted(left, "tensor"),
+            are(left),
+            are(left)
         ));
     }
     if let [a, b] = &files[..]
@@ -140,17 +144,19 @@ fn open(args: &Args, given: &[(Option<&str>, RecordingPath)]) -> Result<Vec<Name
     for (name, given) in given {
         let file = RecordingFile::open(given)?;
         let lane = file.info().name.to_string();
+        let stem = stem(given);
         let mut name = match name {
             Some(name) => (*name).to_owned(),
-            None if lane.is_empty() => "recorded".into(),
+            None if lane.is_empty() => stem.clone(),
             None => lane,
         };
+        let named = |n: &str| files.iter().any(|f| f.name.to_string() == n);
         let taken = |n: &str| {
-            let named = |f: &NamedRecording| f.name.to_string() == n;
-            ["reference", "source"].contains(&n)
-                || args.lane.as_deref() == Some(n)
-                || files.iter().any(named)
+            ["reference", "source"].contains(&n) || args.lane.as_deref() == Some(n) || named(n)
         };
+        if named(&name) && name != stem {
+            name = format!("{name}-{stem}");
+        }
         if taken(&name) {
             name += "-recorded";
         }
@@ -174,6 +180,14 @@ fn open(args: &Args, given: &[(Option<&str>, RecordingPath)]) -> Result<Vec<Name
             "leave one out",
         )),
         _ => Ok(files),
+    }
+}
+
+/// What a recording's file is called, without its ending.
+fn stem(given: &RecordingPath) -> String {
+    match given.path.file_stem() {
+        Some(stem) if !given.is_stdin() => stem.to_string_lossy().into_owned(),
+        _ => "recorded".into(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::model::ModelArgs;
 use super::progress::{earlier, json, size};
 use super::{Exit, OutputFormat, print, tell};
 use crate::convert::{self, Dequantized};
+use crate::counted::{are, counted};
 use crate::error::{Result, printable};
 use crate::record::LaneName;
 use crate::report::{Column, Sheet, Style, count_of};
@@ -92,8 +93,9 @@ fn left_out(done: &Dequantized) -> Option<String> {
     };
     (!all.is_empty()).then(|| {
         format!(
-            "{} tensors are left out, since safetensors does not have their types: {}{more}",
-            all.len(),
+            "{} {} left out, since safetensors does not have their types: {}{more}",
+            counted(all.len(), "tensor"),
+            are(all.len()),
             named.join(", ")
         )
     })
@@ -131,13 +133,13 @@ fn results(done: &Dequantized, style: Style) -> String {
         .sum();
     let equal: u64 = done.weights.iter().map(|w| w.bit_equal).sum();
     let mut out = style.paragraph(&format!(
-        "{} weights decoded by {} ({}): {} to {}, with {} tensors copied",
-        done.weights.len(),
+        "{} decoded by {} ({}): {} to {}, with {} copied",
+        counted(done.weights.len(), "weight"),
         done.lane,
         printable(&done.device),
         size(done.bytes_in),
         size(done.bytes_out),
-        done.copied
+        counted(done.copied, "tensor")
     ));
     if done.lane != LaneName::Reference {
         let differ = match elements - equal {

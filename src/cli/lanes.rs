@@ -12,9 +12,11 @@ use std::path::PathBuf;
 
 /// Which device a lane runs on.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Lanes")]
 pub struct DeviceArgs {
-    /// wgpu adapter: index, part of its name, or `all` for each as its own lane; a discrete one before an
-    /// integrated one, and software last, when left out
+    /// wgpu adapter: index, part of its name, or `all` for each as its own lane
+    ///
+    /// When left out, a discrete one before an integrated one, and software last.
     #[arg(long, value_name = "NAME|INDEX|all")]
     adapter: Option<String>,
     /// CUDA device: index, or `all` for each as its own lane
@@ -27,16 +29,22 @@ pub struct DeviceArgs {
 
 /// Which lanes to run.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Lanes")]
 pub struct LaneArgs {
-    /// Lanes to run, with commas between: reference, cuda, wgpu; all there are when left out. The
-    /// reference always runs. A lane that is named must run, as by --require, unless a --recording stands
-    /// in for it
+    /// Lanes to run: reference, cuda, wgpu; all there are when left out
+    ///
+    /// With commas between. The reference always runs. A lane that is named must run, as by --require, unless a
+    /// --recording stands in for it.
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     lanes: Vec<String>,
-    /// Lanes that must run, with commas between: exit code 3 when one is not available
+    /// Lanes that must run: exit code 3 when one is not available
+    ///
+    /// With commas between.
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     require: Vec<String>,
-    /// Take a software adapter (llvmpipe, SwiftShader, an emulated device) for a lane that must run
+    /// Take a software adapter for a lane that must run
+    ///
+    /// Such as llvmpipe, SwiftShader or an emulated device.
     #[arg(long)]
     allow_software: bool,
     #[command(flatten)]
@@ -47,22 +55,27 @@ pub struct LaneArgs {
 
 /// Kernels and programs of the user's as lanes.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Your kernel")]
 struct OwnArgs {
-    /// A kernel as a lane; may be repeated. FILE.toml says its name, its source (.cu through NVRTC, .ptx,
-    /// .cubin on the CUDA device; .wgsl on the wgpu adapter), its entry point, what its arguments are and
-    /// its grid and block; see docs/manifest.md and examples/kernels. It must run
+    /// A kernel as a lane, by its manifest; may be repeated
+    ///
+    /// FILE.toml says its name, its source (.cu through NVRTC, .ptx, .cubin on the CUDA device; .wgsl on the wgpu
+    /// adapter), its entry point, what its arguments are and its grid and block; see docs/manifest.md and
+    /// examples/kernels. It must run.
     #[arg(long, value_name = "FILE.toml")]
     kernel: Vec<PathBuf>,
-    /// A program as a lane; may be repeated. It is started once and gets a line of JSON on stdin for each
-    /// strip: `input`, a safetensors file with `packed`, `scales`, `signs` and `centroids`; `output`, the
-    /// file for the raw row-major values; `rows`, `cols`, `bits`, `group_size` and others. It answers by a
-    /// line on stdout, {"ok": true, "seconds": 0.1} or {"ok": false, "error": "why"}. Values are bf16, or
-    /// of TYPE: f16 or f32. A COMMAND with {input} and {output} is started for each strip instead, with
-    /// the files' names in these places. No shell is used
+    /// A program as a lane; may be repeated
+    ///
+    /// It is started once and gets a line of JSON on stdin for each strip: `input`, a safetensors file with `packed`,
+    /// `scales`, `signs` and `centroids`; `output`, the file for the raw row-major values; `rows`, `cols`, `bits`,
+    /// `group_size` and others. It answers by a line on stdout, {"ok": true, "seconds": 0.1} or
+    /// {"ok": false, "error": "why"}. Values are bf16, or of TYPE: f16 or f32. A COMMAND with {input} and {output} is
+    /// started for each strip instead, with the files' names in these places. No shell is used.
     #[arg(long, value_name = "NAME[:TYPE]=COMMAND")]
     exec: Vec<String>,
-    /// Most seconds that a program of --exec may take for a strip; then it is killed, and its lane has
-    /// failed
+    /// Most seconds that a program of --exec may take for a strip
+    ///
+    /// Then it is killed, and its lane has failed.
     #[arg(
         long,
         value_name = "SECONDS",

@@ -4,24 +4,28 @@ use super::console::Console;
 use super::lanes::{UserLanes, tell_unmet, tell_warnings};
 use super::{Exit, OutputFormat, print, tell};
 use crate::checkpoint::write_atomically;
+use crate::counted::{are, counted};
 use crate::error::{Result, printable};
 use crate::format::TqModel;
 use crate::journal::Journal;
 use crate::lane::{self, Decoded, LaneOutput, Slot};
 use crate::metrics::Values;
 use crate::record::{self, LaneName, Partition, Record, Run, Status, TensorRecord, missing_lanes};
-use crate::report::{Detail, Exporter, JUnit, Json, Markdown, Page, Table, TopErrors};
+use crate::report::{Detail, Exporter, JUnit, Json, Markdown, Page, Table, TopErrors, first_line};
 use crate::run::Recorder;
 use crate::run::{self, Ended, Job, Records, Sink, Target, same_weights};
 use std::path::{Path, PathBuf};
 
 /// What a run leaves behind.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Form of what is printed
     #[arg(long, value_enum, default_value = "table")]
     pub format: OutputFormat,
-    /// Write the report here: NAME.jsonl for a line per tensor as it is done, else JSON at the end
+    /// Write the report here, as JSON
+    ///
+    /// NAME.jsonl has a line for each tensor as it is done, any other name one report at the end.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Write a page with pictures here
@@ -30,8 +34,9 @@ pub struct OutputArgs {
     /// Write the verdicts here as JUnit XML, for a CI system
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// A line for every tensor in the terminal, and each comparison drawn: error in BF16 steps, and by row and
-    /// group
+    /// A line for every tensor in the terminal, and comparisons drawn
+    ///
+    /// Each by its error in BF16 steps, and by row and group; of tensors with the same fault the first three.
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
 }
@@ -102,17 +107,18 @@ impl OutputArgs {
         if run.model.partition == Partition::WHOLE && unused(recordings, run) {
             return Ok(Exit::LaneBroke);
         }
-        Ok(outcome(run))
+        let in_full = console.quiet || self.format == OutputFormat::Json;
+        Ok(outcome(run, in_full))
     }
 }
 
-/// How a run ended, with what is missing on stderr.
-fn outcome(run: &Run) -> Exit {
+/// How a run ended, with what is missing on stderr; what broke a lane `in_full` where stdout has no report that says it.
+fn outcome(run: &Run, in_full: bool) -> Exit {
     match run.summary.outcome {
         record::Outcome::Passed => Exit::Passed,
         record::Outcome::Failed => Exit::GatesFailed,
         record::Outcome::Broke => {
-            tell_broken(run);
+            tell_broken(run, in_full);
             Exit::LaneBroke
         }
         record::Outcome::RequiredLaneMissing => {
@@ -130,7 +136,7 @@ fn outcome(run: &Run) -> Exit {
 }
 
 /// Tells of the first tensor that is bad input and the first at which a lane broke, and how many there are.
-fn tell_broken(run: &Run) {
+fn tell_broken(run: &Run, in_full: bool) {
     let all = |count: usize, what: &str| {
         if count > 1 {
             tell(&format!("error: {what}: {count}; the report has each"));
@@ -149,7 +155,11 @@ fn tell_broken(run: &Run) {
     let broken: Vec<_> = run.tensors.iter().filter(|t| t.broke()).collect();
     if let Some(t) = broken.first() {
         for l in t.lanes.iter().filter(|l| l.status == Status::Failed) {
-            let (what, help) = (l.reason.as_deref(), l.help.as_deref());
+            let what = l.reason.as_deref().map(|reason| match in_full {
+                true => reason,
+                false => first_line(reason),
+            });
+            let help = l.help.as_deref();
             let place = format!("lane {} at {}", l.name, t.tensor_base);
             let e = crate::Error::backend(what.unwrap_or(""), place, help.unwrap_or(""));
             tell(&format!("error: {e}"));
@@ -224,10 +234,13 @@ pub fn execute(
                 same_weights(&job, &records.tensors, &records.plain)?;
                 job.header = contents.header;
                 job.without(&done, &plain);
+                let finished = done.len() + plain.len();
+                let left = job.targets.len() + job.plain.len();
                 console.note(&format!(
-                    "resuming: {} tensors are done, {} are left",
-                    done.len() + plain.len(),
-                    job.targets.len() + job.plain.len()
+                    "resuming: {} {} done, {left} {} left",
+                    counted(finished, "tensor"),
+                    are(finished),
+                    are(left)
                 ));
             }
         } else {

@@ -4,6 +4,7 @@ use super::console::Console;
 use super::progress::{earlier, json, size};
 use super::{Exit, OutputFormat, print};
 use crate::convert::{self, Choices, Encoding, QuantizeOptions, Quantized, SignSeed};
+use crate::counted::counted;
 use crate::error::{Error, Result, printable};
 use crate::format::ENCODINGS;
 use crate::report::{Column, Sheet, Style};
@@ -178,8 +179,8 @@ fn results(done: &Quantized, style: Style) -> String {
     let sum = |f: fn(&convert::QuantizedWeight) -> u64| done.weights.iter().map(f).sum::<u64>();
     let (before, after) = (sum(|w| w.bytes_in), sum(|w| w.bytes_out));
     let mut out = style.paragraph(&format!(
-        "{} weights quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller",
-        done.weights.len(),
+        "{} quantised to {}, {} bits in groups of {}: {} to {}, {:.2} times smaller",
+        counted(done.weights.len(), "weight"),
         done.format,
         done.bits,
         done.group_size,
@@ -198,8 +199,8 @@ fn results(done: &Quantized, style: Style) -> String {
         ));
     }
     out + &style.paragraph(&format!(
-        "whole model, with {} tensors copied: {} to {}, {:.2} times smaller",
-        done.copied,
+        "whole model, with {} copied: {} to {}, {:.2} times smaller",
+        counted(done.copied, "tensor"),
         size(done.bytes_in),
         size(done.bytes_out),
         done.bytes_in as f64 / done.bytes_out as f64,

@@ -7,6 +7,7 @@ use super::output::select;
 use super::progress::size;
 use super::{Exit, print};
 use crate::checkpoint::keep_apart;
+use crate::counted::counted;
 use crate::error::{Result, printable};
 use crate::lane::Slot;
 use crate::record::Rows;
@@ -73,8 +74,8 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     recorder.finish()?;
     let written = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     let done = format!(
-        "output of {} tensors by {} ({}) in {}, {}",
-        job.targets.len(),
+        "output of {} by {} ({}) in {}, {}",
+        counted(job.targets.len(), "tensor"),
         info.name,
         printable(&info.device),
         args.output.display(),

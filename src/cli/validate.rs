@@ -16,20 +16,24 @@ use crate::run::{Job, RunOptions, wanted};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "Input")]
 pub struct Args {
     /// Quantised model: a directory, or a GGUF file
     #[arg(long, value_name = "PATH")]
     tq_model: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Model that it was made from, to compare with the original weights: a directory, or a GGUF file
+    /// Model that it was made from: a directory, or a GGUF file
+    ///
+    /// The weights are compared with the original ones, and so is the checkpoint.
     #[arg(long, value_name = "PATH")]
     source_model: Option<PathBuf>,
     /// Tensor name without `.weight`, or a glob; may be repeated
     #[arg(long, value_name = "NAME")]
     tensor_base: Vec<String>,
-    /// Every TQ4 tensor of the model; with --source-model also every tensor that is not quantised, byte
-    /// for byte
+    /// Every TQ4 tensor of the model
+    ///
+    /// With --source-model also every tensor that is not quantised, byte for byte.
     #[arg(long, conflicts_with = "tensor_base")]
     all: bool,
     /// First row
@@ -38,34 +42,48 @@ pub struct Args {
     /// Number of rows; all when left out
     #[arg(long, value_name = "N")]
     row_count: Option<usize>,
-    /// Rows that go through the lanes at a time: a number, `whole` for one launch a tensor, or `auto`:
-    /// whole for a single tensor that fits
-    #[arg(long, value_name = "ROWS|whole|auto", default_value = "auto")]
+    /// Validate one of N parts of the tensors, of about the same bytes each; see `tq4 merge`
+    #[arg(long, value_name = "I/N")]
+    partition: Option<String>,
+    /// Rows that go through the lanes at a time
+    ///
+    /// A number, `whole` for one launch a tensor, or `auto`: whole for a single tensor that fits.
+    #[arg(
+        long,
+        value_name = "ROWS|whole|auto",
+        default_value = "auto",
+        help_heading = "Lanes"
+    )]
     strip: String,
     #[command(flatten)]
     lanes: LaneArgs,
-    /// A saved output to compare; named `cuda` or `wgpu` it stands in for that lane. FILE is a safetensors
-    /// file or a directory of them (tensors named BASE or BASE.weight), .npy, JSON, a recording of this
-    /// program, or plain values as FILE:bf16, FILE:f16 or FILE:f32; `-` is standard input
-    #[arg(long, value_name = "NAME=FILE[:TYPE]")]
+    /// A saved output to compare; may be repeated
+    ///
+    /// Named `cuda` or `wgpu` it stands in for that lane. FILE is a safetensors file or a directory of them (tensors
+    /// named BASE or BASE.weight), .npy, JSON, a recording of this program, or plain values as FILE:bf16, FILE:f16 or
+    /// FILE:f32; `-` is standard input.
+    #[arg(long, value_name = "NAME=FILE[:TYPE]", help_heading = "Your kernel")]
     recording: Vec<String>,
-    /// How far kernels may be off that are lossy by intent (int8 codebooks, f16 accumulation): rmse=R over
-    /// the rms of the reference, atol=A,rtol=R for each element, or all three
-    #[arg(long, value_name = "rmse=R|atol=A,rtol=R")]
+    /// How far kernels may be off that are lossy by intent
+    ///
+    /// By int8 codebooks or f16 accumulation, say: rmse=R over the rms of the reference, atol=A,rtol=R for each element,
+    /// or all three.
+    #[arg(
+        long,
+        value_name = "rmse=R|atol=A,rtol=R",
+        help_heading = "Your kernel"
+    )]
     tolerance: Option<String>,
     /// Save every kernel lane's output in this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     record: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
     /// Resume the --report NAME.jsonl of an earlier run; starts it when it is not there
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     resume: bool,
-    /// Validate one of N parts of the tensors, of about the same bytes each; see `tq4 merge`
-    #[arg(long, value_name = "I/N")]
-    partition: Option<String>,
     /// Write the 128 worst elements of each tensor here, as CSV
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     top_errors: Option<PathBuf>,
 }
 

@@ -6,6 +6,7 @@ use super::names::Choice;
 use super::weight::{QuantizedWeight, encode};
 use super::{RunEvent, model};
 use crate::checkpoint::{Checkpoint, PlannedTensor, Shard, TensorInfo, keep_apart};
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::format::{self, Encodes, Encoding, Matrix, ModelWriter, OutputTensor};
 use crate::natural::natural;
@@ -180,8 +181,8 @@ impl<'o> Plan<'o> {
         if plan.chosen.is_empty() {
             return Err(Error::input(
                 format!(
-                    "no weight to quantise among {} tensors",
-                    checkpoint.names().count()
+                    "no weight to quantise among {}",
+                    counted(checkpoint.names().count(), "tensor")
                 ),
                 checkpoint.dir().display().to_string(),
                 match plan.left.first() {

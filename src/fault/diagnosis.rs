@@ -8,6 +8,7 @@ use super::matching::Match;
 use super::output::Got;
 use super::scope::Only;
 use super::survey::{Signature, Survey, reference};
+use crate::counted::{are, counted};
 use crate::tensor::TqTensor;
 use serde::{Deserialize, Serialize};
 
@@ -251,9 +252,8 @@ impl Diagnosis {
             }
             Some(family) => family.words(),
             None => {
-                let groups = self.place.wrong_groups;
-                let s = if groups == 1 { "" } else { "s" };
-                format!("{}, in {groups} group{s}", self.place.share())
+                let groups = counted(self.place.wrong_groups, "group");
+                format!("{}, in {groups}", self.place.share())
             }
         };
         format!("{}: {what}", self.title())
@@ -291,7 +291,7 @@ impl Diagnosis {
                 found.elements, found.exact
             )
         };
-        let are = if place.wrong == 1 { "is" } else { "are" };
+        let are = are(place.wrong);
         let title = explained_title(name, found.accounted);
         let mut text = if found.accounted < ENOUGH {
             format!(
@@ -340,10 +340,8 @@ impl Diagnosis {
             _ => got.to_string(),
         };
         let other_rows = if signature.rows_of_other_rows > 0 {
-            format!(
-                ", {} rows have the signs of another row",
-                signature.rows_of_other_rows
-            )
+            let rows = counted(signature.rows_of_other_rows, "row");
+            format!(", the signs of {rows} are another row's")
         } else {
             String::new()
         };
@@ -360,7 +358,7 @@ impl Diagnosis {
             .collect();
         format!(
             "{UNEXPLAINED}: {family}{} {wrong}, in {} of {} rows and {} of {} groups, {}{only}; the first in row {}, \
-             group {}; the worst at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
+             group {}; the largest error at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
              got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}{closest}",
             place.share(),
             place.wrong_rows,

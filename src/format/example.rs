@@ -7,6 +7,7 @@ use super::{tq3_native, turboquant};
 use crate::checkpoint::{Dtype, SINGLE, StreamWriter, write_atomically};
 use crate::codebook::Codebook;
 use crate::codec::Codec;
+use crate::counted::counted;
 use crate::error::{Error, Result};
 use crate::fixture::tensors;
 use crate::synthetic::{self, Rng, ScaleDistribution};
@@ -54,7 +55,10 @@ fn example(name: String, codec: &str, all: &[&TqTensor]) -> Example {
     let elements: usize = all.iter().map(|t| t.elements()).sum();
     (
         name,
-        format!("{codec}, {} tensors, {elements} elements", all.len()),
+        format!(
+            "{codec}, {}, {elements} elements",
+            counted(all.len(), "tensor")
+        ),
     )
 }
 

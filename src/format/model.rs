@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, nearest, read_json};
 use crate::codec::{Codec, ScaleType, Scales};
 use crate::error::{Error, Result};
 use crate::natural::natural;
-use crate::tensor::{Parts, TqTensor, base_of};
+use crate::tensor::{PARTS, Parts, TqTensor, base_of, place_of};
 use globset::{GlobBuilder, GlobSetBuilder};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -202,6 +202,22 @@ impl TqModel {
     }
 
     fn unknown(&self, base: &str, help: &str) -> Error {
+        let names = [format!("{base}.weight"), base.to_owned()];
+        let plain = names
+            .iter()
+            .find_map(|n| Some((n, self.checkpoint.shard_of(n)?)));
+        if let Some((name, shard)) = plain
+            && let Some(info) = shard.info(name)
+        {
+            return Error::input(
+                format!(
+                    "{name} is there, stored as {:?} and not quantised",
+                    info.dtype
+                ),
+                shard.path().display().to_string(),
+                "--all with --source-model compares what is not quantised, byte for byte",
+            );
+        }
         Error::input(
             format!("no TQ4 tensor {base:?}{}", nearest(base, self.bases())),
             self.checkpoint.dir().display().to_string(),
@@ -275,6 +291,20 @@ impl TqModel {
             parts,
             Arc::clone(&info.codec.codebook),
         )
+        .map_err(|e| self.in_its_file(base, e))
+    }
+
+    /// An error about a part of a weight, with the file that the part lies in.
+    fn in_its_file(&self, base: &str, error: Error) -> Error {
+        let place = &error.problem().place;
+        let part = PARTS.iter().position(|part| *place == place_of(base, part));
+        // What a format interleaves is one tensor.
+        let parts = self.parts_of(base);
+        let name = part.and_then(|part| parts.get(part).or(parts.first()));
+        match name.and_then(|name| self.checkpoint.shard_of(name)) {
+            Some(shard) => error.in_file(shard.path()),
+            None => error,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reports of partitions into the report that one run would have written.
 
 use super::{Contents, difference};
+use crate::counted::{are, counted};
 use crate::error::{Error, Result};
 use crate::record::{Partition, Run, Tool};
 use std::collections::HashMap;
@@ -76,10 +77,11 @@ fn each_once(
     };
     Err(Error::input(
         format!(
-            "{} tensors are in no report, the first is {first}",
-            missing.len()
+            "{} {} in no report, the first is {first}",
+            counted(missing.len(), "tensor"),
+            are(missing.len())
         ),
-        format!("{} reports", paths.len()),
+        counted(paths.len(), "report"),
         unfinished(parts),
     ))
 }

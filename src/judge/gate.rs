@@ -1,5 +1,6 @@
 //! Gates: the rules that a lane must meet against the reference, and the decision they make.
 
+use crate::counted::counted;
 use crate::metrics::Metrics;
 use crate::record::{
     Decision, Exactness, Gate, GateName, LaneKind, LaneName, OutputType, Relation, Tolerance,
@@ -134,14 +135,20 @@ fn correct(e: &Exactness, moved: u64) -> String {
         None => "no named arithmetic gives them all".into(),
     };
     let driver = if moved > 0 {
-        format!("; the driver changes the program's arithmetic: it moved {moved} elements")
+        format!(
+            "; the driver changes the program's arithmetic: it moved {}",
+            counted(moved, "element")
+        )
     } else {
         String::new()
     };
     format!(
-        "{} of {n} elements equal {reference}, the other {} are allowed; {how}{driver}",
+        "{} of {n} elements equal {reference}, the other {} allowed; {how}{driver}",
         n - e.unequal,
-        e.unequal
+        match e.unequal {
+            1 => "is".into(),
+            others => format!("{others} are"),
+        }
     )
 }
 
@@ -171,7 +178,7 @@ fn failure(g: &Gate, e: &Exactness) -> String {
                     format!("{low} to {high} are allowed")
                 };
                 format!(
-                    "; the worst at row {}, column {}: {got}, where {set}",
+                    "; furthest outside its allowed values, row {}, column {}: {got}, where {set}",
                     w.row, w.col
                 )
             });

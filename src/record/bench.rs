@@ -225,6 +225,16 @@ impl Bench {
             std::fs::read_to_string(path).map_err(|e| Error::io("read the baseline", path, e))?;
         let place = path.display().to_string();
         let help = "write one with a benchmark's record";
+        // A report of lines is told by its first.
+        let lines = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+        let first = lines.flatten().next().unwrap_or_default();
+        if first.get("summary").is_some() || first["record"] == "header" {
+            return Err(Error::input(
+                "a report of tq4 validate, which holds no speeds",
+                &place,
+                "give what tq4 bench --json wrote",
+            ));
+        }
         let form: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| Error::input(format!("no JSON: {e}"), &place, help))?;
         match form["schema"].as_str() {
@@ -294,6 +304,9 @@ pub struct SpeedChange {
     pub interval: Option<[f64; 2]>,
     /// What that means.
     pub outcome: Change,
+    /// Why it is not decidable; left out where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What else is not as it was: the device, the driver, the kernel, the clock.
     pub notes: Vec<String>,
 }

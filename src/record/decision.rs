@@ -38,7 +38,7 @@ impl Verdict {
             Self::Allowed => "allowed",
             Self::WithinTolerance => "within tolerance",
             Self::NotRun => "not run",
-            Self::Broke => "broke",
+            Self::Broke => "failed",
             Self::Differs => "differs",
         }
     }

@@ -87,6 +87,9 @@ pub struct TensorError {
     pub place: String,
     /// What to do about it.
     pub help: String,
+    /// The file of the model that it lies in; left out where it lies in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 impl From<&Problem> for TensorError {
@@ -95,6 +98,7 @@ impl From<&Problem> for TensorError {
             what: p.what.clone(),
             place: p.place.clone(),
             help: p.help.clone(),
+            file: p.file.clone(),
         }
     }
 }

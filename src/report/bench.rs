@@ -1,10 +1,11 @@
 //! A benchmark's record as tables for people.
 
-use super::bench_words::{baseline_sentence, lanes_timed, measure, sentences};
+use super::bench_words::{baseline_sentence, lanes_timed, measure, over_the_copy, sentences};
 use super::digits::{milliseconds, percent, rate, with_interval};
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::table::lanes_table;
 use super::view::{Look, name};
+use super::words::{first_line, lines_of};
 use crate::error::printable;
 use crate::record::bench::{
     BaselineDiff, Bench, INTERVAL, LaneTimes, Measure, Ratio, ShapeRecord, Speed, Stopped,
@@ -51,7 +52,7 @@ pub fn results(record: &Bench, style: Style) -> String {
                 (None, reason) => {
                     format!(
                         "{lane_name}: {verdict}: {}",
-                        reason.as_deref().unwrap_or("not timed")
+                        first_line(reason.as_deref().unwrap_or("not timed"))
                     )
                 }
             });
@@ -68,7 +69,7 @@ pub fn results(record: &Bench, style: Style) -> String {
 
 const LEGEND: &str = "\
 cold: the kernel after a copy that leaves nothing of it in the caches; warm: again on the same memory; end to \
-end: upload, kernel, download, by the wall. Times are milliseconds, the median and the median absolute \
+end: upload, kernel, download, in wall-clock time. Times are milliseconds, the median and the median absolute \
 deviation. Gelem/s, GB/s (least bytes over time) and % of copy are those of the cold kernel; copy GB/s: the \
 device's own copy bandwidth, bytes read and written.";
 
@@ -123,7 +124,10 @@ fn shape_text(s: &ShapeRecord, style: Style) -> String {
     out += &sheet.text(style);
     for lane in &s.lanes {
         if let Some(reason) = &lane.reason {
-            out += &style.paragraph(&format!("{}: {}", name(&lane.lane), printable(reason)));
+            let said = printable(first_line(reason));
+            out += &style.paragraph(&format!("{}: {said}", name(&lane.lane)));
+            let lines = lines_of(Some(reason)).unwrap_or_default();
+            out += &style.verbatim(lines.get(1..).unwrap_or_default());
         }
     }
     for sentence in sentences(s) {
@@ -131,6 +135,9 @@ fn shape_text(s: &ShapeRecord, style: Style) -> String {
     }
     if !s.ratios.is_empty() {
         out += &ratios_sheet(&s.ratios).text(style);
+    }
+    if let Some(note) = over_the_copy(s) {
+        out += &style.paragraph(&format!("note: {note}"));
     }
     for warning in &s.warnings {
         out += &style.paragraph(&format!("warning: {}", printable(warning)));

@@ -3,7 +3,9 @@
 use super::digits::{measured, percent, rounded};
 use super::view::name;
 use crate::error::printable;
-use crate::record::bench::{BaselineDiff, Bench, Change, Measure, Ratio, ShapeRecord, SpeedChange};
+use crate::record::bench::{
+    BaselineDiff, Bench, Change, LaneTimes, Measure, Ratio, ShapeRecord, SpeedChange,
+};
 use crate::record::{LaneRecord, Status};
 use std::fmt;
 
@@ -24,6 +26,20 @@ pub fn sentences(s: &ShapeRecord) -> Vec<String> {
         Measure::Copy | Measure::KernelWarm => false,
     };
     s.ratios.iter().filter(main).map(sentence).collect()
+}
+
+/// Why a lane decodes faster than its device copies, where one does.
+pub fn over_the_copy(s: &ShapeRecord) -> Option<String> {
+    let percent = |l: &LaneTimes| l.times.as_ref()?.kernel_cold.percent_of_copy;
+    let over = s.lanes.iter().filter(|l| percent(l) > Some(100.0));
+    let over: Vec<String> = over.map(|l| name(&l.lane)).collect();
+    (!over.is_empty()).then(|| {
+        format!(
+            "{} over 100 % of the copy: the copy goes to memory and back, the decode's input and output partly stay in \
+             the caches",
+            over.join(", ")
+        )
+    })
 }
 
 /// The lanes that were asked for.
@@ -136,7 +152,13 @@ pub fn baseline_sentence(c: &SpeedChange, diff: &BaselineDiff) -> String {
             let within = percent(diff.tolerance);
             format!("{lane} is as fast as in {baseline} within {within}")
         }
-        Change::NotDecidable => format!("{lane} against {baseline} is not decidable"),
+        Change::NotDecidable => {
+            let why = c.reason.as_ref().map(|why| format!(": {}", printable(why)));
+            format!(
+                "{lane} against {baseline} is not decidable{}",
+                why.unwrap_or_default()
+            )
+        }
     }
 }
 
@@ -213,6 +235,7 @@ mod tests {
             speed_ratio,
             interval: Some(interval),
             outcome,
+            reason: (outcome == Change::NotDecidable).then(|| "3 rounds".to_owned()),
             notes: Vec::new(),
         };
         let mut diff = BaselineDiff {
@@ -244,7 +267,7 @@ mod tests {
                 Change::NotDecidable,
                 1.0,
                 [0.5, 2.0],
-                "against before.json is not decidable",
+                "against before.json is not decidable: 3 rounds",
             ),
         ] {
             let change = change(outcome, ratio, interval);

@@ -1,8 +1,11 @@
-//! What is decided, a paragraph for each lane.
+//! What is decided, a paragraph for each lane: alike at a terminal, in Markdown and on a page.
 
+use super::look::Look;
 use super::screen::{Screen, Tone, marked_paragraph};
-use super::view::verdicts;
-use super::words::{checkpoint_problem, plain_problems};
+use super::shared::Shared;
+use super::view::{DecisionView, verdicts};
+use super::words::{checkpoint_problem, lanes_shown, plain_problems};
+use crate::counted::counted;
 use crate::error::printable;
 use crate::record::{Outcome, Run, TensorRecord, missing_lanes};
 
@@ -10,17 +13,44 @@ use crate::record::{Outcome, Run, TensorRecord, missing_lanes};
 pub struct Said {
     /// What leads: a lane's published string, or how the run ended.
     pub lead: String,
-    /// Its colour.
-    pub tone: Tone,
+    /// How it looks.
+    pub look: Look,
     /// What follows.
     pub why: String,
+    /// The lane's decision, where it is one.
+    pub lane: Option<DecisionView>,
 }
 
 impl Said {
+    fn of_run(lead: &str, look: Look, why: String) -> Self {
+        Self {
+            lead: lead.into(),
+            look,
+            why,
+            lane: None,
+        }
+    }
+
     /// The whole of it, a paragraph.
     pub fn paragraph(&self, screen: Screen) -> String {
         let (lead, why) = (&self.lead, &self.why);
-        marked_paragraph("decision: ", lead, self.tone, why, screen)
+        marked_paragraph("decision: ", lead, self.look.tone, why, screen)
+    }
+}
+
+impl From<DecisionView> for Said {
+    fn from(v: DecisionView) -> Self {
+        let why = match v.reason.as_str() {
+            "" => String::new(),
+            reason if v.broke => format!(": {reason}"),
+            reason => format!(" ({reason})"),
+        };
+        Self {
+            lead: v.decision.clone(),
+            look: v.verdict,
+            why,
+            lane: Some(v),
+        }
     }
 }
 
@@ -53,46 +83,59 @@ fn more(count: usize) -> String {
     }
 }
 
-/// How the run ended where its lanes do not say it, the checkpoint first; then every lane's decision.
-pub fn decisions(run: &Run) -> Vec<Said> {
+/// The first of some tensors and how many more there are; nothing of none.
+fn first_of<'r>(what: &str, mut those: impl Iterator<Item = &'r TensorRecord>) -> Option<String> {
+    let first = printable(&those.next()?.tensor_base);
+    Some(format!("{what} {first}{}", more(those.count())))
+}
+
+/// What broke the run, a line each: the tensors of a damaged file in one.
+fn broken(run: &Run) -> Vec<String> {
+    let shared = Shared::of(run);
+    let of_file = shared.files.iter().map(|f| {
+        let tensors = counted(f.tensors.len(), "tensor");
+        format!("bad input: {tensors} of {}", f.name)
+    });
+    let single = run.tensors.iter().filter(|t| t.error.is_some());
+    let single = single.filter(|t| !shared.has_error(t));
+    let broke = run.tensors.iter().filter(|t| t.broke());
+    let others = [
+        first_of("bad input:", single),
+        first_of("a lane broke at", broke),
+    ];
+    of_file.chain(others.into_iter().flatten()).collect()
+}
+
+/// How the run ended where its lanes do not say it, the checkpoint first; then every lane's decision, with why a
+/// lane did not run where the table of lanes is not `beside` it.
+pub fn decisions(run: &Run, beside: bool) -> Vec<Said> {
     let s = &run.summary;
-    let said = |word: &str, tone, why: &str| Said {
-        lead: word.into(),
-        tone,
-        why: format!(": {why}"),
-    };
+    let said = |word: &str, look, why: &str| Said::of_run(word, look, format!(": {why}"));
     if s.tensors == 0 {
-        return vec![Said {
-            lead: "no TQ4 tensor in this partition".into(),
+        let plain = Look {
             tone: Tone::Plain,
-            why: String::new(),
-        }];
+            ..Look::NONE
+        };
+        return vec![Said::of_run(
+            "no TQ4 tensor in this partition",
+            plain,
+            String::new(),
+        )];
     }
     let mut all = Vec::new();
     if let Some(damage) = checkpoint_problem(run) {
-        all.push(said("FAILED", Tone::Bad, &damage));
+        all.push(said("FAILED", Look::FAIL, &damage));
     }
     let plain = plain_problems(run);
     if let Some((name, reason)) = plain.first() {
         let more = more(plain.len() - 1);
         let what = format!("not quantised, and not the source's: {name} ({reason}){more}");
-        all.push(said("FAILED", Tone::Bad, &what));
+        all.push(said("FAILED", Look::FAIL, &what));
     }
-    let first = |is: &dyn Fn(&TensorRecord) -> bool, what: &str| {
-        let mut those = run.tensors.iter().filter(|t| is(t));
-        let first = printable(&those.next()?.tensor_base);
-        Some(format!("{what} {first}{}", more(those.count())))
-    };
     match s.outcome {
         Outcome::Broke => {
-            let bad = first(&|t| t.error.is_some(), "bad input:");
-            let broke = first(&TensorRecord::broke, "a lane broke at");
-            all.extend(
-                [bad, broke]
-                    .into_iter()
-                    .flatten()
-                    .map(|w| said("BROKE", Tone::Bad, &w)),
-            );
+            let lines = broken(run).into_iter();
+            all.extend(lines.map(|w| said("BROKE", Look::FAIL, &w)));
         }
         Outcome::RequiredLaneMissing => {
             let missing = missing_lanes(&run.model, &run.tensors);
@@ -102,25 +145,35 @@ pub fn decisions(run: &Run) -> Vec<Said> {
                 None => format!("{} did not run", m.lane),
             });
             let lanes = printable(&lanes.collect::<Vec<_>>().join(", "));
-            all.push(said("A REQUIREMENT IS NOT MET", Tone::Doubtful, &lanes));
+            all.push(said("A REQUIREMENT IS NOT MET", Look::NONE, &lanes));
         }
         Outcome::NothingCompared => {
             let why = "no lane ran beside the reference, and there is no source";
-            all.push(said("NOTHING WAS COMPARED", Tone::Doubtful, why));
+            all.push(said("NOTHING WAS COMPARED", Look::NONE, why));
         }
         Outcome::Passed if s.lanes.iter().all(|l| l.passed == 0) => {
-            all.push(Said {
-                lead: "only the reference ran".into(),
-                tone: Tone::Doubtful,
-                why: cost(run),
-            });
+            all.push(Said::of_run(
+                "only the reference ran",
+                Look::NONE,
+                cost(run),
+            ));
         }
         Outcome::Passed | Outcome::Failed => {}
     }
-    all.extend(verdicts(run).into_iter().map(|v| Said {
-        lead: v.decision,
-        tone: v.verdict.tone,
-        why: format!(" ({})", v.reason),
+    let lanes = lanes_shown(run);
+    let told = |v: &DecisionView| {
+        let mut lanes = lanes
+            .iter()
+            .filter_map(|l| Some((&l.name, l.reason.as_ref()?)));
+        beside
+            && !v.ran
+            && lanes.any(|(n, r)| super::view::name(n) == v.lane && printable(r) == v.reason)
+    };
+    all.extend(verdicts(run).into_iter().map(|mut v| {
+        if told(&v) {
+            v.reason.clear();
+        }
+        v.into()
     }));
     all
 }

@@ -1,7 +1,7 @@
 //! JUnit XML, which every CI system reads: a suite for each lane, a case for each tensor.
 
 use super::Exporter;
-use super::words::problem;
+use super::words::{first_line, lines_of, problem};
 use crate::error::{Error, Result};
 use crate::record::{Decision, LaneRecord, PlainRecord, PlainStatus, Run, TensorRecord, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -84,8 +84,14 @@ fn case_of_lane(t: &TensorRecord, d: &Decision) -> TestCase {
             )
         }
         Verdict::Broke => {
-            let help = lane.and_then(|l| l.help.as_deref()).unwrap_or_default();
-            wrong(NonSuccessKind::Error, &d.reason, help)
+            let help = lane.and_then(|l| l.help.clone());
+            let lines = lines_of(Some(&d.reason)).unwrap_or_default();
+            let more: Vec<String> = lines.into_iter().chain(help).collect();
+            wrong(
+                NonSuccessKind::Error,
+                first_line(&d.reason),
+                &more.join("\n"),
+            )
         }
         Verdict::NotRun => skipped(&d.reason),
     };

@@ -52,11 +52,7 @@ impl Look {
             },
             Verdict::Differs => Self::FAIL,
             Verdict::NotRun => Self { word, ..Self::NONE },
-            Verdict::Broke => Self {
-                word,
-                tone: Tone::Bad,
-                ..Self::NONE
-            },
+            Verdict::Broke => Self { word, ..Self::FAIL },
         }
     }
 

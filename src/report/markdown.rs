@@ -1,16 +1,21 @@
 //! The report for an issue, a pull request or a job summary: what ran where, verdicts, failures, then the rest,
 //! cut so that it fits a comment of GitHub.
 
+use super::decisions::{Said, decisions};
 use super::figures::{floor, largest};
 use super::limited::Limited;
+use super::notes::notes;
+use super::screen::Tone;
+use super::shared::{DamagedFile, Shared};
 use super::sheet::{Column, Sheet, Style};
 use super::table::{comparisons, line_sheet};
-use super::view::{ComparisonRow, DecisionView, Look, name, rows, tensor_passed, verdicts};
+use super::view::{ComparisonRow, DecisionView, Look, name, rows, tensor_passed};
 use super::words::{
-    checkpoint_problem, codebook_note, foreign_codebook, lane_line, lanes_shown, notes, plain,
-    plain_problems, shape_line, totals,
+    codebook_note, foreign_codebook, lane_line, lanes_shown, long_reasons, plain, plain_problems,
+    shape_line, totals,
 };
 use super::{Detail, Exporter, put};
+use crate::counted::counted;
 use crate::error::Result;
 use crate::record::{Run, TensorRecord};
 use std::io::Write;
@@ -49,7 +54,9 @@ impl Exporter for Markdown {
         out.list(4, "|   |   |\n|---|---|\n", &facts(run), row, "facts");
         let (ended, why) = Look::of_run(&run.summary);
         out.push(&format!("{} {}: {why}\n\n", ended.mark, ended.word));
-        out.list(4, "", &decisions(run), String::clone, "decisions");
+        let long = long_reasons(&lanes_shown(run));
+        out.list(4, "", &long, verbatim, "lanes");
+        out.list(4, "", &decisions(run, true), decision, "decisions");
         let mut said = totals(run, false);
         if Detail::of(run) == Detail::Summary {
             said.extend(largest(run));
@@ -61,9 +68,12 @@ impl Exporter for Markdown {
             |(name, why): &(String, String)| format!("> {}\n", text_of(&format!("{name}: {why}")));
         out.list(8, "", &other, problem, "tensors that are not quantised");
 
+        let shared = Shared::of(run);
+        out.list(8, "", &shared.files, file, "files");
         let order = run.worst_first();
         let is_wrong = |t: &&TensorRecord| tensor_passed(t) == Some(false);
-        let (wrong, right): (Vec<_>, Vec<_>) = order.iter().copied().partition(is_wrong);
+        let (mut wrong, right): (Vec<_>, Vec<_>) = order.iter().copied().partition(is_wrong);
+        wrong.retain(|t| !shared.covers(t));
         out.list(
             2,
             "",
@@ -119,7 +129,7 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         let mut parts: Vec<String> = model.format.iter().cloned().collect();
         parts.extend(model.bits.map(|b| format!("{b} bits")));
         parts.extend(model.group_size.map(|n| format!("group {n}")));
-        parts.push(format!("{} quantised tensors", model.tensors.len()));
+        parts.push(counted(model.tensors.len(), "quantised tensor"));
         if model.partition.count > 1 {
             parts.push(format!("partition {}", model.partition));
         }
@@ -141,20 +151,29 @@ fn facts(run: &Run) -> Vec<(String, String)> {
     facts
 }
 
-/// The checkpoint where it is damaged, then every lane.
-fn decisions(run: &Run) -> Vec<String> {
-    let problem = checkpoint_problem(run);
-    let problem = problem.map(|p| format!("- {} {}\n", marked(Look::FAIL), text_of(&p)));
-    let lanes = verdicts(run).into_iter().map(|v| {
-        let (lane, decision, reason) = (plain(&v.lane), plain(&v.decision), text_of(&v.reason));
-        format!("- {} {lane}: {decision} ({reason})\n", marked(v.verdict))
-    });
-    problem.into_iter().chain(lanes).collect()
+/// What is decided, with its sign; bold where something is wrong.
+fn decision(d: &Said) -> String {
+    let lead = plain(&d.lead);
+    let lead = match d.look.tone {
+        Tone::Bad => format!("**{lead}**"),
+        _ => lead,
+    };
+    format!("- {} {lead}{}\n", d.look.mark, text_of(&d.why))
 }
 
-fn marked(v: Look) -> String {
-    let bold = if v == Look::FAIL { "**" } else { "" };
-    format!("{} {bold}{}{bold}", v.mark, v.word)
+/// A file of many bad tensors.
+fn file(f: &DamagedFile<'_>) -> String {
+    let (title, first) = (plain(&f.title()), text_of(&f.first()));
+    format!("- {} **{title}**: bad input; {first}\n", Look::FAIL.mark)
+}
+
+/// What a compiler or a program said, line for line.
+fn verbatim((lane, lines): &(String, Vec<String>)) -> String {
+    format!(
+        "{} failed:\n\n{}",
+        plain(lane),
+        Style::Markdown.verbatim(lines)
+    )
 }
 
 fn folded(summary: &str, body: &str) -> String {

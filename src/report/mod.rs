@@ -13,8 +13,11 @@ mod junit;
 mod limited;
 mod look;
 mod markdown;
+mod naming;
+mod notes;
 mod pair;
 mod screen;
+mod shared;
 mod sheet;
 mod table;
 mod terminal;
@@ -39,6 +42,8 @@ pub use sheet::{Cell, Column, Sheet, Style};
 pub use table::Table;
 #[doc(hidden)]
 pub use view::count_of;
+#[doc(hidden)]
+pub use words::first_line;
 
 use crate::error::{Error, Result};
 use crate::record::Run;

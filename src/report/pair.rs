@@ -3,6 +3,7 @@
 use super::screen::Tone;
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::view::{Look, name};
+use crate::counted::counted;
 use crate::error::printable;
 use crate::record::{LanePair, ReportPair};
 
@@ -82,8 +83,8 @@ pub fn results(pair: &ReportPair, style: Style) -> String {
         })
         .collect();
     style.lines(&format!(
-        "{only}same input: {} tensors\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
-        pair.tensors.len(),
+        "{only}same input: {}\nsame verdicts: {}\nbit-identical: {same} of {all} outputs that both have\n",
+        counted(pair.tensors.len(), "tensor"),
         if pair.verdicts_differ() { "NO" } else { "yes" },
     ))
 }

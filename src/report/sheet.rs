@@ -31,6 +31,19 @@ impl Style {
         }
     }
 
+    /// What a compiler or a program said, line for line: a caret points at what stands above it.
+    pub fn verbatim(self, lines: &[String]) -> String {
+        let (indent, end) = match self {
+            Self::Terminal(_) => ("  | ", ""),
+            Self::Markdown => ("    ", "\n"),
+        };
+        let lines = lines.iter().map(|l| format!("{indent}{l}\n"));
+        match lines.len() {
+            0 => String::new(),
+            _ => lines.collect::<String>() + end,
+        }
+    }
+
     /// Lines, each a paragraph.
     pub fn lines(self, text: &str) -> String {
         text.lines().map(|line| self.paragraph(line)).collect()

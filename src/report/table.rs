@@ -2,20 +2,21 @@
 
 use super::decisions::decisions;
 use super::figures::{floor, largest};
+use super::notes::{Notes, notes};
 use super::screen::{Screen, Tone, paragraph};
+use super::shared::Shared;
 use super::sheet::{Cell, Column, Sheet, Style};
 use super::terminal::{group_text, picture_text};
 use super::view::{
     ComparisonRow, Figure, Look, OUTPUT_RMSE, TensorLine, name, rows, tensor_passed,
 };
 use super::words::{
-    codebook_note, foreign_codebook, lane_line, lanes_shown, notes, notes_after, plain_problems,
+    codebook_note, foreign_codebook, lane_line, lanes_shown, long_reasons, plain_problems,
     shape_line, totals,
 };
 use super::{Detail, Exporter, put};
 use crate::error::{Result, printable};
 use crate::record::{LaneRecord, Run, Status, TensorRecord};
-use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Tensors with something wrong that a summary names.
@@ -37,18 +38,19 @@ impl Exporter for Table {
         let detail = self.detail.unwrap_or_else(|| Detail::of(run));
         let mut out = match detail {
             Detail::Each => self.each(run),
-            Detail::Lines => self.lines(&run.worst_first(), usize::MAX),
+            Detail::Lines => self.lines(&run.worst_first(), &Shared::of(run), usize::MAX),
             Detail::Summary => {
+                let shared = Shared::of(run);
                 let mut wrong = run.worst_first();
-                wrong.retain(|t| tensor_passed(t) == Some(false));
-                self.lines(&wrong, WRONG)
+                wrong.retain(|t| tensor_passed(t) == Some(false) && !shared.covers(t));
+                self.lines(&wrong, &shared, WRONG)
             }
             Detail::Decisions => String::new(),
         };
         if detail != Detail::Decisions {
             out += &self.about(run, detail);
         }
-        for d in decisions(run) {
+        for d in decisions(run, detail != Detail::Decisions) {
             out += &d.paragraph(self.screen);
         }
         put(&out, to)
@@ -115,24 +117,38 @@ impl Table {
         out
     }
 
-    /// A line for each of `tensors` but for those beyond so many; then what was wrong with any of them.
-    fn lines(&self, tensors: &[&TensorRecord], most: usize) -> String {
+    /// The troubles that many tensors share; a line for each of `tensors` but for those beyond so many; then what
+    /// was wrong with any of them.
+    fn lines(&self, tensors: &[&TensorRecord], shared: &Shared<'_>, most: usize) -> String {
+        let files = shared.files.iter();
+        let files: String = files
+            .map(|f| self.paragraph(&format!("{}: bad input; {}", f.title(), f.first())))
+            .collect();
         let mut wrong = String::new();
         let shown = &tensors[..tensors.len().min(most)];
-        let mut explained = BTreeSet::new();
-        for t in shown {
-            for note in notes_after(t, &mut explained) {
-                wrong += &self.paragraph(&format!("{}: {note}", printable(&t.tensor_base)));
+        let mut notes = Notes::new(shared);
+        for (i, t) in tensors.iter().enumerate() {
+            let note = notes.of(t);
+            if i >= most {
+                continue;
             }
-            wrong += &self.picture(t);
+            for text in note.text {
+                wrong += &self.paragraph(&format!("{}: {text}", printable(&t.tensor_base)));
+            }
+            if note.drawn {
+                wrong += &self.picture(t);
+            }
+        }
+        for line in notes.rest(self.pictures) {
+            wrong += &self.paragraph(&line);
         }
         if shown.is_empty() {
-            return String::new();
+            return files;
         }
         let sheet = line_sheet(shown);
         let more = self.more(tensors.len() - shown.len());
         format!(
-            "{}{more}\n{wrong}",
+            "{files}{}{more}\n{wrong}",
             sheet.text(Style::Terminal(self.screen))
         )
     }
@@ -239,7 +255,7 @@ pub fn comparisons(rows: &[ComparisonRow]) -> Sheet {
     sheet
 }
 
-/// Every lane and what became of it.
+/// Every lane and what became of it; then what broke one, where that has several lines.
 pub fn lanes_table(lanes: &[LaneRecord], style: Style) -> String {
     let mut sheet = Sheet::new([
         Column::name("lane"),
@@ -255,5 +271,8 @@ pub fn lanes_table(lanes: &[LaneRecord], style: Style) -> String {
         let status = Cell::of(l.status.word(), tone);
         sheet.row([name(&l.name).into(), status, lane_line(l).into()]);
     }
-    sheet.text(style)
+    let long = long_reasons(lanes).into_iter();
+    let long = long
+        .map(|(lane, lines)| style.paragraph(&format!("{lane} failed:")) + &style.verbatim(&lines));
+    sheet.text(style) + &long.collect::<String>()
 }

@@ -87,7 +87,7 @@ fn markdown_is_narrow_and_escaped() {
     assert!(one.starts_with(
         "|   |   |\n|---|---|\n| model | model: turboquant, 4 bits, group 128, 3 quantised"
     ));
-    assert!(one.contains("\n- \u{2718} **FAIL** cuda: cuda_dequant_differs_from_reference ("));
+    assert!(one.contains("\n- \u{2718} **cuda_dequant_differs_from_reference** ("));
     for text in [one, lines] {
         assert!(text.contains("layers.1.&lt;b&gt;\\\\u{1b}\\|x\\|\\*"));
         assert!(!text.contains("<b>") && !text.contains('\u{1b}'));
@@ -134,7 +134,7 @@ fn a_damaged_checkpoint_leads_in_every_form() {
     }
     let markdown = text(&Markdown::default(), &run);
     assert!(
-        markdown.contains(&format!("FAIL** {problem}")),
+        markdown.contains(&format!("**FAILED**: {problem}")),
         "{markdown}"
     );
     assert!(

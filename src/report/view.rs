@@ -1,9 +1,13 @@
 //! The verdicts and figures of a report, alike in every format.
 
 pub use super::look::{Look, tensor_passed};
+use super::naming::{in_words, output_of, typed_name};
+use super::words::first_line;
 use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
-use crate::record::{Decision, Gate, LaneName, LaneTotals, Run, TensorRecord, Verdict, lanes_once};
+use crate::record::{
+    Decision, Gate, LaneName, LaneTotals, OutputType, Run, TensorRecord, Verdict, lanes_once,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -73,9 +77,11 @@ pub struct DecisionView {
     pub verdict: Look,
     /// The lane.
     pub lane: String,
-    /// Whether it returned something.
+    /// Whether it returned something, or broke.
     pub ran: bool,
-    /// The published string.
+    /// Whether it broke.
+    pub broke: bool,
+    /// The published string, but for what it does not say: that a lane broke, and another type than BF16.
     pub decision: String,
     /// Why.
     pub reason: String,
@@ -104,20 +110,31 @@ impl DecisionView {
             verdict: Look::of(d.verdict),
             lane: name(&d.lane),
             ran: d.verdict != Verdict::NotRun,
-            decision: printable(&d.published()),
-            reason: printable(&d.reason),
+            broke: d.verdict == Verdict::Broke,
+            decision: in_words(d.published(), (&d.lane, d.verdict), output_of(d)),
+            reason: printable(first_line(&d.reason)),
             gates: d.gates.iter().map(GateView::new).collect(),
         }
     }
 
-    /// Of all of `total` tensors.
-    fn of_totals(l: &LaneTotals, total: u64) -> Self {
+    /// Over all tensors of a run.
+    fn of_totals(l: &LaneTotals, run: &Run) -> Self {
+        let total = run.summary.tensors;
+        let decisions = run.tensors.iter().filter_map(|t| t.decision_of(&l.lane));
+        let output = decisions
+            .map(output_of)
+            .max_by_key(|of| *of != OutputType::Bf16);
         Self {
             verdict: Look::of(l.verdict),
             lane: name(&l.lane),
             ran: l.verdict != Verdict::NotRun,
-            decision: printable(&l.decision),
-            reason: printable(&l.why(total)),
+            broke: l.verdict == Verdict::Broke,
+            decision: in_words(
+                l.decision.clone(),
+                (&l.lane, l.verdict),
+                output.unwrap_or_default(),
+            ),
+            reason: printable(first_line(&l.why(total))),
             gates: Vec::new(),
         }
     }
@@ -169,7 +186,7 @@ pub fn verdicts(run: &Run) -> Vec<DecisionView> {
     lanes
         .into_iter()
         .map(|l| {
-            let mut view = DecisionView::of_totals(l, run.summary.tensors);
+            let mut view = DecisionView::of_totals(l, run);
             if let Some(fault) = named_fault(run, l) {
                 view.reason = format!("{fault}; {}", view.reason);
             }
@@ -271,8 +288,8 @@ impl ComparisonRow {
         Self {
             lhs: printable(&m.lhs.published()),
             rhs: printable(&m.rhs.published()),
-            lane: name(&m.lhs),
-            name: format!("{} vs {}", name(&m.lhs), name(&m.rhs)),
+            lane: typed_name(t, &m.lhs),
+            name: format!("{} vs {}", typed_name(t, &m.lhs), typed_name(t, &m.rhs)),
             against: Against::of(&m.rhs),
             verdict: t.decision_on(m).map(|d| Look::of(d.verdict)),
             differ: Figure {

@@ -1,12 +1,26 @@
 //! What a report says in words, alike in every format: problems, totals, the decision, lanes.
 
+use super::shared::foreign_source;
 use super::view::{Figure, name};
+use crate::counted::counted;
 use crate::error::printable;
 use crate::record::{
     Arithmetic, LaneRecord, LaneTotals, PlainStatus, Run, Status, TensorError, TensorRecord,
     Verdict, lanes_once,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+/// The first line of a reason: a compiler's or a program's words go on.
+pub fn first_line(reason: &str) -> &str {
+    reason.lines().next().unwrap_or_default()
+}
+
+/// The lines of a reason that has more than one.
+pub fn lines_of(reason: Option<&str>) -> Option<Vec<String>> {
+    let lines = reason?.lines().map(|l| printable(l.trim_end()));
+    let lines: Vec<String> = lines.filter(|l| !l.is_empty()).collect();
+    (lines.len() > 1).then_some(lines)
+}
 
 /// What is wrong with a tensor that could not be validated.
 pub fn problem(e: &TensorError) -> String {
@@ -23,27 +37,7 @@ pub fn damage(t: &TensorRecord) -> Option<String> {
 /// What is wrong with the checkpoint over all tensors.
 pub fn checkpoint_problem(run: &Run) -> Option<String> {
     let problem = run.summary.checkpoint.as_ref()?.problem()?;
-    Some(printable(&problem))
-}
-
-/// What is wrong with a tensor beside its figures, a paragraph each.
-pub fn notes(t: &TensorRecord) -> Vec<String> {
-    notes_after(t, &mut BTreeSet::new())
-}
-
-/// The same; of a lane's fault that was explained before, by lane and name in `explained`, only the name.
-pub fn notes_after(t: &TensorRecord, explained: &mut BTreeSet<[String; 2]>) -> Vec<String> {
-    let diagnoses = t.diagnosis.iter().map(|d| {
-        let (lane, title) = (d.diagnosis.lane.to_string(), d.diagnosis.title());
-        let again = d.diagnosis.explained && !explained.insert([lane.clone(), title.clone()]);
-        printable(&match again {
-            true => format!("diagnosis of {lane}: {title}, as above"),
-            false => d.summary(t.row_count),
-        })
-    });
-    let diagnoses: Vec<String> = diagnoses.collect();
-    let wrong = t.error.iter().map(problem);
-    wrong.chain(damage(t)).chain(diagnoses).collect()
+    Some(foreign_source(run).unwrap_or_else(|| printable(&problem)))
 }
 
 /// Tensors that are not quantised and are not the source's, each with the reason.
@@ -99,10 +93,15 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
         n => format!(", {n} bad input"),
     };
     let mut lines = vec![format!(
-        "total: {part}{} tensors{bad}, {} elements, {} bytes",
-        s.tensors, s.elements, s.bytes
+        "total: {part}{}{bad}, {}, {}",
+        counted(s.tensors, "tensor"),
+        counted(s.elements, "element"),
+        counted(s.bytes, "byte")
     )];
-    lines.extend(run.asked_for().into_iter().map(|l| lane_totals(run, l)));
+    // That a lane ran nowhere stands in the table of lanes.
+    let mut ran = run.asked_for();
+    ran.retain(|l| l.verdict != Verdict::NotRun || l.not_run < s.tensors);
+    lines.extend(ran.into_iter().map(|l| lane_totals(run, l)));
     if few {
         lines.clear();
     }
@@ -128,6 +127,14 @@ pub fn totals(run: &Run, few: bool) -> Vec<String> {
         None => {}
     }
     lines
+}
+
+/// A lane that broke with what it, its compiler or its program said, where that has more than one line: its name,
+/// then the lines.
+pub fn long_reasons(lanes: &[LaneRecord]) -> Vec<(String, Vec<String>)> {
+    let long = lanes.iter();
+    long.filter_map(|l| Some((name(&l.name), lines_of(l.reason.as_deref())?)))
+        .collect()
 }
 
 /// What became of a lane's tensors.
@@ -187,8 +194,9 @@ pub fn plain(text: &str) -> String {
 /// A lane's device, or why it did not run and what would help.
 pub fn lane_line(l: &LaneRecord) -> String {
     let device;
-    let parts = match &l.reason {
-        Some(_) => [&l.reason, &l.help, &None, &None],
+    let reason = l.reason.as_deref().map(|r| first_line(r).to_owned());
+    let parts = match &reason {
+        Some(_) => [&reason, &l.help, &None, &None],
         None => {
             let api = if l.api.as_deref() == Some("CPU") {
                 &None
@@ -233,6 +241,8 @@ pub struct LaneView {
     pub kernel: String,
     /// Wall and kernel seconds.
     pub seconds: String,
+    /// All lines of the reason, where there are several.
+    pub lines: Option<String>,
 }
 
 impl LaneView {
@@ -269,6 +279,7 @@ impl LaneView {
                 (Some(wall), None) => wall,
                 _ => String::new(),
             },
+            lines: lines_of(l.reason.as_deref()).map(|lines| lines.join("\n")),
         }
     }
 }

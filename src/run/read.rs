@@ -105,12 +105,11 @@ fn read(
         if matches!(e, Error::Io { .. }) {
             return e;
         }
-        let p = e.problem();
-        let place = match rows.start {
-            0 => p.place.clone(),
-            start => format!("{} (rows counted from row {start})", p.place),
-        };
-        Error::input(&p.what, place, &p.help)
+        let place = e.problem().place.clone();
+        match rows.start {
+            0 => e,
+            start => e.at(format!("{place} (rows counted from row {start})")),
+        }
     })?;
     let source = job.source.map(|source| {
         let weight = |info: &TqInfo| info.weight.clone();

@@ -148,7 +148,7 @@ fn leads(case: &Case, tq: &str, source: &str, tensor: &str, said: &str) {
     std::fs::remove_file(lines).unwrap();
     let markdown = stdout(&case.validate(tq, source, &["--format", "markdown"]));
     assert!(
-        markdown.contains("**FAIL** the checkpoint is damaged"),
+        markdown.contains("**FAILED**: the checkpoint is damaged"),
         "{markdown}"
     );
 }

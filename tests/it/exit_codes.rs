@@ -175,7 +175,7 @@ fn the_decision_line_says_software() {
     };
     let dir = tempfile::tempdir().unwrap();
     let [model, _] = models(dir.path());
-    for (format, decision) in [("table", "decision: "), ("markdown", "cuda: ")] {
+    for (format, decision) in [("table", "decision: "), ("markdown", "- \u{2714} ")] {
         let more = ["--lanes", "cuda", "--allow-software", "--format", format];
         let text = stdout(&standin::tq4(driver, &args(&model, &more)));
         let line = "cuda_dequant_matches_reference_with_bf16_rounding (software: tq4 stand-in (emulated); ";

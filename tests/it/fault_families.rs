@@ -317,3 +317,44 @@ fn one_small_error_is_not_everywhere() {
     assert!(!d.evidence.contains("everywhere"), "{}", d.evidence);
     says(&d, "small errors in 1 element,");
 }
+
+#[test]
+fn rows_in_a_regular_step_are_told_by_their_step() {
+    let half = |r: usize| r.is_multiple_of(7);
+    let d = wrong(|e, r, c| if half(r) { 0.5 * e(r, c) } else { e(r, c) });
+    assert!(
+        d.evidence.contains("in every 7th row from 0:"),
+        "{}",
+        d.evidence
+    );
+    let d = wrong(|e, r, c| match half(r) && c < 2 * N {
+        true => 0.5 * e(r, c),
+        false => e(r, c),
+    });
+    assert!(
+        d.evidence
+            .contains("in the wrong groups of every 7th row from 0:"),
+        "{}",
+        d.evidence
+    );
+    let d = wrong(|e, r, c| if r % 3 == 1 { f32::NAN } else { e(r, c) });
+    assert!(
+        d.evidence
+            .contains("every 3rd row from 1 to 31, all groups, NaN;"),
+        "{}",
+        d.evidence
+    );
+    let irregular = [0, 7, 15, 21];
+    let d = wrong(|e, r, c| {
+        if irregular.contains(&r) {
+            0.5 * e(r, c)
+        } else {
+            e(r, c)
+        }
+    });
+    assert!(
+        d.evidence.contains("in rows 0, 7, 15 and 21"),
+        "{}",
+        d.evidence
+    );
+}

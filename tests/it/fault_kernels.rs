@@ -177,11 +177,10 @@ fn signs_are_named() {
             kernel.bf16()
         };
         let one = |col: usize| f64::from(t.signs()[col]);
-        named(
-            &t,
-            signs(Box::new(move |c| -one(c))),
-            &["signs_inverted", "output_negated", "codebook_reversed"],
-        );
+        let negated = of(&t, signs(Box::new(move |c| -one(c))));
+        let names = ["output_negated", "codebook_reversed", "signs_inverted"];
+        assert_eq!(negated.names(), names, "the likeliest first");
+        assert!(negated.title().starts_with("output_negated"));
         named(
             &t,
             signs(Box::new(move |c| one(c % 128))),
@@ -227,6 +226,11 @@ fn scales_and_codebooks_are_named() {
             &t,
             scales(&|r, g| s((r * per_row + g) / 2)),
             &["scale_index_halved"],
+        );
+        named(
+            &t,
+            scales(&|r, g| s(r * per_row + (g ^ 1))),
+            &["scales_swapped_in_pairs"],
         );
         let codebook = |to: &dyn Fn(f32) -> f32| {
             let mut kernel = Kernel::new(&t);

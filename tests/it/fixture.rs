@@ -107,7 +107,7 @@ fn every_format_becomes_a_plain_model() {
         let left = serde_json::json!([{"tensor": "fixture.q8_0.weight", "dtype": "Q8_0"}]);
         assert_eq!(report["left_out"], left);
         assert_eq!(report["copied"], 1);
-        let note = "1 tensors are left out, since safetensors does not have their types: \
+        let note = "1 tensor is left out, since safetensors does not have their types: \
                     fixture.q8_0.weight (Q8_0)";
         assert!(said.contains(note), "{said}");
         assert_eq!(shape(&to, "fixture.experts.weight"), Some(vec![3, 5, 64]));

@@ -106,6 +106,8 @@ mod reference_simd;
 mod report;
 // What the repository says of itself.
 mod repository;
+// Words that lead a new user.
+mod plain_words;
 // Sweeps that are stopped and resumed.
 mod resume;
 // Machine code of the committed PTX.
@@ -129,6 +131,8 @@ mod terminal;
 mod tint;
 // Options of `tq4 validate` together.
 mod together;
+// Troubles that many tensors share.
+mod told_once;
 // Kernels that are lossy by intent, F16, drivers that change the arithmetic.
 mod tolerance;
 // Models of turboquant-vllm.

@@ -179,7 +179,10 @@ fn verdicts_gates_and_diagnosis_agree() {
     }
     let diagnosis = &forms.json["diagnosis"][0];
     assert_eq!(diagnosis["faults"][0]["name"], "fwht_upper_lane_sign");
-    assert!(all.contains(diagnosis["evidence"].as_str().unwrap()));
+    // Under its title, which is not said again.
+    let evidence = diagnosis["evidence"].as_str().unwrap();
+    let behind = evidence.strip_prefix("fwht_upper_lane_sign: ").unwrap();
+    assert!(all.contains(behind) && !all.contains(evidence), "{all}");
     assert!(all.contains("Emulated: fwht_upper_lane_sign"));
     assert!(forms.markdown.contains("fwht_upper_lane_sign: explains"));
 }
@@ -243,7 +246,7 @@ fn markdown_is_narrow_and_folded() {
     assert!(
         rest.lines()
             .take(4)
-            .any(|l| l.starts_with("- \u{2718} **FAIL** cuda: "))
+            .any(|l| l.starts_with("- \u{2718} **cuda_dequant_differs_from_reference** ("))
     );
     assert!(!forms.markdown.contains("<b>"));
 }

@@ -1,7 +1,10 @@
 //! The page of a benchmark beside its JSON.
 
+use crate::support::cli::unfolded;
 use crate::support::{page, pages};
 use serde_json::Value;
+use tq4::record::bench::Bench;
+use tq4::report::{Screen, Style, bench_page, bench_text};
 
 #[test]
 fn a_bench_page_opens_with_the_baseline_and_holds_the_figures_of_its_json() {
@@ -79,4 +82,27 @@ fn a_bench_page_opens_with_the_baseline_and_holds_the_figures_of_its_json() {
         all.contains("1 faster") && all.contains(" times faster ("),
         "{all}"
     );
+}
+
+#[test]
+fn a_decode_that_is_faster_than_the_copy_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    pages::write_bench(dir.path());
+    let mut record = Bench::read(&dir.path().join("bench.json")).unwrap();
+    let mut told = |percent: f64| {
+        for lane in record.shapes.iter_mut().flat_map(|s| &mut s.lanes) {
+            if let Some(times) = &mut lane.times {
+                times.kernel_cold.percent_of_copy = Some(percent);
+            }
+        }
+        let style = Style::Terminal(Screen::default());
+        [bench_text(&record, style), bench_page(&record)].map(|t| unfolded(&t))
+    };
+    let why = "over 100 % of the copy: the copy goes to memory and back";
+    for text in told(120.0) {
+        assert!(text.contains(&format!("reference, wgpu {why}")), "{text}");
+    }
+    for text in told(99.0) {
+        assert!(!text.contains(why), "{text}");
+    }
 }

@@ -145,7 +145,7 @@ fn a_bad_tensor_is_reported_and_the_others_are_validated() {
     let what = "every packed byte of row 4 is 0xFF, which no working encoder writes";
     assert_eq!(records[1]["error"]["what"], what);
     assert!(
-        text.contains(&format!("\n{what} (a.gate_proj: packed);")),
+        text.contains(&format!("\n{what} (a.gate_proj: packed in ")),
         "{text}"
     );
     assert_eq!(records[2]["tensor_base"], "a.up_proj");

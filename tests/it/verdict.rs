@@ -284,7 +284,8 @@ fn wrong_kernels_that_thresholds_let_through_fail() {
         };
         assert_eq!(gate.name, want, "{name}");
         assert!(
-            d.reason.contains("the worst at row"),
+            d.reason
+                .contains("furthest outside its allowed values, row"),
             "{name}: {}",
             d.reason
         );

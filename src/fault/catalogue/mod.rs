@@ -43,6 +43,7 @@ static TABLE: LazyLock<Vec<&'static FaultEntry>> = LazyLock::new(|| {
     let tables = [
         output::FILLED,
         transform::TABLE,
+        signs::NEGATED,
         codes::TABLE,
         signs::TABLE,
         scales::TABLE,

@@ -4,14 +4,19 @@ use super::{FaultEntry, always, one_if, row};
 use crate::fault::pipeline::SignSource;
 use crate::tensor::TqTensor;
 
+/// Ahead of a reversed codebook and of inverted signs, which it mostly is the same function as and likelier than.
+#[rustfmt::skip]
+pub(super) static NEGATED: &[FaultEntry] = &[
+    row("output_negated", always, |p, _| p.negated ^= true,
+        "every element has the other sign: look at the last factor"),
+];
+
 #[rustfmt::skip]
 pub(super) static TABLE: &[FaultEntry] = &[
     row("signs_omitted", always, |p, _| p.signs[1] = SignSource::None,
         "the result is not multiplied by the signs"),
     row("signs_inverted", always, |p, _| p.read_sign = |s| -f32::from(s),
         "the signs are read the other way round: look at how a bit or a byte becomes +1 or -1"),
-    row("output_negated", always, |p, _| p.negated ^= true,
-        "every element has the other sign: look at the last factor"),
     row("signs_as_0_or_1", always, |p, _| p.read_sign = |s| f32::from(s.max(0)),
         "a sign of -1 is read as 0: the signs are stored as bytes of +1 and -1"),
     row("signs_before_transform", only_after, |p, _| p.signs = [SignSource::Columns, SignSource::None],

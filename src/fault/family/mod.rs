@@ -11,6 +11,7 @@ pub use regions::{Holds, Region};
 
 use super::output::Got;
 use super::survey::{Survey, reference, step, strips};
+use crate::counted::counted;
 use crate::tensor::TqTensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -276,8 +277,8 @@ impl Family {
                     Moved::InTile => "within square tiles",
                 };
                 let sign = if *up_to_sign { ", but for signs" } else { "" };
-                let s = if *groups == 1 { "" } else { "s" };
-                format!("right values in wrong places {what}{sign}: {rule}, in {groups} group{s}")
+                let groups = counted(*groups, "group");
+                format!("right values in wrong places {what}{sign}: {rule}, in {groups}")
             }
             Self::Factor {
                 by,
@@ -312,14 +313,10 @@ impl Family {
                 let mut text: Vec<String> = regions.iter().map(Region::words).collect();
                 let more = count - regions.len() as u64;
                 if more > 0 {
-                    text.push(format!(
-                        "{more} more region{}",
-                        if more == 1 { "" } else { "s" }
-                    ));
+                    text.push(counted(more, "more region"));
                 }
                 if *others > 0 {
-                    let s = if *others == 1 { "" } else { "s" };
-                    text.push(format!("{others} wrong element{s} elsewhere"));
+                    text.push(counted(*others, "wrong element") + " elsewhere");
                 }
                 text.join("; ")
             }

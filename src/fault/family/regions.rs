@@ -1,6 +1,6 @@
 //! Parts of an output in which nothing was computed.
 
-use super::place::{list, range, runs};
+use super::place::{in_step, list, range, runs, step_of};
 use super::{Family, View};
 use crate::fault::output::{nan, unwritten};
 use rayon::prelude::*;
@@ -40,6 +40,9 @@ impl Holds {
 pub struct Region {
     /// First and last row.
     pub rows: [usize; 2],
+    /// Step of the rows where they are not side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<usize>,
     /// First and last group of these rows; null for all.
     pub groups: Option<[usize; 2]>,
     /// What is there.
@@ -54,7 +57,11 @@ impl Region {
             Some(groups) => range("group", groups),
         };
         let holds = self.holds.words();
-        format!("{}, {groups}, {holds}", range("row", self.rows))
+        let rows = match (self.rows, self.every) {
+            (rows, None) => range("row", rows),
+            ([first, last], Some(step)) => in_step("row", [first, step], last, usize::MAX),
+        };
+        format!("{rows}, {groups}, {holds}")
     }
 }
 
@@ -95,6 +102,7 @@ pub(super) fn find(view: &View<'_>) -> Option<Family> {
                 }) if *last + 1 == group && *holds == kind => *last = group,
                 _ => here.push(Region {
                     rows: [row, row],
+                    every: None,
                     groups: Some([group, group]),
                     holds: kind,
                 }),
@@ -115,12 +123,29 @@ pub(super) fn find(view: &View<'_>) -> Option<Family> {
             regions.extend(here);
         }
     }
+    if let Some(all) = in_one_step(&regions) {
+        regions = vec![all];
+    }
     let count = regions.len() as u64;
     regions.truncate(LISTED);
     (count > 0 && others < view.survey.wrong / 2).then_some(Family::Regions {
         regions,
         count,
         others,
+    })
+}
+
+/// Regions of one row each that differ in nothing but their rows, which are in a regular step, as one.
+fn in_one_step(regions: &[Region]) -> Option<Region> {
+    let first = regions.first()?;
+    let alike =
+        |r: &Region| r.rows[0] == r.rows[1] && (r.groups, r.holds) == (first.groups, first.holds);
+    let rows: Vec<usize> = regions.iter().map(|r| r.rows[0]).collect();
+    let [_, step] = step_of(&rows).filter(|_| regions.iter().all(alike))?;
+    Some(Region {
+        rows: [first.rows[0], rows[rows.len() - 1]],
+        every: Some(step),
+        ..first.clone()
     })
 }
 

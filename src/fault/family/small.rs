@@ -1,6 +1,7 @@
 //! Errors of the size of a rounding.
 
 use super::{Family, View};
+use crate::counted::counted;
 
 /// With fewer wrong elements than this, the size of an error tells no type.
 const ENOUGH: u64 = 64;
@@ -67,16 +68,12 @@ pub(super) fn error(view: &View<'_>) -> Option<Family> {
     })
 }
 
-fn elements(count: u64) -> String {
-    format!("{count} element{}", if count == 1 { "" } else { "s" })
-}
-
 /// One-sided errors are no rounding to the nearest.
 pub(super) fn rounding_words(toward_zero: u64, away: u64) -> String {
     let one_sided = |count: u64, side: &str| {
         format!(
             "{} one step too {side} in magnitude, none too {}: directed rounding, a factor or an offset",
-            elements(count),
+            counted(count, "element"),
             if side == "small" { "large" } else { "small" }
         )
     };
@@ -85,14 +82,17 @@ pub(super) fn rounding_words(toward_zero: u64, away: u64) -> String {
         (0, large) if large >= ENOUGH => one_sided(large, "large"),
         _ => format!(
             "rounding only: {} one step too small in magnitude, {away} too large",
-            elements(toward_zero)
+            counted(toward_zero, "element")
         ),
     }
 }
 
 /// Where the errors are, how large, and of what arithmetic that is.
 pub(super) fn error_words(relative: f64, like: Option<&str>, wrong: Option<u64>) -> String {
-    let place = wrong.map_or_else(|| "everywhere".into(), |w| format!("in {}", elements(w)));
+    let place = wrong.map_or_else(
+        || "everywhere".into(),
+        |w| format!("in {}", counted(w, "element")),
+    );
     let like = like.map_or_else(String::new, |like| {
         if like.starts_with("f32") {
             format!(": as of {like}")

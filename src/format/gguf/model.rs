@@ -3,6 +3,7 @@
 use super::{BlockType, Dialect, GgufFile, GgufModel, TensorType, decide};
 use crate::checkpoint::{Checkpoint, Dtype, Shard, TensorInfo};
 use crate::codec::{Codec, Layout, Scales};
+use crate::counted::{are, counted};
 use crate::error::{Error, Result};
 use crate::format::model::{Format, OpenedModel, Stored, TqInfo};
 use crate::tensor::{Parts, base_of};
@@ -72,7 +73,10 @@ pub(in crate::format) fn open(
     let notes = match others.values().sum::<usize>() {
         0 => Vec::new(),
         n => vec![format!(
-            "{n} tensors are of types that are not TurboQuant's, and are not decoded: {listed}"
+            "{} {} of types that are not TurboQuant's, and {} not decoded: {listed}",
+            counted(n, "tensor"),
+            are(n),
+            are(n)
         )],
     };
     let opened = OpenedModel {

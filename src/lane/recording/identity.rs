@@ -1,5 +1,6 @@
 //! What a recording is of: two outputs may be compared when these agree.
 
+use crate::counted::counted;
 use crate::tensor::TqTensor;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -76,10 +77,10 @@ impl Identity {
         for (a, b) in [(self, other), (other, self)] {
             if let Some(only) = a.tensors.iter().find(|t| b.entry(&t.tensor_base).is_none()) {
                 return Some(format!(
-                    "tensors: {} is in one of them only ({} and {} tensors)",
+                    "tensors: {} is in one of them only ({} and {})",
                     only.tensor_base,
                     self.tensors.len(),
-                    other.tensors.len()
+                    counted(other.tensors.len(), "tensor")
                 ));
             }
         }

@@ -102,6 +102,7 @@ mod tests {
             speed_ratio: ratio,
             interval,
             outcome,
+            reason: None,
             notes: Vec::new(),
         }
     }

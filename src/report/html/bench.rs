@@ -8,10 +8,10 @@ use super::figures::Chart;
 use crate::error::printable;
 use crate::record::LaneName;
 use crate::record::bench::{Bench, Checked, LaneTimes, Measure, ShapeRecord, Speed};
-use crate::report::bench_words::{lanes_timed, measure};
+use crate::report::bench_words::{lanes_timed, measure, over_the_copy};
 use crate::report::digits::{figure, measured, rate_interval};
 use crate::report::view::{Figure, Look, name};
-use crate::report::words::LaneView;
+use crate::report::words::{LaneView, first_line};
 use askama::Template;
 
 #[derive(Template)]
@@ -142,6 +142,7 @@ fn shape(s: &ShapeRecord) -> ShapeView {
         warnings: s
             .cut
             .iter()
+            .chain(&over_the_copy(s))
             .chain(&s.warnings)
             .map(|w| printable(w))
             .collect(),
@@ -208,7 +209,7 @@ fn lane_line(l: &LaneTimes, elements: u64) -> CheckedLane {
         lane: name(&l.lane),
         verdict: Look::of_checked(l, elements),
         reason: match (&l.verdict, &l.reason) {
-            (_, Some(reason)) => printable(reason),
+            (_, Some(reason)) => printable(first_line(reason)),
             (Checked::Verified, None) => "verified before it was timed".into(),
             (Checked::Wrong, None) => "its output is wrong: no speed is given".into(),
             (Checked::Broke, None) => "it broke: no speed is given".into(),

@@ -3,6 +3,7 @@
 use super::group::{Equal, values};
 use super::heat::{self, Across, CellLimit};
 use super::plots;
+use crate::counted::{are, counted};
 use crate::error::printable;
 use crate::fault::Group;
 use crate::picture::{Comparison, Picture};
@@ -180,7 +181,8 @@ impl<'a> Figures<'a> {
                 caption += &format!("; {} values lie outside", n.outside);
             }
             if n.skipped_groups > 0 {
-                caption += &format!("; {} groups are zero or not finite", n.skipped_groups);
+                let (groups, are) = (counted(n.skipped_groups, "group"), are(n.skipped_groups));
+                caption += &format!("; {groups} {are} zero or not finite");
             }
             charts.push(Chart::new(
                 plots::normalised(n, &p.codes),

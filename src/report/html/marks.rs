@@ -2,6 +2,7 @@
 
 use super::chart::{AXIS, Area, Axes, DATA, Drawn, FAIL, MODEL, draw_axes, power_of_ten, svg};
 use super::plots::BOTTOM;
+use crate::counted::counted;
 use crate::error::printable;
 use crate::judge::gate::MAX_RMSE_RATIO;
 use crate::record::TensorRecord;
@@ -185,8 +186,8 @@ fn charts(height: Height, marks: &[Mark]) -> Vec<(String, String)> {
         .map(|(projection, group)| {
             let count = |state: MarkState| group.iter().filter(|(_, m)| m.state == state).count();
             let label = format!(
-                "{} tensors {projection} by layer, {} failed, {} of a damaged checkpoint",
-                group.len(),
+                "{} {projection} by layer, {} failed, {} of a damaged checkpoint",
+                counted(group.len(), "tensor"),
                 count(MarkState::Failed),
                 count(MarkState::Damaged)
             );

@@ -14,10 +14,12 @@ mod tensor;
 
 pub use bench::bench_page;
 
+use super::decisions::{Said, decisions};
 use super::figures::floor;
-use super::view::{DecisionView, Look, name, tensor_passed, verdicts};
-use super::words::{LaneView, checkpoint_problem, lanes_shown, plain_problems, totals};
+use super::view::{DecisionView, Look, name, tensor_passed};
+use super::words::{LaneView, lanes_shown, plain_problems, totals};
 use super::{Exporter, put};
+use crate::counted::counted;
 use crate::error::{Result, printable};
 use crate::record::{Outcome, Run};
 use askama::Template;
@@ -71,8 +73,8 @@ impl Page {
 struct TensorsPage {
     shell: Shell,
     outcome: (Look, String),
-    /// What is wrong with the checkpoint, over all tensors.
-    checkpoint: Option<String>,
+    /// What is decided for the run as a whole.
+    said: Vec<Said>,
     verdicts: Vec<LaneLine>,
     /// Lanes that were asked for and did not run.
     not_run: Vec<DecisionView>,
@@ -105,14 +107,14 @@ impl Exporter for Page {
         }
         let about = match (order.as_slice(), &run.model.tq) {
             ([one], _) => one.tensor_base.clone(),
-            (_, Some(tq)) => format!("{}, {} tensors", tq.name, order.len()),
-            (_, None) => format!("{} tensors", order.len()),
+            (_, Some(tq)) => format!("{}, {}", tq.name, counted(order.len(), "tensor")),
+            (_, None) => counted(order.len(), "tensor"),
         };
-        let (verdicts, not_run) = lanes(run);
+        let (said, verdicts, not_run) = decided(run);
         let page = TensorsPage {
             shell: Shell::new(&format!("tq4: {}", printable(&about)), facts(run)),
             outcome: outcome(run),
-            checkpoint: checkpoint_problem(run),
+            said,
             verdicts,
             not_run,
             // The lanes' counts are in their verdicts, the tensors' number over the table.
@@ -129,18 +131,25 @@ impl Exporter for Page {
     }
 }
 
-/// The lanes that returned something, those that failed first, and those that were asked for and did not run;
-/// where that is the outcome, they are among the first.
-fn lanes(run: &Run) -> (Vec<LaneLine>, Vec<DecisionView>) {
+/// What is decided for the run; for the lanes that returned something, those that failed first; for those that were
+/// asked for and did not run. Where that is the outcome, they are among the first.
+fn decided(run: &Run) -> (Vec<Said>, Vec<LaneLine>, Vec<DecisionView>) {
     let missing = matches!(
         run.summary.outcome,
         Outcome::RequiredLaneMissing | Outcome::NothingCompared
     );
-    let (first, later): (Vec<_>, Vec<_>) =
-        verdicts(run).into_iter().partition(|v| missing || v.ran);
+    let (mut said, mut lanes) = (Vec::new(), Vec::new());
+    for mut decision in decisions(run, true) {
+        match decision.lane.take() {
+            Some(lane) => lanes.push(lane),
+            None => said.push(decision),
+        }
+    }
+    let (first, later): (Vec<_>, Vec<_>) = lanes.into_iter().partition(|v| missing || v.ran);
     let one = (run.tensors.len() == 1).then(|| &run.tensors[0]);
     let first = first.into_iter();
-    (first.map(|d| LaneLine::new(d, one)).collect(), later)
+    let first = first.map(|d| LaneLine::new(d, one)).collect();
+    (said, first, later)
 }
 
 /// How a run ended; of lanes that failed, which.

@@ -3,8 +3,9 @@
 use super::marks::{Height, MarkState, Panels, layer_and_projection};
 use crate::error::printable;
 use crate::record::{Run, Status, TensorRecord};
+use crate::report::shared::Shared;
 use crate::report::view::{Figure, Look, name, ratio, source_ratio, tensor_passed};
-use crate::report::words::{damage, problem};
+use crate::report::words::{damage, first_line, problem};
 
 /// A row of the table.
 pub struct OverviewRow {
@@ -24,9 +25,9 @@ pub struct OverviewRow {
     pub lanes: Vec<(Look, Option<Figure>)>,
 }
 
-/// A tensor that failed.
+/// A tensor that failed, or the tensors of a file that is damaged.
 pub struct FailedView {
-    /// The tensor.
+    /// The tensor, or how many are in which file.
     pub base: String,
     /// Anchor of its section.
     pub anchor: Option<String>,
@@ -45,7 +46,7 @@ fn why(t: &TensorRecord) -> String {
     let lanes = lanes.map(|d| printable(&format!("{}: {}", d.lane, d.sentence())));
     let broke = t.lanes.iter().filter(|l| l.status == Status::Failed);
     let broke = broke.map(|l| {
-        let reason = l.reason.as_deref().unwrap_or_default();
+        let reason = first_line(l.reason.as_deref().unwrap_or_default());
         printable(&format!("{}: {reason}", l.name))
     });
     let undiagnosed = t
@@ -96,9 +97,19 @@ impl Overview {
             *h == Height::Source && source || *h == Height::Lanes && (failed || !source)
         });
         let all = order.iter().enumerate();
+        let shared = Shared::of(run);
         let wrong: Vec<_> = all
-            .filter(|(_, t)| tensor_passed(t) == Some(false))
+            .filter(|(_, t)| tensor_passed(t) == Some(false) && !shared.covers(t))
             .collect();
+        let files = shared.files.iter().map(|f| FailedView {
+            base: f.title(),
+            anchor: None,
+            verdict: Look {
+                word: "BAD INPUT",
+                ..Look::FAIL
+            },
+            why: f.first(),
+        });
         let anchor = |i: usize| (i < sections).then(|| format!("tensor-{i}"));
         let figure = |v: f64| Figure::of("rmse_over_rhs_rms", v);
         let row = |(i, t): (usize, &&TensorRecord)| OverviewRow {
@@ -121,15 +132,13 @@ impl Overview {
         Self {
             total: order.len(),
             lanes: asked.iter().map(|l| name(&l.lane)).collect(),
-            failed: wrong
-                .iter()
-                .take(NAMED)
-                .map(|(i, t)| FailedView {
+            failed: files
+                .chain(wrong.iter().take(NAMED).map(|(i, t)| FailedView {
                     base: printable(&t.tensor_base),
                     anchor: anchor(*i),
                     verdict: Look::of_tensor(t),
                     why: why(t),
-                })
+                }))
                 .collect(),
             more_failed: wrong.len().saturating_sub(NAMED),
             legend: MarkState::ALL

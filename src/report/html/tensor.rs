@@ -3,6 +3,7 @@
 use super::figures::{Chart, Figures, is_of_source, of_group, title};
 use super::heat::MASK;
 use crate::error::printable;
+use crate::fault::Diagnosis;
 use crate::picture::{Comparison, Picture, WorstElement};
 use crate::record::{Run, StripDiagnosis, TensorRecord, Tolerance};
 use crate::report::view::{Against, ComparisonRow, DecisionView, Figure, rows, short, verdicts_on};
@@ -240,9 +241,17 @@ impl DiagnosisView {
             lane: printable(&d.diagnosis.lane),
             title: printable(&d.diagnosis.title()),
             group: GroupView::new(d),
-            evidence: strip + &printable(&d.diagnosis.evidence),
+            evidence: strip + &printable(without_title(&d.diagnosis)),
             charts,
         }
+    }
+}
+
+/// The evidence behind the title that it starts with.
+fn without_title(d: &Diagnosis) -> &str {
+    match d.evidence.strip_prefix(&d.title()) {
+        Some(rest) => rest.trim_start_matches([':', ',', ' ']),
+        None => &d.evidence,
     }
 }
 

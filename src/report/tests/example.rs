@@ -176,6 +176,7 @@ pub fn run() -> Run {
         what: "3 bytes found".into(),
         place: "a\nfile".into(),
         help: "copy it again".into(),
+        file: None,
     });
     let plain = |name: &str, status, reason: Option<&str>| PlainRecord {
         name: name.into(),

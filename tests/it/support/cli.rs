@@ -149,15 +149,37 @@ impl Model {
         self.write_config(dir);
     }
 
+    /// The same with so many tensors `l.0.proj`, `l.1.proj` and so on in the place of its own.
+    pub fn of_layers(&self, layers: usize) -> Self {
+        let of = "a.gate_proj.";
+        let parts = self
+            .tensors
+            .iter()
+            .filter_map(|(n, raw)| Some((n.strip_prefix(of)?, raw)));
+        let layer = |i| {
+            parts
+                .clone()
+                .map(move |(part, raw)| (format!("l.{i}.proj.{part}"), raw.clone()))
+        };
+        Self {
+            tensors: (0..layers).flat_map(layer).collect(),
+            config: self.config.clone(),
+        }
+    }
+
     /// Writes it as two shards with an index, so that one weight is spread over both.
     pub fn write_sharded(&self, dir: &Path) {
+        self.write_shards(dir, |name| name.ends_with("packed"));
+    }
+
+    /// Writes it as two shards with an index, by what is in the first.
+    pub fn write_shards(&self, dir: &Path, first: impl Fn(&str) -> bool) {
         std::fs::create_dir_all(dir).unwrap();
-        let first = |name: &str| name.ends_with("packed");
         let names = [
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
         ];
-        std::fs::write(dir.join(names[0]), self.bytes(first)).unwrap();
+        std::fs::write(dir.join(names[0]), self.bytes(&first)).unwrap();
         std::fs::write(dir.join(names[1]), self.bytes(|n| !first(n))).unwrap();
         let map: BTreeMap<&str, &str> = self
             .tensors

@@ -1,0 +1,260 @@
+//! What many tensors have in common is told once, in every form of report, and hides nothing.
+
+use crate::support::cli::{COLS, Model, stderr, stdout, tq4, unfolded};
+use crate::support::recording::recorded;
+use half::bf16;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+const LAYERS: usize = 26;
+/// Layers from which on tensors are in the second file.
+const SECOND: usize = 6;
+const FILE: &str = "model-00002-of-00002.safetensors";
+
+fn layer(name: &str) -> usize {
+    name.split('.').nth(1).unwrap().parse().unwrap()
+}
+
+/// A model of two files in `m`, its source in `s`, and a recording that is wrong where `wrong` says so.
+struct Case {
+    dir: tempfile::TempDir,
+    recording: String,
+}
+
+impl Case {
+    fn new(wrong: impl Fn(usize, f32) -> bf16 + Send + 'static) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("m");
+        Model::valid()
+            .of_layers(LAYERS)
+            .write_shards(&model, |n| layer(n) < SECOND);
+        Model::source()
+            .of_layers(LAYERS)
+            .write(&dir.path().join("s"));
+        let recording = recorded(&model, "mine", wrong);
+        Self { dir, recording }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `tq4 validate --all` with the recording.
+    fn validate(&self, more: &[&str]) -> Output {
+        let (model, source) = (self.path("m"), self.path("s"));
+        let recording = format!("mine={}", self.recording);
+        let args = [
+            "validate",
+            "--all",
+            "--lanes",
+            "reference",
+            "--tq-model",
+            model.to_str().unwrap(),
+            "--source-model",
+            source.to_str().unwrap(),
+            "--recording",
+            &recording,
+        ];
+        tq4(&[&args[..], more].concat())
+    }
+}
+
+fn page(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_damaged_file_is_named_once_and_hides_no_wrong_output() {
+    // One element of the first tensor, and nothing else.
+    let case = Case::new(|i, v| bf16::from_f32(if i == 3 { 9.0 } else { v }));
+    let mut model = Model::valid().of_layers(LAYERS);
+    for (name, raw) in &mut model.tensors {
+        if name.ends_with("packed") && layer(name) >= SECOND {
+            raw.data[4 * COLS / 2..5 * COLS / 2].fill(0xFF);
+        }
+    }
+    model.write_shards(&case.path("m"), |n| layer(n) < SECOND);
+    let html = case.path("page.html");
+    let out = case.validate(&["--html", html.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    let text = unfolded(&stdout(&out));
+    let title = format!("{} tensors of {FILE}", LAYERS - SECOND);
+    let first = "first l.6.proj: every packed byte of row 4 is 0xFF, which no working encoder writes (l.6.proj: packed in ";
+    assert!(
+        text.contains(&format!("{title}: bad input; {first}")),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("decision: BROKE: bad input: {title}\n")),
+        "{text}"
+    );
+    // The wrong output has its row, its diagnosis and its decision.
+    let row = text.lines().find(|l| l.starts_with(" l.0.proj")).unwrap();
+    assert!(row.contains("FAIL"), "{row}");
+    assert!(text.contains("l.0.proj: diagnosis of mine: "), "{text}");
+    assert!(
+        text.contains("decision: mine_dequant_differs_from_reference"),
+        "{text}"
+    );
+    assert!(!text.contains("l.7.proj"), "{text}");
+    // The file that an error is about is in the report, too.
+    let json = stdout(&case.validate(&["--format", "json"]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let error = &report["tensors"][7]["error"];
+    assert!(error["file"].as_str().unwrap().ends_with(FILE), "{error}");
+    assert!(error["place"].as_str().unwrap().ends_with(FILE), "{error}");
+
+    let markdown = stdout(&case.validate(&["--format", "markdown"]));
+    assert!(
+        markdown.contains(&format!("**{title}**: bad input; first l.6.proj")),
+        "{markdown}"
+    );
+    assert!(markdown.contains("### l.0.proj") && !markdown.contains("### l.7.proj"));
+    assert!(
+        markdown.contains(&format!("**BROKE**: bad input: {title}\n")),
+        "{markdown}"
+    );
+    let page = page(&html).replace("<wbr/>", "");
+    assert!(page.contains(&title), "the page names the file");
+    let failed = &page[page.find("id=\"failed\"").unwrap()..page.find("id=\"all\"").unwrap()];
+    assert!(
+        failed.contains("l.0.proj") && !failed.contains("l.7.proj"),
+        "{failed}"
+    );
+    assert!(
+        page.contains("<strong>BROKE</strong>"),
+        "decisions of the run are on the page"
+    );
+}
+
+#[test]
+fn decisions_of_the_run_are_the_same_in_every_form() {
+    let case = Case::new(|_, v| bf16::from_f32(v));
+    let mut source = Model::source().of_layers(LAYERS);
+    source.set(
+        "mtp",
+        "weight",
+        safetensors::Dtype::BF16,
+        &[2, 2],
+        vec![0; 8],
+    );
+    source.write(&case.path("s"));
+    let html = case.path("page.html");
+    let out = case.validate(&["--html", html.to_str().unwrap()]);
+    let said = "not quantised, and not the source's: mtp.weight (the TQ4 model does not hold it)";
+    let text = unfolded(&stdout(&out));
+    assert!(
+        text.contains(&format!("decision: FAILED: {said}")),
+        "{text}"
+    );
+    let markdown = stdout(&case.validate(&["--format", "markdown"]));
+    assert!(
+        markdown.contains(&format!("**FAILED**: {said}")),
+        "{markdown}"
+    );
+    let page = page(&html).replace("&#39;", "'");
+    assert!(
+        page.contains(&format!("<strong>FAILED</strong>: {said}")),
+        "{page}"
+    );
+}
+
+#[test]
+fn another_models_weights_are_told_once() {
+    let case = Case::new(|_, v| bf16::from_f32(v));
+    let mut source = Model::source().of_layers(LAYERS);
+    for raw in source.tensors.values_mut() {
+        // The elements in another order are another weight of the same size.
+        let mut values: Vec<[u8; 2]> = raw.data.chunks(2).map(|v| [v[0], v[1]]).collect();
+        values.reverse();
+        raw.data = values.concat();
+    }
+    source.write(&case.path("s"));
+    let said = format!(
+        "all {LAYERS} tensors are as far from the source as another model's weights would be"
+    );
+    let out = case.validate(&[]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let text = unfolded(&stdout(&out));
+    assert!(
+        text.contains(&format!("decision: FAILED: {said}")),
+        "{text}"
+    );
+    assert_eq!(text.matches("another model's").count(), 1, "{text}");
+    assert!(!text.contains("checkpoint: "), "{text}");
+    let markdown = stdout(&case.validate(&["--format", "markdown"]));
+    assert!(
+        markdown.contains(&said) && !markdown.contains("### l."),
+        "{markdown}"
+    );
+    // One tensor that is the source's: then the others are told of one by one.
+    let right = Model::source().of_layers(1).tensors["l.0.proj.weight"].clone();
+    source.tensors.insert("l.0.proj.weight".into(), right);
+    source.write(&case.path("s"));
+    let text = stdout(&case.validate(&[]));
+    assert!(
+        !text.contains(&said) && text.contains("l.1.proj: checkpoint: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn tensors_with_the_same_fault_are_drawn_and_told_of_for_the_first_few() {
+    let case = Case::new(|_, v| bf16::from_f32(-v));
+    let report = case.path("r.json");
+    let out = case.validate(&["-v", "--report", report.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let text = unfolded(&stdout(&out));
+    let more = format!(
+        "and {} tensors more with the same fault of mine: output_negated\n",
+        LAYERS - 3
+    );
+    assert!(text.contains(&more), "{text}");
+    assert_eq!(
+        text.matches("diagnosis of mine: output_negated").count(),
+        3,
+        "{text}"
+    );
+    assert_eq!(text.matches(", furthest off first").count(), 3, "{text}");
+    let lines = text.lines().filter(|l| l.starts_with(" l.")).count();
+    assert_eq!(lines, LAYERS, "every tensor has its line: {text}");
+    let report: Value = serde_json::from_str(&page(&report)).unwrap();
+    let tensors = report["tensors"].as_array().unwrap();
+    let named = |t: &&Value| t["diagnosis"][0]["faults"][0]["name"] == "output_negated";
+    assert_eq!(tensors.iter().filter(named).count(), LAYERS);
+}
+
+#[test]
+fn why_a_lane_did_not_run_is_told_once() {
+    let case = Case::new(|_, v| bf16::from_f32(v));
+    let model = case.path("m");
+    let out = assert_cmd::Command::cargo_bin("tq4")
+        .unwrap()
+        .args([
+            "validate",
+            "--all",
+            "--lanes",
+            "reference,cuda",
+            "--cuda-device",
+            "63",
+        ])
+        .args(["--tq-model", model.to_str().unwrap(), "--format", "table"])
+        .output()
+        .unwrap();
+    let text = unfolded(&stdout(&out));
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    let row = text.lines().find(|l| l.starts_with(" cuda ")).unwrap();
+    let reason = row
+        .split("NOT RUN")
+        .nth(1)
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .trim();
+    let start: String = reason.chars().take(24).collect();
+    assert_eq!(text.matches(&start).count(), 1, "{start}: {text}");
+    assert!(text.contains("decision: cuda_dequant_not_run\n"), "{text}");
+    assert!(!text.contains("cuda: 26 not run"), "{text}");
+}
