@@ -117,3 +117,33 @@ impl CheckpointTotals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json, to_value};
+
+    #[test]
+    fn a_report_from_before_groups_were_judged_is_read() {
+        let old = json!({
+            "verdict": "as_expected", "expected_rms": 0.5, "measured_rms": 0.5, "ratio": 1.0,
+            "damaged_rows": [], "reason": "",
+        });
+        let read: CheckpointRecord = from_value(old).unwrap();
+        assert_eq!((read.damaged_groups, read.worst_group), (0, None));
+        assert!(read.wrong_signs.is_empty());
+    }
+
+    #[test]
+    fn a_group_whose_source_is_not_finite_is_written_and_read() {
+        let group = DamagedGroup {
+            row: 1,
+            group: 2,
+            times: f64::INFINITY,
+        };
+        let written = to_value(group).unwrap();
+        assert!(written["times"].is_null());
+        let read: DamagedGroup = from_value(written).unwrap();
+        assert!((read.row, read.group) == (1, 2) && read.times.is_nan());
+    }
+}
