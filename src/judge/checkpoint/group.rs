@@ -112,19 +112,19 @@ impl CodecConstants {
         source: &[f32],
         decoded: &[f32],
     ) -> GroupError {
-        let [squared, norm] = sums(source, decoded);
+        let squared = squared_error(source, decoded);
         let (mut coded, mut step) = (0.0, 0.0);
         for i in group * self.scales_per_group..(group + 1) * self.scales_per_group {
             let scales = tensor.scales();
             coded += f64::from(scales.get(i)).powi(2) * self.distortion * self.square;
             step += scales.step(i).powi(2) * self.square;
         }
-        // A scale that is too large expects too much.
-        let expected = coded.min(norm * self.distortion);
-        // A NaN in the source is suspect.
-        let near = squared <= SUSPECT * (expected + step / 4.0);
+        // A scale that is so much too large that its group is damaged is suspect by what it expects, too: 4 times the
+        // least is 1.57 times that with 2 bits, and more with others. A NaN in the source is suspect.
+        let near = squared <= SUSPECT * (coded + step / 4.0);
         let suspect = (!near).then(|| {
-            let slack = step.sqrt().max(LEAST_STEP) + ROUNDING * norm.sqrt();
+            let norm = norm(source);
+            let slack = step.sqrt().max(LEAST_STEP) + ROUNDING * norm;
             let least = self.least_error(tensor, group, source).sqrt() + slack;
             Box::new(suspect(source, decoded, squared, least * least))
         });
@@ -132,7 +132,7 @@ impl CodecConstants {
             squared,
             coded,
             step,
-            usual: squared >= NEAR * coded || kurtosis(source, norm) <= SPIKY,
+            usual: squared >= NEAR * coded || kurtosis(source) <= SPIKY,
             suspect,
         }
     }
@@ -197,28 +197,31 @@ fn suspect(source: &[f32], decoded: &[f32], squared: f64, least: f64) -> Suspect
     }
 }
 
-/// The kurtosis of weights about zero, whose squares add up to `norm`.
-fn kurtosis(weights: &[f32], norm: f64) -> f64 {
-    let fourth: f64 = weights.iter().map(|w| f64::from(*w).powi(4)).sum();
-    fourth * weights.len() as f64 / (norm * norm)
+/// The norm of weights.
+fn norm(weights: &[f32]) -> f64 {
+    let squares = weights.iter().map(|w| f64::from(*w).powi(2));
+    squares.sum::<f64>().sqrt()
 }
 
-/// `sum((a - b)^2)` and `sum(a^2)` of a group in eight columns, which vector instructions add side by side.
-fn sums(a: &[f32], b: &[f32]) -> [f64; 2] {
-    let (mut errors, mut squares) = ([0.0; 8], [0.0; 8]);
+/// The kurtosis of weights about zero.
+fn kurtosis(weights: &[f32]) -> f64 {
+    let fourth: f64 = weights.iter().map(|w| f64::from(*w).powi(4)).sum();
+    fourth * weights.len() as f64 / norm(weights).powi(4)
+}
+
+/// `sum((a - b)^2)` of a group in eight columns, which vector instructions add side by side.
+fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    let mut columns = [0.0; 8];
     let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let rest = rest_a.iter().zip(rest_b);
+    let rest: f64 = rest
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+        .sum();
     for (a, b) in a.iter().zip(b) {
-        for (((error, square), a), b) in errors.iter_mut().zip(&mut squares).zip(a).zip(b) {
-            let (a, d) = (f64::from(*a), f64::from(*a) - f64::from(*b));
-            *error += d * d;
-            *square += a * a;
+        for ((sum, a), b) in columns.iter_mut().zip(a).zip(b) {
+            let d = f64::from(*a) - f64::from(*b);
+            *sum += d * d;
         }
     }
-    let (mut error, mut square) = (errors.iter().sum(), squares.iter().sum());
-    for (a, b) in rest_a.iter().zip(rest_b) {
-        let a = f64::from(*a);
-        error += (a - f64::from(*b)).powi(2);
-        square += a * a;
-    }
-    [error, square]
+    columns.iter().sum::<f64>() + rest
 }
