@@ -121,7 +121,7 @@ impl Scales {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// Distance of scale `i` from the next larger one of its type.
+    /// Distance of scale `i` from the next larger or the next smaller one of its type, whichever is more.
     pub(crate) fn step(&self, i: usize) -> f64 {
         match self {
             Self::F16(v) => {
@@ -129,6 +129,7 @@ impl Scales {
                 2f64.powi(exponent.max(1) - 25)
             }
             Self::F32(v) => f64::from(v[i].abs().next_up()) - f64::from(v[i].abs()),
+            Self::E3m5(v) if v[i] <= 1 => f64::from(e3m5_to_f32(1)),
             Self::E3m5(v) => 2f64.powi(i32::from(v[i] >> 5) - 14),
         }
     }
@@ -209,10 +210,13 @@ mod tests {
             assert_eq!(scales.step(0), distance, "{bits:#x}");
         }
         for byte in 1..u8::MAX {
-            let scales = Scales::E3m5(vec![byte, byte + 1]);
-            let distance = f64::from(scales.get(1)) - f64::from(scales.get(0));
-            assert_eq!(scales.step(0), distance, "{byte:#x}");
+            let scales = Scales::E3m5(vec![byte - 1, byte, byte + 1]);
+            let [below, here, above] = [0, 1, 2].map(|i| f64::from(scales.get(i)));
+            let distance = (here - below).max(above - here);
+            assert_eq!(scales.step(1), distance, "{byte:#x}");
         }
+        let zero = Scales::E3m5(vec![0, 1]);
+        assert_eq!(zero.step(0), f64::from(zero.get(1)));
     }
 
     #[test]

@@ -12,9 +12,9 @@
 //! most [`ROUNDS`] rounds the one with the least error counts. Its scale is rounded to the stored type, and the
 //! codes are taken again under the rounded one.
 
+use super::transform;
 use crate::codebook::Codebook;
 use crate::codec::{Codec, ScaleType, Scales, Unit, e3m5_from_f32, e3m5_to_f32};
-use crate::fwht;
 use crate::tensor::MOST_SCALE;
 use half::f16;
 
@@ -75,16 +75,8 @@ pub(super) fn encode(
         .zip(scales.chunks_exact_mut(layout.scales_per_group()))
         .zip(weight.chunks_exact(n))
     {
-        for ((x, w), sign) in x.iter_mut().zip(weight).zip(&signs[col..]) {
-            *x = w * f32::from(*sign);
-        }
+        transform(weight, &signs[col..], *layout, &mut x);
         col = (col + n) % signs.len();
-        fwht::forward(&mut x);
-        if let Some(before) = layout.signs_before() {
-            for (i, x) in x.iter_mut().enumerate() {
-                *x *= f32::from(before.of(i));
-            }
-        }
         match grid.unit {
             Unit::Norm => {
                 let scale = of_norm(codebook, &x, &mut codes);
@@ -144,9 +136,7 @@ fn fitted(codebook: &Codebook, x: &[f32], codes: &mut [u8]) -> f32 {
 /// The code of each element under a scale.
 fn code(codebook: &Codebook, x: &[f32], scale: f32, codes: &mut [u8]) {
     for (code, x) in codes.iter_mut().zip(x) {
-        // Under the scale 0 all codes decode to 0.
-        let unit = if scale == 0.0 { 0.0 } else { x / scale };
-        *code = codebook.encode(unit);
+        *code = super::code(codebook, *x, scale);
     }
 }
 

@@ -10,6 +10,7 @@ mod groups;
 use crate::codebook::Codebook;
 use crate::codec::{Codec, Scales, Unit};
 use crate::error::{Error, Result};
+use crate::fwht;
 use crate::tensor::{Layout, Parts, TqTensor};
 use half::f16;
 use rayon::prelude::*;
@@ -118,6 +119,28 @@ pub fn quantize_rows(
         },
         Arc::clone(codebook),
     )
+}
+
+/// A group of a weight as its codes see it: signs, transform, the signs before the transform. A row's last group may
+/// be shorter than `x`, a whole one: what pads it is zero.
+pub(crate) fn transform(weight: &[f32], signs: &[i8], layout: Layout, x: &mut [f32]) {
+    let (there, padding) = x.split_at_mut(weight.len());
+    for ((x, w), sign) in there.iter_mut().zip(weight).zip(signs) {
+        *x = w * f32::from(*sign);
+    }
+    padding.fill(0.0);
+    fwht::forward(x);
+    if let Some(before) = layout.signs_before() {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x *= f32::from(before.of(i));
+        }
+    }
+}
+
+/// The code of a transformed element under a scale.
+pub(crate) fn code(codebook: &Codebook, x: f32, scale: f32) -> u8 {
+    // Under the scale 0 all codes decode to 0.
+    codebook.encode(if scale == 0.0 { 0.0 } else { x / scale })
 }
 
 /// Encodes by the published encoder; the error is the first element under a scale beyond its type.

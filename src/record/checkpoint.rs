@@ -13,6 +13,27 @@ pub enum CheckpointVerdict {
     DamagedOrAnotherSource,
 }
 
+/// A group that is further from the source than correct codes are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DamagedGroup {
+    /// Its row in the tensor.
+    pub row: usize,
+    /// Its place in the row, in groups.
+    pub group: usize,
+    /// Its root mean square error over the least that correct codes could have; not finite where the source is not.
+    #[serde(deserialize_with = "crate::metrics::null_is_nan")]
+    pub times: f64,
+}
+
+/// A column whose sign is wrong: negating it takes the error away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongSign {
+    /// The column of the weight.
+    pub column: usize,
+    /// Rows whose error shows it: those in which the column's weight is large enough.
+    pub rows: u64,
+}
+
 /// One tensor of the checkpoint against its source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
@@ -27,9 +48,18 @@ pub struct CheckpointRecord {
     /// `measured_rms / expected_rms`.
     #[serde(deserialize_with = "crate::metrics::null_is_nan")]
     pub ratio: f64,
-    /// Rows of the tensor that are further from the source than the format puts them, each range as
+    /// Rows of the tensor with a damaged group, each range as
     /// `[first, end)`; the first 16 ranges.
     pub damaged_rows: Vec<[usize; 2]>,
+    /// Groups that are further from the source than the format puts them.
+    #[serde(default)]
+    pub damaged_groups: u64,
+    /// The worst of these; `None` when there is none.
+    #[serde(default)]
+    pub worst_group: Option<DamagedGroup>,
+    /// Columns that are negated in several rows, those in most rows first; the first 16.
+    #[serde(default)]
+    pub wrong_signs: Vec<WrongSign>,
     /// The outcome in a sentence.
     pub reason: String,
 }
@@ -85,5 +115,35 @@ impl CheckpointTotals {
                 self.damaged, self.judged, self.tensor_base, self.reason
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json, to_value};
+
+    #[test]
+    fn a_report_from_before_groups_were_judged_is_read() {
+        let old = json!({
+            "verdict": "as_expected", "expected_rms": 0.5, "measured_rms": 0.5, "ratio": 1.0,
+            "damaged_rows": [], "reason": "",
+        });
+        let read: CheckpointRecord = from_value(old).unwrap();
+        assert_eq!((read.damaged_groups, read.worst_group), (0, None));
+        assert!(read.wrong_signs.is_empty());
+    }
+
+    #[test]
+    fn a_group_whose_source_is_not_finite_is_written_and_read() {
+        let group = DamagedGroup {
+            row: 1,
+            group: 2,
+            times: f64::INFINITY,
+        };
+        let written = to_value(group).unwrap();
+        assert!(written["times"].is_null());
+        let read: DamagedGroup = from_value(written).unwrap();
+        assert!((read.row, read.group) == (1, 2) && read.times.is_nan());
     }
 }

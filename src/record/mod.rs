@@ -21,7 +21,9 @@ mod tensor;
 
 pub use crate::name::{LaneKind, LaneName};
 pub use arithmetic::Arithmetic;
-pub use checkpoint::{CheckpointRecord, CheckpointTotals, CheckpointVerdict};
+pub use checkpoint::{
+    CheckpointRecord, CheckpointTotals, CheckpointVerdict, DamagedGroup, WrongSign,
+};
 pub use compare::{LanePair, ReportPair, TensorPair};
 pub use decision::{Decision, Gate, GateName, Relation, Verdict, leading, published};
 pub use device_arithmetic::DeviceArithmetic;

@@ -185,9 +185,14 @@ fn bytes_that_were_written_over_are_found_by_their_rows() {
             "tq_packed",
             40 * row + 700,
             42 * row + 700,
-            "rows 40..43 are",
+            "groups in rows 40..43 are further from the source than 4 bits in groups of 128 put them",
         ),
-        ("tq_scales", 50 * 64, 52 * 64, "rows 50..52 are"),
+        (
+            "tq_scales",
+            50 * 64,
+            52 * 64,
+            "64 groups in rows 50..52 are",
+        ),
     ] {
         let base = name(2);
         case.damaged(&format!("{base}.{part}"), |bytes| {
@@ -199,6 +204,50 @@ fn bytes_that_were_written_over_are_found_by_their_rows() {
         });
         leads(&case, "damaged", "source", &base, rows);
     }
+}
+
+/// 64 bytes of codes, two bytes of a scale, one of a sign: the tensor as a whole is as far off as before.
+#[test]
+fn a_group_a_scale_and_a_sign_are_found() {
+    let case = Case::new();
+    let (base, row) = (name(1), COLS / 2);
+    case.damaged(&format!("{base}.tq_packed"), |bytes| {
+        let group = 30 * row + 5 * 64;
+        noise(&mut Rng::new(5), &mut bytes[group..group + 64]);
+    });
+    let said = "row 30, group 5 (from column 640 on) is ";
+    leads(&case, "damaged", "source", &base, said);
+    let report = json(&case.validate("damaged", "source", &["--format", "json"]));
+    let c = &report["tensors"][1]["checkpoint"];
+    assert_eq!(c["damaged_rows"], serde_json::json!([[30, 31]]));
+    assert_eq!(c["damaged_groups"], 1);
+    let worst = &c["worst_group"];
+    assert_eq!((&worst["row"], &worst["group"]), (&30.into(), &5.into()));
+    assert!(worst["times"].as_f64().unwrap() > 5.0, "{c}");
+    assert!(c["ratio"].as_f64().unwrap() < 1.1, "{c}");
+
+    case.damaged(&format!("{base}.tq_scales"), |bytes| {
+        // One more in the exponent: twice the scale.
+        bytes[2 * (7 * 32 + 9) + 1] += 4;
+    });
+    let said = "row 7, group 9 (from column 1152 on) is ";
+    leads(&case, "damaged", "source", &base, said);
+
+    case.damaged(&format!("{base}.tq_signs"), |bytes| {
+        bytes[417] = bytes[417].wrapping_neg();
+    });
+    leads(
+        &case,
+        "damaged",
+        "source",
+        &base,
+        "column 417 is negated in ",
+    );
+    let report = json(&case.validate("damaged", "source", &["--format", "json"]));
+    let c = &report["tensors"][1]["checkpoint"];
+    assert_eq!(c["wrong_signs"][0]["column"], 417);
+    let rows = c["wrong_signs"][0]["rows"].as_u64().unwrap();
+    assert!((ROWS as u64 / 2..=ROWS as u64).contains(&rows), "{c}");
 }
 
 #[test]

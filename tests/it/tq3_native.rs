@@ -257,13 +257,14 @@ fn leftovers_in_f16_are_the_sources_values_cast() {
             let rms = [0.186, 0.0975][w.bits - 3];
             let rng = &mut Rng::new(1);
             let noisy = decoded.chunks(w.groups * N).flat_map(|row| {
-                let size = (row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64).sqrt();
-                let noise = |v: &f64| *v as f32 + (rms * size) as f32 * rng.normal();
-                row[..cols]
-                    .iter()
-                    .map(noise)
-                    .map(bf16::from_f32)
-                    .collect::<Vec<_>>()
+                let group = |group: &[f64]| {
+                    let size = (group.iter().map(|v| v * v).sum::<f64>() / N as f64).sqrt();
+                    let noise = |v: &f64| *v as f32 + (rms * size) as f32 * rng.normal();
+                    group.iter().map(noise).collect::<Vec<_>>()
+                };
+                let row: Vec<f32> = row.chunks(N).flat_map(group).collect();
+                let row = row[..cols].iter().map(|v| bf16::from_f32(*v));
+                row.collect::<Vec<_>>()
             });
             tensors.push((
                 name.clone(),

@@ -1,8 +1,12 @@
 //! What is as expected, and what is damage.
 
+mod damage;
+
 use super::*;
 use crate::codebook::Codebook;
+use crate::codec::Codec;
 use crate::encode::quantize;
+use crate::format::every_codec;
 use crate::reference::dequantize;
 use crate::synthetic::{Rng, ScaleDistribution, tensor};
 use crate::tensor::{GROUP_SIZES, Layout, Parts};
@@ -24,13 +28,26 @@ fn judge(tensor: &TqTensor, source: &[f32]) -> CheckpointRecord {
     checkpoint.finish().unwrap()
 }
 
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 9] = [
     "normal",
     "laplace",
     "uniform",
     "outlier channels",
+    "two equal outliers",
+    "outliers alone",
+    "constant rows",
+    "rank 1",
     "low rank",
 ];
+
+/// The same in every row, but for each row's size.
+fn of_rank_1(rng: &mut Rng, rows: usize, cols: usize) -> Vec<f32> {
+    let left: Vec<f32> = (0..rows).map(|_| rng.normal()).collect();
+    let right: Vec<f32> = (0..cols).map(|_| rng.normal()).collect();
+    (0..rows * cols)
+        .map(|i| left[i / cols] * right[i % cols])
+        .collect()
+}
 
 fn weight(rng: &mut Rng, kind: &str, rows: usize, cols: usize) -> Vec<f32> {
     match kind {
@@ -51,15 +68,30 @@ fn weight(rng: &mut Rng, kind: &str, rows: usize, cols: usize) -> Vec<f32> {
                 .map(|i| gains[i % cols] * rng.normal())
                 .collect()
         }
+        "two equal outliers" => {
+            let (a, b) = (rng.below(cols), rng.below(cols));
+            let gain = [5.0, 100.0, 1e4][rng.below(3)];
+            let mut one = |col| match col {
+                c if c == a || c == b => gain,
+                _ => rng.normal(),
+            };
+            (0..rows * cols).map(|i| one(i % cols)).collect()
+        }
+        "outliers alone" => {
+            let rate = 8 << rng.below(5);
+            let mut one = || [0.0, rng.normal()][usize::from(rng.below(rate) == 0)];
+            (0..rows * cols).map(|_| one()).collect()
+        }
+        "constant rows" => {
+            let each: Vec<f32> = (0..rows).map(|_| rng.normal()).collect();
+            (0..rows * cols).map(|i| each[i / cols]).collect()
+        }
+        "rank 1" => of_rank_1(rng, rows, cols),
         _ => {
-            let rank = 1 + rng.below(4);
             let mut out = vec![0.0; rows * cols];
-            for _ in 0..rank {
-                let left: Vec<f32> = (0..rows).map(|_| rng.normal()).collect();
-                let right: Vec<f32> = (0..cols).map(|_| rng.normal()).collect();
-                for (i, v) in out.iter_mut().enumerate() {
-                    *v += left[i / cols] * right[i % cols];
-                }
+            for _ in 0..2 + rng.below(3) {
+                let one = of_rank_1(rng, rows, cols);
+                out.iter_mut().zip(one).for_each(|(v, one)| *v += one);
             }
             out
         }
@@ -77,21 +109,23 @@ fn shape(rng: &mut Rng, i: usize) -> (usize, usize) {
     }
 }
 
-/// 1,000 weights of each kind, bits and group size, at every magnitude down to scales that f16
-/// holds as subnormals, with rows that are zero or constant among them.
-#[test]
-fn what_the_encoder_makes_is_as_expected() {
-    let cases: Vec<_> = formats()
-        .into_iter()
-        .flat_map(|f| KINDS.map(|kind| (f.clone(), kind)))
-        .collect();
-    let wrong: Vec<String> = cases
+/// What is wrongly called damaged of `count` weights of each kind, at every magnitude down to scales that f16
+/// holds as subnormals, with rows that are zero or constant among them; `other` makes of the encoder's tensor and
+/// the source what is to be judged.
+fn wrongly_damaged(
+    codecs: &[(Layout, Arc<Codebook>)],
+    count: usize,
+    other: impl Fn(usize, TqTensor, &mut [f32]) -> TqTensor + Sync,
+) -> Vec<String> {
+    let cases = codecs.iter().flat_map(|f| KINDS.map(|kind| (f, kind)));
+    let cases: Vec<_> = cases.collect();
+    cases
         .into_par_iter()
         .enumerate()
         .flat_map_iter(|(case, ((layout, book), kind))| {
             let mut rng = Rng::new(0xC4EC + case as u64);
             let mut wrong = Vec::new();
-            for i in 0..1000 {
+            for i in 0..count {
                 let (rows, groups) = shape(&mut rng, i);
                 let cols = groups * layout.group_size();
                 let size = [0.02, 1.0, 1e-5, 1e-6, 1e-7, 1e-8][(i / 6) % 6];
@@ -101,26 +135,137 @@ fn what_the_encoder_makes_is_as_expected() {
                     w[..cols].fill([0.0, size][i / 7 % 2]);
                 }
                 let signs = rng.signs(cols);
-                // A narrow row whose every code is the largest is no TQ4 tensor.
-                let Ok(tensor) = quantize("w", &w, cols, layout, &signs, &book) else {
+                // A narrow row whose every code is the largest is no TQ4 tensor; some scales are beyond their type.
+                let Ok(tensor) = quantize("w", &w, cols, *layout, &signs, book) else {
                     continue;
                 };
+                let tensor = other(i, tensor, &mut w);
                 let r = judge(&tensor, &w);
                 if r.damaged() {
-                    wrong.push(format!(
-                        "{kind} {i}, {layout:?}, {rows} x {groups} groups, {size}: {r:?}"
-                    ));
+                    let at = format!("{rows} x {groups} groups, {size}");
+                    wrong.push(format!("{kind} {i}, {layout:?}, {at}: {r:?}"));
                 }
             }
             wrong
         })
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "{}: {:#?}",
-        wrong.len(),
-        &wrong[..wrong.len().min(8)]
-    );
+        .collect()
+}
+
+fn none(wrong: &[String]) {
+    let first = &wrong[..wrong.len().min(8)];
+    assert!(wrong.is_empty(), "{}: {first:#?}", wrong.len());
+}
+
+#[test]
+fn what_the_encoder_makes_is_as_expected() {
+    none(&wrongly_damaged(&formats(), 1000, |_, tensor, _| tensor));
+}
+
+#[test]
+fn what_the_encoders_of_all_formats_make_is_as_expected() {
+    let codecs = every_codec().into_iter().map(|(_, codec)| {
+        let Codec { layout, codebook } = codec;
+        (layout, codebook)
+    });
+    let codecs: Vec<_> = codecs.filter(|(layout, _)| !layout.is_plain()).collect();
+    none(&wrongly_damaged(&codecs, 150, |_, tensor, _| tensor));
+}
+
+/// Scales that are cut off or fitted to the codes, and sources that are kept in BF16 alone.
+#[test]
+fn what_other_encoders_make_is_as_expected() {
+    none(&wrongly_damaged(&formats(), 150, |i, tensor, w| {
+        let n = tensor.layout().group_size();
+        let decoded = dequantize(&tensor);
+        let product = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let scale = |group: usize, s: &mut f16| {
+            let of = group * n..(group + 1) * n;
+            let (w, d) = (&w[of.clone()], &decoded[of]);
+            let fitted = s.to_f32() * product(w, d) / product(d, d);
+            match i % 2 {
+                0 if s.to_bits() > 0 => *s = f16::from_bits(s.to_bits() - 1),
+                1 if fitted.is_finite() => *s = f16::from_f32(fitted),
+                _ => {}
+            }
+        };
+        let tensor = changed(&tensor, |parts| {
+            let mut scales = parts.scales.f16().to_vec();
+            let each = scales.iter_mut().enumerate();
+            each.for_each(|(group, s)| scale(group, s));
+            parts.scales = scales.into();
+        });
+        if i % 3 == 0 {
+            let bf16 = |v: &mut f32| *v = half::bf16::from_f32(*v).to_f32();
+            w.iter_mut().for_each(bf16);
+        }
+        tensor
+    }));
+}
+
+/// An encoder that hands the error of each group on to the next, as GPTQ does by the covariance of activations: groups
+/// are off by twice the squared error of the nearest centroids on average, by much more now and then.
+#[test]
+fn what_error_feedback_makes_is_as_expected_and_its_damage_is_found() {
+    let mut rng = Rng::new(13);
+    for (layout, book) in formats() {
+        let n = layout.group_size();
+        let (rows, groups) = (64, 24);
+        let cols = groups * n;
+        let w = weight(&mut rng, "normal", rows, cols);
+        let signs = rng.signs(cols);
+        let mut parts: Vec<TqTensor> = Vec::new();
+        let mut carried = vec![0.0; rows * n];
+        for group in 0..groups {
+            let at = group * n..(group + 1) * n;
+            let wanted = w.chunks_exact(cols).flat_map(|row| &row[at.clone()]);
+            let wanted: Vec<f32> = wanted.zip(&carried).map(|(w, e)| w + e).collect();
+            let part = quantize("w", &wanted, n, layout, &signs[at], &book).unwrap();
+            let made = dequantize(&part);
+            let off = wanted.iter().zip(made).map(|(w, m)| w - m);
+            carried = off.collect();
+            parts.push(part);
+        }
+        let (mut packed, mut scales) = (Vec::new(), Vec::new());
+        let bytes = layout.packed_group();
+        for row in 0..rows {
+            for part in &parts {
+                packed.extend(&part.packed()[row * bytes..(row + 1) * bytes]);
+                scales.push(part.scales().f16()[row]);
+            }
+        }
+        let scales = scales.into();
+        let parts = Parts {
+            packed,
+            scales,
+            signs,
+        };
+        let good = TqTensor::new("w", layout, [rows, cols], parts, book).unwrap();
+        let r = judge(&good, &w);
+        assert!(!r.damaged(), "{layout:?}: {r:?}");
+        assert!((1.3..1.5).contains(&r.ratio), "{layout:?}: {r:?}");
+        let at = 9 * bytes * groups..10 * bytes * groups;
+        let bad = random(&mut rng, &good);
+        let bad = changed(&good, |parts| {
+            parts.packed[at.clone()].copy_from_slice(&bad.packed()[at]);
+        });
+        let r = judge(&bad, &w);
+        assert!(
+            r.damaged() && r.damaged_rows == [[9, 10]],
+            "{layout:?}: {r:?}"
+        );
+    }
+}
+
+/// A tensor with some parts changed.
+fn changed(of: &TqTensor, change: impl FnOnce(&mut Parts)) -> TqTensor {
+    let mut parts = Parts {
+        packed: of.packed().to_vec(),
+        scales: of.scales().clone(),
+        signs: of.signs().to_vec(),
+    };
+    change(&mut parts);
+    let shape = [of.rows(), of.cols()];
+    TqTensor::new("w", of.layout(), shape, parts, Arc::clone(of.codebook())).unwrap()
 }
 
 #[test]
@@ -163,97 +308,15 @@ fn other_codes_other_weights_and_the_models_own_output_are_found() {
 
 /// Random codes under a tensor's own scales and signs.
 fn random(rng: &mut Rng, of: &TqTensor) -> TqTensor {
-    let (layout, shape) = (of.layout(), [of.rows(), of.cols()]);
-    let codes = tensor(rng, layout, shape[0], shape[1], ScaleDistribution::Usual).unwrap();
-    let parts = Parts {
-        packed: codes.packed().to_vec(),
-        scales: of.scales().clone(),
-        signs: of.signs().to_vec(),
-    };
-    TqTensor::new("random", layout, shape, parts, Arc::clone(of.codebook())).unwrap()
-}
-
-/// Two groups a row: what is off in both of them is no value that stands out.
-#[test]
-fn damage_of_narrow_tensors_is_found() {
-    let mut rng = Rng::new(9);
-    let (layout, book) = formats().into_iter().nth(10).unwrap();
-    let (rows, cols) = (512, 256);
-    let w = weight(&mut rng, "normal", rows, cols);
-    let signs = rng.signs(cols);
-    let good = quantize("w", &w, cols, layout, &signs, &book).unwrap();
-    assert!(!judge(&good, &w).damaged());
-    let bad = random(&mut rng, &good);
-    let row = layout.packed_len(cols);
-    let changed = |change: &dyn Fn(&mut Vec<u8>, &mut Vec<f16>)| {
-        let (mut packed, mut scales) = (good.packed().to_vec(), good.scales().f16().to_vec());
-        change(&mut packed, &mut scales);
-        let parts = Parts {
-            packed,
-            scales: scales.into(),
-            signs: signs.clone(),
-        };
-        let t = TqTensor::new("w", layout, [rows, cols], parts, Arc::clone(&book)).unwrap();
-        judge(&t, &w)
-    };
-    let scaled = changed(&|_, scales| {
-        let larger = |s: &mut f16| *s = f16::from_f32(s.to_f32() * 1.5);
-        scales.iter_mut().for_each(larger);
-    });
-    assert!(scaled.damaged(), "{scaled:?}");
-    let one_row = changed(&|packed, _| {
-        packed[7 * row..8 * row].copy_from_slice(&bad.packed()[7 * row..8 * row]);
-    });
-    assert!(
-        one_row.damaged() && one_row.damaged_rows == [[7, 8]],
-        "{one_row:?}"
-    );
-}
-
-/// Damage in some rows names them, in any strips, when the tensor as a whole is hardly off.
-#[test]
-fn damaged_rows_are_named_whatever_the_strips() {
-    let mut rng = Rng::new(7);
-    for (layout, book) in formats() {
-        let (rows, cols) = (400, 8 * layout.group_size());
-        let w = weight(&mut rng, "normal", rows, cols);
-        let signs = rng.signs(cols);
-        let good = quantize("w", &w, cols, layout, &signs, &book).unwrap();
-        let bad = random(&mut rng, &good);
-        let row = layout.packed_len(cols);
-        let mut packed = good.packed().to_vec();
-        // From the middle of a row to the middle of another; and a row's scales.
-        packed[10 * row + row / 4..12 * row + row / 2]
-            .copy_from_slice(&bad.packed()[10 * row + row / 4..12 * row + row / 2]);
-        let mut scales = good.scales().f16().to_vec();
-        scales[300 * 8..301 * 8].fill(f16::ZERO);
-        let parts = Parts {
-            packed,
-            scales: scales.into(),
-            signs,
-        };
-        let tensor = TqTensor::new("w", layout, [rows, cols], parts, Arc::clone(&book)).unwrap();
-        let values = dequantize(&tensor);
-        let mut records = Vec::new();
-        for strip in [400, 1, 7] {
-            let mut checkpoint = GroupErrorSums::new(1000, rows);
-            for first in (0..rows).step_by(strip) {
-                let last = rows.min(first + strip);
-                let part = tensor.slice_rows(first..last).unwrap();
-                let of = first * cols..last * cols;
-                checkpoint.push(&part, &w[of.clone()], &values[of]);
-            }
-            records.push(checkpoint.finish().unwrap());
-        }
-        assert!(records.iter().all(|r| *r == records[0]));
-        let r = &records[0];
-        assert!(
-            r.damaged() && r.damaged_rows == [[1010, 1013], [1300, 1301]],
-            "{r:?}"
-        );
-        let said = "rows 1010..1013, 1300..1301 are further from the source than";
-        assert!(r.reason.starts_with(said), "{}", r.reason);
-    }
+    let codes = tensor(
+        rng,
+        of.layout(),
+        of.rows(),
+        of.cols(),
+        ScaleDistribution::Usual,
+    )
+    .unwrap();
+    changed(of, |parts| parts.packed = codes.packed().to_vec())
 }
 
 #[test]
@@ -263,6 +326,11 @@ fn a_source_that_is_not_a_number_is_damage() {
     let w = weight(&mut rng, "normal", 8, 512);
     let tensor = quantize("w", &w, 512, layout, &rng.signs(512), &book).unwrap();
     let mut source = w;
-    source[3] = f32::NAN;
-    assert!(judge(&tensor, &source).damaged());
+    for value in [f32::NAN, f32::INFINITY, f32::MAX] {
+        source[512 + 3] = value;
+        let r = judge(&tensor, &source);
+        assert!(r.damaged() && r.damaged_rows == [[1, 2]], "{r:?}");
+        let said = "in row 1, group 0 (from column 0 on) the source has what";
+        assert!(r.reason.starts_with(said) || value == f32::MAX, "{r:?}");
+    }
 }

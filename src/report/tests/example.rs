@@ -133,6 +133,9 @@ pub fn checkpoint() -> CheckpointRecord {
         measured_rms: 0.25,
         ratio: 1.0,
         damaged_rows: Vec::new(),
+        damaged_groups: 0,
+        worst_group: None,
+        wrong_signs: Vec::new(),
         reason: "the rms error is 1.00 times what it costs".into(),
     }
 }

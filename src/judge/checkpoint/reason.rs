@@ -1,0 +1,74 @@
+//! What is damaged, in a sentence.
+
+use super::damage::Damage;
+use crate::record::{DamagedGroup, WrongSign};
+
+const OTHER: &str = "or the source is another model's";
+
+/// Most places that a sentence names.
+const NAMED: usize = 3;
+
+/// Columns whose signs are wrong.
+pub(super) fn wrong_signs(signs: &[WrongSign]) -> String {
+    let first = signs[0];
+    if signs.len() == 1 {
+        let WrongSign { column, rows } = first;
+        return format!("column {column} is negated in {rows} rows: its sign is wrong");
+    }
+    let names: Vec<String> = signs
+        .iter()
+        .take(NAMED)
+        .map(|s| s.column.to_string())
+        .collect();
+    format!(
+        "columns {}{} are negated, column {} in {} rows: their signs are wrong",
+        names.join(", "),
+        others(signs.len()),
+        first.column,
+        first.rows
+    )
+}
+
+/// A tensor most of whose groups are damaged.
+pub(super) fn everywhere(ratio: &str) -> String {
+    format!("{ratio}: the tensor is damaged, {OTHER}")
+}
+
+/// Damaged groups in some rows, of `size` elements, and what they should cost.
+pub(super) fn groups(damage: &Damage, worst: DamagedGroup, size: usize, cost: &str) -> String {
+    let (count, rows) = (damage.groups, &damage.rows);
+    let DamagedGroup { row, group, times } = worst;
+    let (finite, column) = (times.is_finite(), group * size);
+    let off = match (count, finite) {
+        (1, true) => format!(
+            "row {row}, group {group} (from column {column} on) is {times:.1} times as far from the source as correct codes of {cost}"
+        ),
+        (1, false) => format!(
+            "in row {row}, group {group} (from column {column} on) the source has what {cost} cannot hold"
+        ),
+        (_, true) => format!(
+            "{count} groups in {} are further from the source than {cost} put them, group {group} of row {row} {times:.1} times as far as correct codes",
+            ranges(rows)
+        ),
+        (_, false) => format!(
+            "{count} groups in {} are further from the source than {cost} put them, and in group {group} of row {row} the source has what they cannot hold",
+            ranges(rows)
+        ),
+    };
+    format!("{off}: the tensor is damaged, {OTHER}")
+}
+
+/// The first three ranges in words.
+fn ranges(all: &[[usize; 2]]) -> String {
+    let first: Vec<String> = all
+        .iter()
+        .take(NAMED)
+        .map(|r| format!("{}..{}", r[0], r[1]))
+        .collect();
+    format!("rows {}{}", first.join(", "), others(all.len()))
+}
+
+/// That there are more than are named.
+fn others(all: usize) -> &'static str {
+    if all > NAMED { " and others" } else { "" }
+}
