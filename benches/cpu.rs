@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
 use std::hint::black_box;
 use std::time::Duration;
-use support::{bytes_moved, parallel_copy, tensor};
+use support::{at_a_line, bytes_moved, parallel_copy, tensor};
 use tq4::metrics::{self, Values};
 use tq4::reference::{self, Simd};
 use tq4::synthetic::{self, Rng};
@@ -14,12 +14,12 @@ use tq4::tensor::GROUP_SIZES;
 use tq4::{encode, fwht};
 
 /// Larger than the last cache of most machines once it is decoded, and still quick.
-const ROWS: usize = 4096;
+const ROWS: usize = 12288;
 const COLS: usize = 4096;
 
 fn decoding(c: &mut Criterion) {
     let t = tensor(4, 128, ROWS, COLS);
-    let mut group = c.benchmark_group("decode 4096x4096, 4 bits, group 128");
+    let mut group = c.benchmark_group("decode 12288x4096, 4 bits, group 128");
 
     let moved = bytes_moved(&t, size_of::<bf16>());
     let (from, mut to) = (vec![1u8; moved / 2], vec![0u8; moved / 2]);
@@ -29,25 +29,27 @@ fn decoding(c: &mut Criterion) {
     });
 
     group.throughput(Throughput::Bytes(moved as u64));
-    let mut out = vec![bf16::ZERO; t.elements()];
+    let mut memory = Vec::new();
+    let out = at_a_line::<bf16>(&mut memory, t.elements());
     for simd in Simd::available() {
         group.bench_function(format!("BF16, {}", simd.key()), |b| {
-            b.iter(|| reference::dequantize_bf16_into_with(simd, black_box(&t), &mut out));
+            b.iter(|| reference::dequantize_bf16_into_with(simd, black_box(&t), out));
         });
     }
 
     group.throughput(Throughput::Bytes(bytes_moved(&t, size_of::<f32>()) as u64));
-    let mut out = vec![0.0; t.elements()];
+    let mut memory = Vec::new();
+    let out = at_a_line::<f32>(&mut memory, t.elements());
     for simd in Simd::available() {
         group.bench_function(format!("f32, {}", simd.key()), |b| {
-            b.iter(|| reference::dequantize_into_with(simd, black_box(&t), &mut out));
+            b.iter(|| reference::dequantize_into_with(simd, black_box(&t), out));
         });
     }
     group.finish();
 }
 
 fn layouts(c: &mut Criterion) {
-    let mut group = c.benchmark_group("decode 2048x4096 to BF16");
+    let mut group = c.benchmark_group("decode 6144x4096 to BF16");
     for bits in [2, 4] {
         for n in GROUP_SIZES {
             let t = tensor(bits, n, ROWS / 2, COLS);

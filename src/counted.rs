@@ -13,6 +13,15 @@ pub(crate) fn are<N: PartialEq + From<u8>>(count: N) -> &'static str {
     if count == N::from(1) { "is" } else { "are" }
 }
 
+/// `5`, `3 to 5`: the first of a run and its last.
+pub(crate) fn run([first, last]: [usize; 2]) -> String {
+    if first == last {
+        first.to_string()
+    } else {
+        format!("{first} to {last}")
+    }
+}
+
 /// `every 2nd`, `every 7th`: the words for a step.
 pub(crate) fn every(step: usize) -> String {
     let end = match (step % 10, step % 100) {

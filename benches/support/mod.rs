@@ -27,6 +27,15 @@ pub fn bytes_moved(tensor: &TqTensor, element_size: usize) -> usize {
         + tensor.elements() * element_size
 }
 
+/// Memory for some elements, from a multiple of 64 bytes on: `memory` has it.
+pub fn at_a_line<T: Clone + Default>(memory: &mut Vec<T>, elements: usize) -> &mut [T] {
+    const LINE: usize = 64;
+    memory.resize(elements + LINE / size_of::<T>(), T::default());
+    let beyond = memory.as_ptr().addr() % LINE;
+    let first = (LINE - beyond) % LINE / size_of::<T>();
+    &mut memory[first..][..elements]
+}
+
 /// `memcpy` on every thread, a part each; moves `2 * to.len()` bytes.
 pub fn parallel_copy(from: &[u8], to: &mut [u8]) {
     let part = to.len().div_ceil(rayon::current_num_threads());

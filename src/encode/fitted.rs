@@ -229,7 +229,7 @@ mod tests {
         fn whatever_the_values_the_error_is_bounded_and_the_bytes_are_the_same_again(
             which in any::<prop::sample::Index>(),
             rows in 1usize..4,
-            groups in 1usize..5,
+            groups in 4usize..8,
             exponent in -4i32..0,
             seed in any::<u64>(),
         ) {

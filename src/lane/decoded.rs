@@ -1,6 +1,6 @@
 //! What the lanes of a run make of one strip.
 
-use super::{Output, Slot, Timed, decode};
+use super::{Output, Slot, Timed, decode_once};
 use crate::error::Error;
 use crate::strip::Strip;
 
@@ -62,7 +62,7 @@ impl Decoded {
                     continue;
                 }
             };
-            outputs.push(match decode(lane, &strip) {
+            outputs.push(match decode_once(lane, &strip) {
                 Ok((values, timed)) => LaneOutput::Values(values, timed),
                 Err(e) => {
                     *state = match e {

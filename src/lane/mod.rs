@@ -99,7 +99,7 @@ pub trait Lane: Send {
     fn read(&mut self, out: &mut [u8]) -> Result<()>;
 
     /// The output of the loaded strip, of so many elements; nothing is loaded then. A lane whose output is in this
-    /// machine's memory gives it away.
+    /// machine's memory gives that away.
     ///
     /// # Errors
     /// As [`Lane::read`].
@@ -107,9 +107,7 @@ pub trait Lane: Send {
     /// # Panics
     /// As [`Lane::read`].
     fn output(&mut self, elements: usize) -> Result<Output> {
-        let mut out = Output::zeroed(self.info().output, elements);
-        self.read(out.bytes_mut())?;
-        Ok(out)
+        read(self, elements)
     }
 
     /// Copies `bytes` from one buffer of the device to another, which moves twice as many; `None` for a
@@ -283,11 +281,31 @@ fn widened<T: Copy>(values: &[T], cols: usize, stored: usize, mut all: Vec<T>) -
 /// # Errors
 /// As those of the three.
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
+    decode_by(lane, strip, |lane, elements| read(lane, elements))
+}
+
+/// [`decode`] where nothing more is asked of the lane for this strip: its output may be given away.
+pub(crate) fn decode_once(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
+    decode_by(lane, strip, |lane, elements| lane.output(elements))
+}
+
+/// Reads into new memory.
+fn read<L: Lane + ?Sized>(lane: &mut L, elements: usize) -> Result<Output> {
+    let mut out = Output::zeroed(lane.info().output, elements);
+    lane.read(out.bytes_mut())?;
+    Ok(out)
+}
+
+fn decode_by(
+    lane: &mut dyn Lane,
+    strip: &Strip,
+    output: impl FnOnce(&mut dyn Lane, usize) -> Result<Output>,
+) -> Result<(Output, Timed)> {
     let start = Instant::now();
     lane.load(strip)?;
     let kernel = lane.run()?;
     let stored = strip.stored_cols();
-    let out = lane.output(strip.rows.len() * stored)?;
+    let out = output(lane, strip.rows.len() * stored)?;
     let out = out.narrowed(stored, strip.cols);
     let timed = Timed {
         device: kernel.device,

@@ -107,12 +107,13 @@ fn seconds(lane: &LaneRecord) -> Option<Duration> {
     Duration::try_from_secs_f64(lane.seconds?).ok()
 }
 
+/// What is bad input is an error here too: there may be no lane to tell it.
 fn case_of_checkpoint(t: &TensorRecord) -> Option<TestCase> {
-    let checkpoint = t.checkpoint.as_ref()?;
-    let status = if checkpoint.damaged() {
-        wrong(NonSuccessKind::Failure, &checkpoint.reason, "")
-    } else {
-        TestCaseStatus::success()
+    let status = match (&t.error, &t.checkpoint) {
+        (Some(error), _) => wrong(NonSuccessKind::Error, &problem(error), ""),
+        (None, Some(of)) if of.damaged() => wrong(NonSuccessKind::Failure, &of.reason, ""),
+        (None, Some(_)) => TestCaseStatus::success(),
+        (None, None) => return None,
     };
     let mut case = TestCase::new(t.tensor_base.as_str(), status);
     case.set_classname("checkpoint");

@@ -185,13 +185,13 @@ fn bytes_that_were_written_over_are_found_by_their_rows() {
             "tq_packed",
             40 * row + 700,
             42 * row + 700,
-            "groups in rows 40..43 are further from the source than 4 bits in groups of 128 put them",
+            "groups in rows 40 to 42 are further from the source than 4 bits in groups of 128 put them",
         ),
         (
             "tq_scales",
             50 * 64,
             52 * 64,
-            "64 groups in rows 50..52 are",
+            "64 groups in rows 50 to 51 are",
         ),
     ] {
         let base = name(2);

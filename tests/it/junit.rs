@@ -117,6 +117,27 @@ fn the_checkpoint_and_plain_tensors_are_suites() {
     );
 }
 
+/// Without a lane beside the reference there is no other suite to tell it.
+#[test]
+fn bad_input_is_an_error_of_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let mut model = Model::valid();
+    let scales = model.tensors.get_mut(&format!("{BASE}.tq_scales"));
+    scales.unwrap().data[6..8].copy_from_slice(&half::f16::NAN.to_le_bytes());
+    model.write(&dir.path().join("m"));
+    let (tq, xml) = (path("m"), path("j.xml"));
+    let given = ["--tq-model", &tq, "--junit", &xml];
+    let out = tq4(&[&["validate", "--all", "--lanes", "reference"], &given[..]].concat());
+    assert_eq!(out.status.code(), Some(2));
+    let text = std::fs::read_to_string(&xml).unwrap_or_else(|_| panic!("{}", stderr(&out)));
+    let document = Document::parse(&text).unwrap();
+    let checkpoint = suite(&document, "checkpoint");
+    let counts = ["tests", "errors"].map(|key| checkpoint.attribute(key));
+    assert_eq!(counts, [Some("1"); 2], "{text}");
+    assert!(text.contains("NaN"), "{text}");
+}
+
 #[test]
 fn two_reports_make_no_junit() {
     let out = tq4(&["compare", "a.json", "b.json", "--junit", "."]);

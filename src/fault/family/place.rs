@@ -2,6 +2,7 @@
 
 use super::View;
 use crate::counted::every;
+pub(in crate::fault) use crate::counted::run;
 
 /// Rows or groups that are listed.
 const LISTED: u64 = 8;
@@ -12,15 +13,6 @@ pub(in crate::fault) fn range(what: &str, [first, last]: [usize; 2]) -> String {
         format!("{what} {first}")
     } else {
         format!("{what}s {}", run([first, last]))
-    }
-}
-
-/// `5`, `3 to 5`.
-pub(in crate::fault) fn run([first, last]: [usize; 2]) -> String {
-    if first == last {
-        first.to_string()
-    } else {
-        format!("{first} to {last}")
     }
 }
 

@@ -1,9 +1,8 @@
 //! What is damaged, in a sentence.
 
 use super::damage::Damage;
+use crate::counted::run;
 use crate::record::{DamagedGroup, WrongSign};
-
-const OTHER: &str = "or the source is another model's";
 
 /// Most places that a sentence names.
 const NAMED: usize = 3;
@@ -31,7 +30,7 @@ pub(super) fn wrong_signs(signs: &[WrongSign]) -> String {
 
 /// A tensor most of whose groups are damaged.
 pub(super) fn everywhere(ratio: &str) -> String {
-    format!("{ratio}: the tensor is damaged, {OTHER}")
+    format!("{ratio}: the tensor is damaged, or the source is another model's")
 }
 
 /// Damaged groups in some rows, of `size` elements, and what they should cost.
@@ -55,17 +54,18 @@ pub(super) fn groups(damage: &Damage, worst: DamagedGroup, size: usize, cost: &s
             ranges(rows)
         ),
     };
-    format!("{off}: the tensor is damaged, {OTHER}")
+    format!("{off}: the tensor is damaged")
 }
 
 /// The first three ranges in words.
 fn ranges(all: &[[usize; 2]]) -> String {
-    let first: Vec<String> = all
-        .iter()
-        .take(NAMED)
-        .map(|r| format!("{}..{}", r[0], r[1]))
-        .collect();
-    format!("rows {}{}", first.join(", "), others(all.len()))
+    let named = all.iter().take(NAMED);
+    let named: Vec<String> = named.map(|[first, end]| run([*first, end - 1])).collect();
+    let s = match all {
+        [[first, end]] if end - first == 1 => "",
+        _ => "s",
+    };
+    format!("row{s} {}{}", named.join(", "), others(all.len()))
 }
 
 /// That there are more than are named.
