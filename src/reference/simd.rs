@@ -144,8 +144,7 @@ impl Simd {
             expect(unused_variables)
         )]
         tensor: &'a TqTensor,
-        // Only AVX-512 does.
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))] stream: bool,
+        stream: bool,
     ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),
