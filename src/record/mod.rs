@@ -242,6 +242,14 @@ pub struct Model {
     pub plain: Vec<String>,
 }
 
+impl Model {
+    /// Whether no lane but the reference is asked for.
+    pub fn reference_alone(&self) -> bool {
+        let others = [&self.recordings, &self.programs, &self.kernels];
+        self.lanes.lanes == [LaneKind::Reference] && others.iter().all(|list| list.is_empty())
+    }
+}
+
 /// The first line of a JSONL report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportHeader {

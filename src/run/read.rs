@@ -9,13 +9,13 @@ use crate::strip::{Strip, TensorSum};
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-/// Elements of a strip; a row that is longer is a strip by itself. What comes of one stays in the caches of most
-/// processors, and its memory is used again without the system.
-const STRIP: usize = 1 << 20;
+/// Elements of a strip; a row that is longer is a strip by itself. A tensor of no more goes through whole, and has
+/// exact quantiles.
+const RUN_STRIP: usize = 1 << 22;
 
-/// Elements of a strip where programs run, which may be started for each; and of a tensor that goes through whole, and
-/// so has exact quantiles.
-const LARGE_STRIP: usize = 1 << 22;
+/// The same where no kernel is to be launched on a strip, and none to be diagnosed: what comes of one stays in the caches
+/// of most processors, and its memory is used again without the system.
+const REFERENCE_STRIP: usize = 1 << 20;
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 pub(super) enum Item<T> {
@@ -40,9 +40,9 @@ pub(super) fn strips(job: &Job<'_>, target: &Target) -> impl Iterator<Item = Ran
     let step = match job.header.model.strip {
         _ if job.whole => rows.len(),
         StripSize::Rows(rows) => rows,
-        _ if rows.len() * cols <= LARGE_STRIP => rows.len(),
-        _ if !job.header.model.programs.is_empty() => bounded(LARGE_STRIP, cols),
-        _ => bounded(STRIP, cols),
+        _ if rows.len() * cols <= RUN_STRIP => rows.len(),
+        _ if job.header.model.reference_alone() => bounded(REFERENCE_STRIP, cols),
+        _ => bounded(RUN_STRIP, cols),
     };
     let end = rows.end;
     rows.step_by(step.max(1))
@@ -186,8 +186,10 @@ mod tests {
         #[test]
         fn bounded_strips_are_never_empty(groups in 1usize..200_000) {
             let cols = groups * 32;
-            let rows = bounded(STRIP, cols);
-            prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= STRIP));
+            for elements in [RUN_STRIP, REFERENCE_STRIP] {
+                let rows = bounded(elements, cols);
+                prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= elements));
+            }
         }
     }
 }

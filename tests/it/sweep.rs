@@ -7,11 +7,8 @@ use crate::support::sweep::{read, run, tensors, timeless};
 use std::sync::mpsc;
 use std::time::Duration;
 use tq4::format::TqModel;
-use tq4::record::{LaneName, Outcome, Run, Status, StripSize};
+use tq4::record::{LaneConfig, LaneKind, LaneName, Outcome, Run, Status, StripSize};
 use tq4::run::{Job, Records, RunEvent, RunOptions};
-
-/// The first two tensors are two strips each.
-const STRIP: StripSize = StripSize::Rows(2048);
 
 const FAULT: &str = "fwht_upper_lane_sign";
 
@@ -24,7 +21,7 @@ fn faulty(base: &'static str, calls: fn(&Call<'_>) -> bool) -> Fake {
 fn with_lane(lane: Fake) -> Run {
     let dir = tempfile::tempdir().unwrap();
     big::write_models(dir.path(), &tensors());
-    run(dir.path(), &mut beside_reference([lane]), STRIP)
+    run(dir.path(), &mut beside_reference([lane]), StripSize::Auto)
 }
 
 #[test]
@@ -50,7 +47,7 @@ fn a_fault_is_named_from_the_worst_strip() {
 #[test]
 fn a_lane_that_breaks_fails_its_tensor_and_goes_on_with_the_next() {
     // In the first strip, and in the second.
-    for start in [0, 2048] {
+    for start in [0, 3584] {
         let breaks = move |c: &Call<'_>| c.strip.base == "t0" && c.strip.rows.start == start;
         let run = with_lane(Fake::new("wgpu", 1).breaks(breaks));
         let broke = &run.tensors[0];
@@ -116,11 +113,7 @@ fn lanes_run_while_an_earlier_strip_is_compared() {
     big::write_models(dir.path(), &tensors());
     let model = TqModel::open(&dir.path().join("tq4")).unwrap();
     let bases: Vec<String> = model.bases().map(str::to_owned).collect();
-    let options = RunOptions {
-        strip: STRIP,
-        ..RunOptions::default()
-    };
-    let job = Job::new(&model, None, &bases, &options).unwrap();
+    let job = Job::new(&model, None, &bases, &RunOptions::default()).unwrap();
     let (tell, told) = mpsc::channel();
     let telling = Fake::new("wgpu", 1).wrong(move |_, _| {
         let _ = tell.send(());
@@ -141,6 +134,36 @@ fn lanes_run_while_an_earlier_strip_is_compared() {
     })
     .unwrap();
     assert_eq!((strips, records.tensors.len()), (5, 3));
+}
+
+#[test]
+fn strips_are_smaller_where_the_reference_runs_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    big::write_models(dir.path(), &tensors());
+    let model = TqModel::open(&dir.path().join("tq4")).unwrap();
+    let strips = |lanes: Vec<LaneKind>, recordings: Vec<String>| {
+        let options = RunOptions {
+            lanes: LaneConfig {
+                lanes,
+                ..LaneConfig::default()
+            },
+            recordings,
+            ..RunOptions::default()
+        };
+        let job = Job::new(&model, None, &["t0".to_owned(), "t2".to_owned()], &options).unwrap();
+        let mut strips = 0;
+        let mut count =
+            |event: RunEvent<'_>| strips += usize::from(matches!(event, RunEvent::Bytes(_)));
+        let mut records = Records::default();
+        let mut lanes = beside_reference([]);
+        tq4::run::run(&job, &mut lanes, &mut [&mut records], &mut count).unwrap();
+        strips
+    };
+    // 3,700 rows by 3,584, or by 512; and a tensor that is one strip.
+    assert_eq!(strips(vec![LaneKind::Reference], Vec::new()), 8 + 1);
+    assert_eq!(strips(vec![], Vec::new()), 2 + 1);
+    let recording = vec!["mine=ab".to_owned()];
+    assert_eq!(strips(vec![LaneKind::Reference], recording), 2 + 1);
 }
 
 #[test]
