@@ -121,7 +121,7 @@ run_array() {
   for task in 2 3; do
     log=$work/submit/slurm-${array}_$task.out
     grep -q "$1" "$log" || fail "the log of task $task lacks its beginning"
-    grep -q '^resuming: [1-9][0-9]* tensors are done, [1-9][0-9]* are left$' "$log" || fail "task $task was not resumed"
+    grep -Eq '^resuming: [1-9][0-9]* tensors? (is|are) done, [1-9][0-9]* (is|are) left$' "$log" || fail "task $task was not resumed"
     shift
     # The last line of one that was killed may be torn.
     sed '$d' "$work/killed-$task.jsonl" >"$work/kept"
