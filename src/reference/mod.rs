@@ -36,12 +36,6 @@ pub(crate) const TEXT: &str = concat!(
 /// Elements handed to a thread at a time, a multiple of every group size.
 const TASK: usize = 64 * 1024;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
-/// Bytes of output that no cache holds until it is read, on most machines.
-const LARGE: usize = 32 << 20;
-
 /// Dequantises `tensor` to f32, row-major `[rows, cols]`.
 pub fn dequantize(tensor: &TqTensor) -> Vec<f32> {
     let mut out = vec![0.0; tensor.elements()];
@@ -51,16 +45,13 @@ pub fn dequantize(tensor: &TqTensor) -> Vec<f32> {
 
 /// Dequantises `tensor` into `out`, f32 before the rounding to BF16, on [`Simd::active`].
 ///
-/// A large output is written fastest where it begins at a multiple of 64 bytes, past the caches with AVX-512.
-///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_into(tensor: &TqTensor, out: &mut [f32]) {
     dequantize_into_with(Simd::active(), tensor, out);
 }
 
-/// Dequantises `tensor` into `out`, rounded to BF16 (nearest, ties to even), on [`Simd::active`]; fastest where
-/// [`dequantize_into`] is.
+/// Dequantises `tensor` into `out`, rounded to BF16 (nearest, ties to even), on [`Simd::active`].
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
@@ -73,7 +64,7 @@ pub fn dequantize_bf16_into(tensor: &TqTensor, out: &mut [bf16]) {
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor, out: &mut [f32]) {
-    let decode = simd.decoder(tensor, past_caches(out));
+    let decode = simd.decoder(tensor);
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
         let rest = &mut out[done * tensor.layout().group_size()..];
@@ -86,17 +77,12 @@ pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor, out: &mut [f32]) {
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor, out: &mut [bf16]) {
-    let decode = simd.decoder(tensor, past_caches(out));
+    let decode = simd.decoder(tensor);
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
         let rest = &mut out[done * tensor.layout().group_size()..];
         scalar_bf16(tensor, first_group + done, rest);
     });
-}
-
-/// Whether `out` may go past the caches, which saves reading the lines that are written over.
-fn past_caches<T>(out: &[T]) -> bool {
-    size_of_val(out) >= LARGE && out.as_ptr().addr().is_multiple_of(LINE)
 }
 
 /// Hands `out` to the threads in parts, each with the number of its first group.

@@ -14,7 +14,6 @@
 
 mod finish;
 
-use super::LINE;
 use super::shared::{REGISTERS, f16_to_f32, pairs};
 use crate::tensor::TqTensor;
 use bytemuck::Pod;
@@ -41,12 +40,9 @@ macro_rules! rendering {
         ///
         /// Decodes the groups from `first_group` on, as many whole blocks as `out` holds, and returns the
         /// groups decoded; `T` is BF16 or f32. `flips` is [`flips`](super::shared::flips) of `tensor`, with
-        /// [`BLOCK`] beyond. If `STREAM`, the values go past the caches.
-        ///
-        /// # Panics
-        /// If `STREAM` and `out` does not begin at a multiple of [`LINE`] bytes.
+        /// [`BLOCK`] beyond.
         #[target_feature(enable = $features)]
-        pub(in crate::reference) fn $name<T: Pod, const STREAM: bool>(
+        pub(in crate::reference) fn $name<T: Pod>(
             tensor: &TqTensor,
             flips: &[T],
             first_group: usize,
@@ -54,28 +50,22 @@ macro_rules! rendering {
         ) -> usize {
             let layout = tensor.layout();
             let decode = match (layout.stored_bits(), layout.group_size()) {
-                (2, 32) => blocks::<T, STREAM, 2, 32>,
-                (2, 64) => blocks::<T, STREAM, 2, 64>,
-                (2, 128) => blocks::<T, STREAM, 2, 128>,
-                (2, 256) => pairs_of_blocks::<T, STREAM, 2>,
-                (4, 32) => blocks::<T, STREAM, 4, 32>,
-                (4, 64) => blocks::<T, STREAM, 4, 64>,
-                (4, 128) => blocks::<T, STREAM, 4, 128>,
-                (4, 256) => pairs_of_blocks::<T, STREAM, 4>,
+                (2, 32) => blocks::<T, 2, 32>,
+                (2, 64) => blocks::<T, 2, 64>,
+                (2, 128) => blocks::<T, 2, 128>,
+                (2, 256) => pairs_of_blocks::<T, 2>,
+                (4, 32) => blocks::<T, 4, 32>,
+                (4, 64) => blocks::<T, 4, 64>,
+                (4, 128) => blocks::<T, 4, 128>,
+                (4, 256) => pairs_of_blocks::<T, 4>,
                 other => unreachable!("Layout::new refuses {other:?}"),
             };
-            assert!(!STREAM || out.as_ptr().addr().is_multiple_of(LINE));
-            let groups = decode(tensor, flips, first_group, out);
-            if STREAM {
-                // Before another thread is told that the values are there.
-                _mm_sfence();
-            }
-            return groups;
+            return decode(tensor, flips, first_group, out);
 
             /// Groups of up to a block. In each turn a block begins, the one before it is halfway, and the one
             /// before that ends.
             #[target_feature(enable = $features)]
-            fn blocks<T: Pod, const STREAM: bool, const STORED_BITS: usize, const N: usize>(
+            fn blocks<T: Pod, const STORED_BITS: usize, const N: usize>(
                 tensor: &TqTensor,
                 flips: &[T],
                 first_group: usize,
@@ -115,7 +105,7 @@ macro_rules! rendering {
                     }
                     for part in 0..PARTS {
                         stage::<4, N>(&mut second, part, one);
-                        finish::<T, STREAM, N>(&third, part, &divide, flips, out);
+                        finish(&third, part, &divide, flips, out);
                     }
                     for part in 0..PARTS {
                         stage::<5, N>(&mut second, part, one);
@@ -128,7 +118,7 @@ macro_rules! rendering {
 
             /// Groups of 256.
             #[target_feature(enable = $features)]
-            fn pairs_of_blocks<T: Pod, const STREAM: bool, const STORED_BITS: usize>(
+            fn pairs_of_blocks<T: Pod, const STORED_BITS: usize>(
                 tensor: &TqTensor,
                 flips: &[T],
                 first_group: usize,
@@ -163,7 +153,7 @@ macro_rules! rendering {
                     let flips = flips[column..][..256].chunks_exact(BLOCK);
                     for ((x, flips), out) in x.iter().zip(flips).zip(out.chunks_exact_mut(BLOCK)) {
                         for part in 0..PARTS {
-                            finish::<T, STREAM, 256>(x, part, &divide, flips, out);
+                            finish(x, part, &divide, flips, out);
                         }
                     }
                     column = (column + 256) % cols;
@@ -174,7 +164,7 @@ macro_rules! rendering {
             /// Divides, rounds, flips and stores a part of a block.
             #[target_feature(enable = $features)]
             #[inline]
-            fn finish<T: Pod, const STREAM: bool, const N: usize>(
+            fn finish<T: Pod, const N: usize>(
                 x: &Block,
                 part: usize,
                 divide: &Divide<N>,
@@ -187,16 +177,11 @@ macro_rules! rendering {
                 let (a, b) = (divide.by_root(x[i]), divide.by_root(x[j]));
                 let flips = &flips[part * 2 * LANES..][..2 * LANES];
                 let out = &mut out[part * 2 * LANES..][..2 * LANES];
-                // SAFETY: parts of a block are multiples of a line after the first, whose place was checked; the
-                // stores are fenced at the end.
-                unsafe {
-                    if size_of::<T>() == 2 {
-                        store_flipped::<T, STREAM>($round(a, b), flips, out);
-                    } else {
-                        let (flips, out) = (flips.split_at(LANES), out.split_at_mut(LANES));
-                        store_flipped::<T, STREAM>(_mm512_castps_si512(a), flips.0, out.0);
-                        store_flipped::<T, STREAM>(_mm512_castps_si512(b), flips.1, out.1);
-                    }
+                if size_of::<T>() == 2 {
+                    store_flipped($round(a, b), flips, out);
+                } else {
+                    store_flipped(_mm512_castps_si512(a), &flips[..LANES], &mut out[..LANES]);
+                    store_flipped(_mm512_castps_si512(b), &flips[LANES..], &mut out[LANES..]);
                 }
             }
         }
