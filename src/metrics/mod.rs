@@ -4,6 +4,7 @@
 //! The result does not depend on the number of threads: sums are taken over fixed blocks and added in
 //! order, and the quantiles are exact or come from counts. [`Quantiles`] says which.
 
+mod counts;
 mod quantile;
 mod ranks;
 mod stream;

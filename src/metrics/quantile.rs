@@ -1,5 +1,6 @@
 //! Quantiles of the relative error: exact while its elements are at hand, beyond that from counts.
 
+use super::counts::{Counts, middle};
 use super::ranks::Ranked;
 use super::sums::{BlockSums, RelSink};
 use super::{FloatElement, Values, rel, typed};
@@ -11,13 +12,6 @@ use std::sync::{Mutex, PoisonError};
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 /// Of [`QUANTILES`]: that of the top hundredth.
 const P99: usize = 3;
-
-/// Low bits of an f32 that a bucket leaves out: it has a 128th of a binade.
-const LOW: u32 = 16;
-/// A bucket for each value of the other bits, without the sign.
-const BUCKETS: usize = 1 << (31 - LOW);
-/// The bucket of infinity.
-const INFINITE: usize = (f32::INFINITY.to_bits() >> LOW) as usize;
 
 /// How the quantiles of a comparison were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,31 +39,6 @@ pub(super) enum Rels {
     Exact(Vec<f32>),
     /// Those of several pieces: counts that are added at the end, one for each thread that has counted.
     Counted(Mutex<Vec<Counts>>),
-}
-
-/// How many elements are in each bucket.
-pub(super) struct Counts(Box<[u64; BUCKETS]>);
-
-impl std::fmt::Debug for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Counts")
-    }
-}
-
-impl Counts {
-    fn new() -> Self {
-        let zeros = vec![0; BUCKETS].into_boxed_slice();
-        Self(zeros.try_into().expect("as many"))
-    }
-}
-
-impl RelSink for Counts {
-    fn take(&mut self, rels: &[f32]) {
-        for rel in rels {
-            // Only a NaN has a sign.
-            self.0[(rel.to_bits() >> LOW) as usize % BUCKETS] += 1;
-        }
-    }
 }
 
 /// Counts that nobody else adds to meanwhile.
@@ -114,20 +83,11 @@ struct Ascending {
 
 impl Ascending {
     /// Of elements of which the largest is `max`, and none is NaN.
-    fn new(parts: &[Counts], max: f64) -> Self {
+    fn new(counts: &Counts, max: f64) -> Self {
         let (mut buckets, mut elements) = (Vec::new(), 0);
-        for bucket in 0..BUCKETS {
-            let count: u64 = parts.iter().map(|p| p.0[bucket]).sum();
-            if count == 0 {
-                continue;
-            }
+        for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| *count > 0) {
             elements += count;
-            let value = match bucket {
-                0 => 0.0,
-                INFINITE => f64::INFINITY,
-                _ => f32::from_bits((bucket as u32) << LOW | 1 << (LOW - 1)).into(),
-            };
-            buckets.push((elements, value.min(max)));
+            buckets.push((elements, middle(bucket).min(max)));
         }
         Self { buckets }
     }
@@ -167,9 +127,7 @@ impl Rels {
                 sums.push(lhs, rhs);
                 return;
             }
-            let mut counts = Counts::new();
-            counts.take(first);
-            *self = Self::Counted(Mutex::new(vec![counts]));
+            *self = Self::Counted(Mutex::new(vec![Counts::of(first)]));
         }
         if let Self::Counted(idle) = self {
             sums.push_to(lhs, rhs, || Lent::new(idle));
@@ -202,7 +160,8 @@ impl Rels {
             }
             Self::Counted(parts) => {
                 let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let counts = Ascending::new(&parts, max);
+                let all = parts.into_iter().fold(Counts::new(), Counts::add);
+                let counts = Ascending::new(&all, max);
                 let elements = counts.elements();
                 let quantiles = interpolated(elements, |rank| counts.at(rank));
                 // Every element is at least a quantile of zero.

@@ -1,22 +1,14 @@
 //! Elements by rank, without sorting all of them.
 
 use super::SUM_BLOCK;
+use super::counts::{BUCKETS, Counts, bucket};
 use rayon::prelude::*;
-
-/// Low bits that a bucket leaves out: values of a bucket are within a share of 2^-6 of each other.
-const LOW: u32 = 17;
-const BUCKETS: usize = 1 << (31 - LOW);
 
 /// Some elements in order, with their ranks among all.
 pub(super) struct Ranked {
     /// Bucket by bucket: the rank of its first element, and that element's place in `sorted`.
     starts: Vec<(usize, usize)>,
     sorted: Vec<f32>,
-}
-
-/// Values that are not negative are ordered as their bits are.
-fn bucket(v: f32) -> usize {
-    (v.to_bits() >> LOW) as usize
 }
 
 impl Ranked {
@@ -26,10 +18,9 @@ impl Ranked {
     /// # Panics
     /// When a rank is none of these values'.
     pub(super) fn new(values: &[f32], single: &[usize], tail: usize) -> Self {
-        let counts = count(values);
         let mut first = Vec::with_capacity(BUCKETS);
         let mut rank = 0;
-        for count in counts {
+        for count in Counts::of(values).iter() {
             first.push(rank);
             rank += count as usize;
         }
@@ -66,25 +57,4 @@ impl Ranked {
         let below = self.sorted.partition_point(|v| f64::from(*v) < least);
         &self.sorted[below..]
     }
-}
-
-/// How many values each bucket has.
-fn count(values: &[f32]) -> Vec<u32> {
-    let blocks = values.par_chunks(SUM_BLOCK);
-    // Two parts for each thread: a part has a table of its own to fill and to add.
-    let least = blocks.len().div_ceil(2 * rayon::current_num_threads());
-    let add = |mut a: Vec<u32>, b: Vec<u32>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        a
-    };
-    blocks
-        .with_min_len(least.max(1))
-        .fold(
-            || vec![0; BUCKETS],
-            |mut table, block| {
-                block.iter().for_each(|v| table[bucket(*v)] += 1);
-                table
-            },
-        )
-        .reduce(|| vec![0; BUCKETS], add)
 }

@@ -180,7 +180,7 @@ pub struct TensorRecord {
     /// First 32 hex digits of the BLAKE3 over layout, codes, scales and signs of these rows; null
     /// when they could not be read to the end.
     pub checksum: Option<String>,
-    /// The same over the source's weights of these rows, as f32; null without a source.
+    /// The same over the source's weights of these rows as they are stored; null without a source.
     #[serde(default)]
     pub source_checksum: Option<String>,
     /// Why the tensor could not be validated; null when it could.
