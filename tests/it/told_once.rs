@@ -229,19 +229,18 @@ fn tensors_with_the_same_fault_are_drawn_and_told_of_for_the_first_few() {
 fn why_a_lane_did_not_run_is_told_once() {
     let case = Case::new(|_, v| bf16::from_f32(v));
     let model = case.path("m");
-    let out = assert_cmd::Command::cargo_bin("tq4")
-        .unwrap()
-        .args([
-            "validate",
-            "--all",
-            "--lanes",
-            "reference,cuda",
-            "--cuda-device",
-            "63",
-        ])
-        .args(["--tq-model", model.to_str().unwrap(), "--format", "table"])
-        .output()
-        .unwrap();
+    let out = tq4(&[
+        "validate",
+        "--all",
+        "--lanes",
+        "reference,cuda",
+        "--cuda-device",
+        "63",
+        "--tq-model",
+        model.to_str().unwrap(),
+        "--format",
+        "table",
+    ]);
     let text = unfolded(&stdout(&out));
     assert_eq!(out.status.code(), Some(3), "{text}");
     let row = text.lines().find(|l| l.starts_with(" cuda ")).unwrap();
