@@ -1,5 +1,5 @@
 //! One run, one table: the parallel copy of this machine, the reference held to it, and a NumPy decoder
-//! (benches/numpy_decoder.py) held to the reference. Rounds are interleaved, so that drift hits all alike.
+//! (benches/numpy_decoder.py) held to the reference. They take turns, so that drift hits all alike.
 //!
 //! `cargo bench --bench versus_numpy`; the variable PYTHON names a Python that has NumPy 2.
 
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
-use support::{bytes_moved, parallel_copy, tensor};
+use support::{at_a_line, bytes_moved, parallel_copy, tensor};
 use tq4::reference::{self, Simd};
 use tq4::tensor::{GROUP_SIZES, TqTensor};
 
@@ -20,9 +20,6 @@ const GROUP_SIZE: usize = 128;
 /// NumPy takes seconds: it runs once a round, the others several times.
 const ROUNDS: usize = 3;
 const REPEATS: usize = 15;
-/// The others are timed a slice of the rows at a time: on a machine that is not idle, a short time is
-/// more often without a break than a long one.
-const SLICES: usize = 48;
 
 fn main() {
     // `cargo test --benches` starts benchmarks too, without this argument.
@@ -126,92 +123,78 @@ fn check_values(t: &TqTensor) {
     }
 }
 
-/// Seconds of one contestant, and the bytes that a run over all slices moves at least.
+/// Seconds of one contestant's runs, and the bytes that a run moves at least.
 struct Times {
     name: String,
     bytes: usize,
-    /// Least time of each slice.
-    slices: Vec<f64>,
-    /// Time of each run.
     runs: Vec<f64>,
 }
 
 impl Times {
-    fn new(name: impl Into<String>, bytes: usize, slices: usize) -> Self {
+    fn new(name: impl Into<String>, bytes: usize) -> Self {
         Self {
             name: name.into(),
             bytes,
-            slices: vec![f64::INFINITY; slices],
             runs: Vec::new(),
         }
     }
 
-    /// Slice 0 starts a run.
-    fn add(&mut self, slice: usize, seconds: f64) {
-        if slice == 0 {
-            self.runs.push(0.0);
-        }
-        *self.runs.last_mut().expect("slice 0 came first") += seconds;
-        self.slices[slice] = self.slices[slice].min(seconds);
-    }
-
-    fn time(&mut self, slice: usize, work: impl FnOnce()) {
+    fn time(&mut self, work: impl FnOnce()) {
         let start = Instant::now();
         work();
-        self.add(slice, start.elapsed().as_secs_f64());
+        self.runs.push(start.elapsed().as_secs_f64());
     }
 
     fn least(&self) -> f64 {
-        self.slices.iter().sum()
+        self.runs.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    fn median(&self) -> f64 {
-        let mut sorted = self.runs.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+    /// Bytes a second of each run.
+    fn rates(&self) -> impl Iterator<Item = f64> {
+        self.runs.iter().map(|seconds| self.bytes as f64 / seconds)
     }
+
+    fn median_rate(&self) -> f64 {
+        quartiles(self.rates())[1]
+    }
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| sorted[quarter * (sorted.len() - 1) / 4])
 }
 
 fn measure(t: &TqTensor) {
     let mut numpy = Numpy::start(t);
     let moved = bytes_moved(t, size_of::<bf16>());
     let moved_f32 = bytes_moved(t, size_of::<f32>());
-    let part = moved / 2 / SLICES;
-    let (from, mut to) = (vec![1u8; part * SLICES], vec![2u8; part * SLICES]);
     // Written once before: the first touch of new memory is the system's time.
-    let mut out = vec![bf16::ONE; t.elements()];
-    let mut values = vec![1.0; t.elements()];
-    let rows = ROWS / SLICES;
+    let (from, mut to) = (vec![1u8; moved / 2], vec![2u8; moved / 2]);
+    let (mut memory, mut memory_f32) = (Vec::new(), Vec::new());
+    let out = at_a_line::<bf16>(&mut memory, t.elements());
+    let values = at_a_line::<f32>(&mut memory_f32, t.elements());
 
-    let mut copy = Times::new("parallel memcpy", 2 * to.len(), SLICES);
-    let mut to_bf16 = Times::new("reference to BF16", moved, SLICES);
-    let mut to_f32 = Times::new("reference to f32", moved_f32, SLICES);
+    let mut copy = Times::new("parallel memcpy", 2 * to.len());
+    let mut to_bf16 = Times::new("reference to BF16", moved);
+    let mut to_f32 = Times::new("reference to f32", moved_f32);
     let version = &numpy.version;
-    let mut whole = Times::new(format!("{version}, whole arrays, to f32"), moved_f32, 1);
-    let mut blocks = Times::new(format!("{version}, blocks of rows, to f32"), moved_f32, 1);
+    let mut whole = Times::new(format!("{version}, whole arrays, to f32"), moved_f32);
+    let mut blocks = Times::new(format!("{version}, blocks of rows, to f32"), moved_f32);
     for _ in 0..ROUNDS {
         for _ in 0..REPEATS {
-            for i in 0..SLICES {
-                let slice = t
-                    .slice_rows(i * rows..(i + 1) * rows)
-                    .expect("rows of the tensor");
-                let elements = i * slice.elements()..(i + 1) * slice.elements();
-                let bytes = i * part..(i + 1) * part;
-                copy.time(i, || parallel_copy(&from[bytes.clone()], &mut to[bytes]));
-                let out = &mut out[elements.clone()];
-                to_bf16.time(i, || reference::dequantize_bf16_into(&slice, out));
-                let values = &mut values[elements];
-                to_f32.time(i, || reference::dequantize_into(&slice, values));
-            }
+            copy.time(|| parallel_copy(&from, &mut to));
+            to_bf16.time(|| reference::dequantize_bf16_into(t, out));
+            to_f32.time(|| reference::dequantize_into(t, values));
         }
-        whole.add(0, numpy.run("whole"));
-        blocks.add(0, numpy.run("blocks"));
+        whole.runs.push(numpy.run("whole"));
+        blocks.runs.push(numpy.run("blocks"));
     }
     numpy.stop();
 
     println!(
         "{ROWS} x {COLS}, {} bits, group {GROUP_SIZE}; {} threads, {}; bytes as a job must move them at \
-         least; least time, slice by slice (and median of whole runs)",
+         least; least time (and median)",
         t.layout().bits(),
         rayon::current_num_threads(),
         Simd::active().name().unwrap_or("no SIMD path"),
@@ -221,20 +204,20 @@ fn measure(t: &TqTensor) {
             "  {:38} {:9.2} ms ({:9.2})  {:7.2} GB/s ({:7.2})",
             x.name,
             1e3 * x.least(),
-            1e3 * x.median(),
+            1e3 * x.bytes as f64 / x.median_rate(),
             x.bytes as f64 / x.least() / 1e9,
-            x.bytes as f64 / x.median() / 1e9,
+            x.median_rate() / 1e9,
         );
     }
-    let share = |time: fn(&Times) -> f64, x: &Times| {
-        100.0 * (x.bytes as f64 / time(x)) / (copy.bytes as f64 / time(&copy))
-    };
     for x in [&to_bf16, &to_f32] {
+        let [lower, median, upper] =
+            quartiles(x.rates().zip(copy.rates()).map(|(x, copy)| x / copy));
         println!(
-            "{}: {:.0} % of memcpy's bytes per second (median {:.0} %)",
+            "{}: {:.0} % of the memcpy's bytes per second just before it (median; half of the turns {:.0} to {:.0} %)",
             x.name,
-            share(Times::least, x),
-            share(Times::median, x),
+            100.0 * median,
+            100.0 * lower,
+            100.0 * upper,
         );
     }
     // No ratio of medians: NumPy's seconds are its process's, the others' are the wall's.

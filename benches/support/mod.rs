@@ -31,8 +31,7 @@ pub fn bytes_moved(tensor: &TqTensor, element_size: usize) -> usize {
 pub fn at_a_line<T: Clone + Default>(memory: &mut Vec<T>, elements: usize) -> &mut [T] {
     const LINE: usize = 64;
     memory.resize(elements + LINE / size_of::<T>(), T::default());
-    let beyond = memory.as_ptr().addr() % LINE;
-    let first = (LINE - beyond) % LINE / size_of::<T>();
+    let first = memory.as_ptr().align_offset(LINE);
     &mut memory[first..][..elements]
 }
 

@@ -33,8 +33,17 @@ pub(crate) const TEXT: &str = concat!(
     include_str!("shared.rs"),
 );
 
-/// Elements handed to a thread at a time, a multiple of every group size.
-const TASK: usize = 64 * 1024;
+/// Elements handed to a thread at a time: as many as let each thread have some [`TURNS`] of them, since each begins
+/// with codes and scales that no cache has yet. Multiples of every group size.
+const LEAST_TASK: usize = 16 * 1024;
+const LARGEST_TASK: usize = 16 * LEAST_TASK;
+const TURNS: usize = 16;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Bytes of output that no cache holds until it is read, on most machines.
+const LARGE: usize = 32 << 20;
 
 /// Dequantises `tensor` to f32, row-major `[rows, cols]`.
 pub fn dequantize(tensor: &TqTensor) -> Vec<f32> {
@@ -45,13 +54,16 @@ pub fn dequantize(tensor: &TqTensor) -> Vec<f32> {
 
 /// Dequantises `tensor` into `out`, f32 before the rounding to BF16, on [`Simd::active`].
 ///
+/// A large output is written fastest where it begins at a multiple of 64 bytes: past the caches, with AVX-512.
+///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_into(tensor: &TqTensor, out: &mut [f32]) {
     dequantize_into_with(Simd::active(), tensor, out);
 }
 
-/// Dequantises `tensor` into `out`, rounded to BF16 (nearest, ties to even), on [`Simd::active`].
+/// Dequantises `tensor` into `out`, rounded to BF16 (nearest, ties to even), on [`Simd::active`]; fastest where
+/// [`dequantize_into`] is.
 ///
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
@@ -64,7 +76,7 @@ pub fn dequantize_bf16_into(tensor: &TqTensor, out: &mut [bf16]) {
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor, out: &mut [f32]) {
-    let decode = simd.decoder(tensor);
+    let decode = simd.decoder(tensor, past_caches(out));
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
         let rest = &mut out[done * tensor.layout().group_size()..];
@@ -77,7 +89,7 @@ pub fn dequantize_into_with(simd: Simd, tensor: &TqTensor, out: &mut [f32]) {
 /// # Panics
 /// When `out` does not hold `rows * cols` elements.
 pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor, out: &mut [bf16]) {
-    let decode = simd.decoder(tensor);
+    let decode = simd.decoder(tensor, past_caches(out));
     tasks(tensor, out, |first_group, out| {
         let done = decode(first_group, out);
         let rest = &mut out[done * tensor.layout().group_size()..];
@@ -85,11 +97,18 @@ pub fn dequantize_bf16_into_with(simd: Simd, tensor: &TqTensor, out: &mut [bf16]
     });
 }
 
+/// Whether `out` may go past the caches, which spares the memory the reads of lines that are written over.
+fn past_caches<T>(out: &[T]) -> bool {
+    size_of_val(out) >= LARGE && out.as_ptr().addr().is_multiple_of(LINE)
+}
+
 /// Hands `out` to the threads in parts, each with the number of its first group.
 fn tasks<T: Send>(tensor: &TqTensor, out: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
     assert_eq!(out.len(), tensor.elements(), "one output per element");
-    let groups = TASK / tensor.layout().group_size();
-    out.par_chunks_mut(TASK)
+    let even = out.len() / (TURNS * rayon::current_num_threads());
+    let task = (even / LEAST_TASK * LEAST_TASK).clamp(LEAST_TASK, LARGEST_TASK);
+    let groups = task / tensor.layout().group_size();
+    out.par_chunks_mut(task)
         .enumerate()
         .for_each(|(i, out)| work(i * groups, out));
 }

@@ -134,7 +134,8 @@ impl Simd {
     }
 
     /// What decodes groups, from a first one on, into the memory it is given, and returns how many it
-    /// has decoded; the rest is left to the scalar text.
+    /// has decoded; the rest is left to the scalar text. If `stream`, it writes past the caches where it can, to memory
+    /// that begins at a multiple of [`LINE`] bytes.
     pub(super) fn decoder<'a, T: Pod + Sync + Neg<Output = T>>(
         self,
         // Only a path with instructions of its own reads it.
@@ -143,15 +144,16 @@ impl Simd {
             expect(unused_variables)
         )]
         tensor: &'a TqTensor,
+        stream: bool,
     ) -> Decoder<'a, T> {
         match self.0 {
             Path::Scalar => Box::new(|_, _| 0),
             // The paths are of the layouts of one kind; the text is for all.
-            _ if !tensor.layout().is_plain() => Self(Path::Scalar).decoder(tensor),
+            _ if !tensor.layout().is_plain() => Self(Path::Scalar).decoder(tensor, stream),
             #[cfg(target_arch = "x86_64")]
             // The division of the AVX-512 paths is not exact for every codebook, AVX2's is.
             Path::Avx512 | Path::Avx512Bf16 if !tensor.codebook().exact_division() => {
-                Self(Path::Avx2).decoder(tensor)
+                Self(Path::Avx2).decoder(tensor, stream)
             }
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => {
@@ -166,7 +168,12 @@ impl Simd {
                 let flips = flips(tensor, avx512::BLOCK);
                 // SAFETY: this variant is made by `available` alone, where the CPU has AVX-512 F and BW.
                 Box::new(move |first_group, out| unsafe {
-                    avx512::groups(tensor, &flips, first_group, out)
+                    let decode = if stream {
+                        avx512::groups::<T, true>
+                    } else {
+                        avx512::groups::<T, false>
+                    };
+                    decode(tensor, &flips, first_group, out)
                 })
             }
             #[cfg(target_arch = "x86_64")]
@@ -174,12 +181,17 @@ impl Simd {
                 let flips = flips(tensor, avx512::BLOCK);
                 // SAFETY: this variant is made by `available` alone, where the CPU has AVX-512 F, BW and BF16.
                 Box::new(move |first_group, out| unsafe {
-                    avx512::groups_bf16(tensor, &flips, first_group, out)
+                    let decode = if stream {
+                        avx512::groups_bf16::<T, true>
+                    } else {
+                        avx512::groups_bf16::<T, false>
+                    };
+                    decode(tensor, &flips, first_group, out)
                 })
             }
             #[cfg(target_arch = "aarch64")]
             // The division is not exact for every codebook.
-            Path::Neon if !tensor.codebook().exact_division() => Self::OFF.decoder(tensor),
+            Path::Neon if !tensor.codebook().exact_division() => Self::OFF.decoder(tensor, stream),
             #[cfg(target_arch = "aarch64")]
             Path::Neon => {
                 let flips = flips(tensor, 0);

@@ -35,15 +35,29 @@ impl<const N: usize> Divide<N> {
     }
 }
 
-/// Flips the signs of a register and stores it.
+/// Flips the signs of a register and stores it, `past_caches` or not.
+///
+/// # Safety
+/// If `past_caches`, `out` begins at a multiple of 64 bytes, and the thread fences its stores before another reads them.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(super) fn store_flipped<T: Pod>(x: __m512i, flips: &[T], out: &mut [T]) {
+pub(super) unsafe fn store_flipped<T: Pod>(
+    x: __m512i,
+    flips: &[T],
+    out: &mut [T],
+    past_caches: bool,
+) {
     assert!(size_of_val(flips) == 64 && size_of_val(out) == 64);
-    // SAFETY: 64 readable and 64 writable bytes, any alignment, and `Pod` takes any bytes.
+    // SAFETY: 64 readable and 64 writable bytes, and `Pod` takes any bytes; any alignment, or that of `out` as
+    // promised.
     unsafe {
         let flips = _mm512_loadu_si512(flips.as_ptr().cast());
-        _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_xor_si512(x, flips));
+        let flipped = _mm512_xor_si512(x, flips);
+        if past_caches {
+            _mm512_stream_si512(out.as_mut_ptr().cast(), flipped);
+        } else {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), flipped);
+        }
     }
 }
 
@@ -136,9 +150,13 @@ mod tests {
         let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
         let quotient = Divide::<N>::new().by_root(x);
         let (mut single, mut half) = ([0.0; LANES], [0; 2 * LANES]);
-        store_flipped(_mm512_castps_si512(quotient), &[0.0f32; LANES], &mut single);
         let rounded = round_by_integers(quotient, quotient);
-        store_flipped(rounded, &[0u16; 2 * LANES], &mut half);
+        // SAFETY: nothing is streamed.
+        unsafe {
+            let quotient = _mm512_castps_si512(quotient);
+            store_flipped(quotient, &[0.0f32; LANES], &mut single, false);
+            store_flipped(rounded, &[0u16; 2 * LANES], &mut half, false);
+        }
         (
             single,
             [
@@ -153,7 +171,15 @@ mod tests {
         // SAFETY: 64 readable bytes, any alignment.
         let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
         let mut half = [0; 2 * LANES];
-        store_flipped(round_by_instruction(x, x), &[0u16; 2 * LANES], &mut half);
+        // SAFETY: nothing is streamed.
+        unsafe {
+            store_flipped(
+                round_by_instruction(x, x),
+                &[0u16; 2 * LANES],
+                &mut half,
+                false,
+            );
+        }
         [
             half[..LANES].try_into().unwrap(),
             half[LANES..].try_into().unwrap(),

@@ -14,6 +14,7 @@
 
 mod finish;
 
+use super::LINE;
 use super::shared::{REGISTERS, f16_to_f32, pairs};
 use crate::tensor::TqTensor;
 use bytemuck::Pod;
@@ -40,9 +41,12 @@ macro_rules! rendering {
         ///
         /// Decodes the groups from `first_group` on, as many whole blocks as `out` holds, and returns the
         /// groups decoded; `T` is BF16 or f32. `flips` is [`flips`](super::shared::flips) of `tensor`, with
-        /// [`BLOCK`] beyond.
+        /// [`BLOCK`] beyond. If `STREAM`, values go past the caches, as [`is_streamed`] says.
+        ///
+        /// # Panics
+        /// If `STREAM` and `out` does not begin at a multiple of [`LINE`] bytes.
         #[target_feature(enable = $features)]
-        pub(in crate::reference) fn $name<T: Pod>(
+        pub(in crate::reference) fn $name<T: Pod, const STREAM: bool>(
             tensor: &TqTensor,
             flips: &[T],
             first_group: usize,
@@ -50,22 +54,28 @@ macro_rules! rendering {
         ) -> usize {
             let layout = tensor.layout();
             let decode = match (layout.stored_bits(), layout.group_size()) {
-                (2, 32) => blocks::<T, 2, 32>,
-                (2, 64) => blocks::<T, 2, 64>,
-                (2, 128) => blocks::<T, 2, 128>,
-                (2, 256) => pairs_of_blocks::<T, 2>,
-                (4, 32) => blocks::<T, 4, 32>,
-                (4, 64) => blocks::<T, 4, 64>,
-                (4, 128) => blocks::<T, 4, 128>,
-                (4, 256) => pairs_of_blocks::<T, 4>,
+                (2, 32) => blocks::<T, STREAM, 2, 32>,
+                (2, 64) => blocks::<T, STREAM, 2, 64>,
+                (2, 128) => blocks::<T, STREAM, 2, 128>,
+                (2, 256) => pairs_of_blocks::<T, STREAM, 2>,
+                (4, 32) => blocks::<T, STREAM, 4, 32>,
+                (4, 64) => blocks::<T, STREAM, 4, 64>,
+                (4, 128) => blocks::<T, STREAM, 4, 128>,
+                (4, 256) => pairs_of_blocks::<T, STREAM, 4>,
                 other => unreachable!("Layout::new refuses {other:?}"),
             };
-            return decode(tensor, flips, first_group, out);
+            assert!(!STREAM || out.as_ptr().addr().is_multiple_of(LINE));
+            let groups = decode(tensor, flips, first_group, out);
+            if STREAM {
+                // Before another thread is told that the values are there.
+                _mm_sfence();
+            }
+            return groups;
 
             /// Groups of up to a block. In each turn a block begins, the one before it is halfway, and the one
             /// before that ends.
             #[target_feature(enable = $features)]
-            fn blocks<T: Pod, const STORED_BITS: usize, const N: usize>(
+            fn blocks<T: Pod, const STREAM: bool, const STORED_BITS: usize, const N: usize>(
                 tensor: &TqTensor,
                 flips: &[T],
                 first_group: usize,
@@ -105,7 +115,7 @@ macro_rules! rendering {
                     }
                     for part in 0..PARTS {
                         stage::<4, N>(&mut second, part, one);
-                        finish(&third, part, &divide, flips, out);
+                        finish::<T, STREAM, N>(&third, part, &divide, flips, out);
                     }
                     for part in 0..PARTS {
                         stage::<5, N>(&mut second, part, one);
@@ -118,7 +128,7 @@ macro_rules! rendering {
 
             /// Groups of 256.
             #[target_feature(enable = $features)]
-            fn pairs_of_blocks<T: Pod, const STORED_BITS: usize>(
+            fn pairs_of_blocks<T: Pod, const STREAM: bool, const STORED_BITS: usize>(
                 tensor: &TqTensor,
                 flips: &[T],
                 first_group: usize,
@@ -153,7 +163,7 @@ macro_rules! rendering {
                     let flips = flips[column..][..256].chunks_exact(BLOCK);
                     for ((x, flips), out) in x.iter().zip(flips).zip(out.chunks_exact_mut(BLOCK)) {
                         for part in 0..PARTS {
-                            finish(x, part, &divide, flips, out);
+                            finish::<T, STREAM, 256>(x, part, &divide, flips, out);
                         }
                     }
                     column = (column + 256) % cols;
@@ -164,7 +174,7 @@ macro_rules! rendering {
             /// Divides, rounds, flips and stores a part of a block.
             #[target_feature(enable = $features)]
             #[inline]
-            fn finish<T: Pod, const N: usize>(
+            fn finish<T: Pod, const STREAM: bool, const N: usize>(
                 x: &Block,
                 part: usize,
                 divide: &Divide<N>,
@@ -177,15 +187,28 @@ macro_rules! rendering {
                 let (a, b) = (divide.by_root(x[i]), divide.by_root(x[j]));
                 let flips = &flips[part * 2 * LANES..][..2 * LANES];
                 let out = &mut out[part * 2 * LANES..][..2 * LANES];
-                if size_of::<T>() == 2 {
-                    store_flipped($round(a, b), flips, out);
-                } else {
-                    store_flipped(_mm512_castps_si512(a), &flips[..LANES], &mut out[..LANES]);
-                    store_flipped(_mm512_castps_si512(b), &flips[LANES..], &mut out[LANES..]);
+                // SAFETY: parts of a block are multiples of a line after the first, whose place was checked; the
+                // stores are fenced at the end.
+                unsafe {
+                    if size_of::<T>() == 2 {
+                        let stream = STREAM && is_streamed(part);
+                        store_flipped($round(a, b), flips, out, stream);
+                    } else {
+                        let stream = [2 * part, 2 * part + 1].map(|line| STREAM && is_streamed(line));
+                        let (flips, out) = (flips.split_at(LANES), out.split_at_mut(LANES));
+                        store_flipped(_mm512_castps_si512(a), flips.0, out.0, stream[0]);
+                        store_flipped(_mm512_castps_si512(b), flips.1, out.1, stream[1]);
+                    }
                 }
             }
         }
     };
+}
+
+/// Whether a line of a block's output goes past the caches, where lines do: three of four, which was fast whatever else
+/// the memory did (measured: `docs/kernels.md`).
+const fn is_streamed(line: usize) -> bool {
+    line % 4 != 3
 }
 
 rendering! {
