@@ -97,6 +97,7 @@ pub mod strip;
 pub mod synthetic;
 #[doc(hidden)]
 pub mod tensor;
+mod widest;
 
 /// Reads a GGUF file and looks at every tensor in it, for the fuzz target.
 ///

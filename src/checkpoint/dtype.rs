@@ -2,11 +2,9 @@
 
 use super::Shard;
 use crate::error::{Error, Result};
+use crate::rounding::{widen_bf16, widen_f16};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
-/// Elements handed to a thread at a time.
-const PER_TASK: usize = 1 << 16;
 /// Bytes read at a time.
 const PIECE: usize = 4 << 20;
 
@@ -156,22 +154,13 @@ impl Shard {
 }
 
 fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    let size = dtype.bits() / 8;
-    out.par_chunks_mut(PER_TASK)
-        .zip(bytes.par_chunks(PER_TASK * size))
-        .for_each(|(out, bytes)| {
-            if dtype == Dtype::F32 {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            } else if dtype == Dtype::BF16 {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *o = crate::rounding::bf16_single(u16::from_le_bytes([b[0], b[1]]));
-                }
-            } else {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *o = f16::from_le_bytes([b[0], b[1]]).to_f32();
-                }
+    match dtype {
+        Dtype::F32 => {
+            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
             }
-        });
+        }
+        Dtype::BF16 => widen_bf16(bytes, out),
+        _ => widen_f16(bytes, out),
+    }
 }

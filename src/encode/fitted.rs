@@ -12,7 +12,7 @@
 //! most [`ROUNDS`] rounds the one with the least error counts. Its scale is rounded to the stored type, and the
 //! codes are taken again under the rounded one.
 
-use super::transform;
+use super::{nearest_codes, transform};
 use crate::codebook::Codebook;
 use crate::codec::{Codec, ScaleType, Scales, Unit, e3m5_from_f32, e3m5_to_f32};
 use crate::tensor::MOST_SCALE;
@@ -88,7 +88,7 @@ pub(super) fn encode(
                     .zip(codes.chunks_exact_mut(grid.elements));
                 for (scale, (x, codes)) in scales.iter_mut().zip(parts) {
                     *scale = rounded(grid.stored, fitted(codebook, x, codes));
-                    code(codebook, x, *scale, codes);
+                    nearest_codes(codebook, x, *scale, codes);
                 }
             }
         }
@@ -99,7 +99,7 @@ pub(super) fn encode(
 /// Codes of a group by its norm; returns the norm over that of the coded unit vector.
 fn of_norm(codebook: &Codebook, x: &[f32], codes: &mut [u8]) -> f32 {
     let norm = product(x, x).sqrt();
-    code(codebook, x, norm as f32, codes);
+    nearest_codes(codebook, x, norm as f32, codes);
     let centroids = codes
         .iter()
         .map(|c| f64::from(codebook.centroids()[usize::from(*c)]));
@@ -112,7 +112,7 @@ fn fitted(codebook: &Codebook, x: &[f32], codes: &mut [u8]) -> f32 {
     let mut scale = (product(x, x) / x.len() as f64).sqrt() as f32;
     let mut best = (f64::INFINITY, scale);
     for _ in 0..ROUNDS {
-        code(codebook, x, scale, codes);
+        nearest_codes(codebook, x, scale, codes);
         let (mut xc, mut cc) = (0.0, 0.0);
         for (x, c) in x.iter().zip(&*codes) {
             let c = f64::from(codebook.centroids()[usize::from(*c)]);
@@ -131,13 +131,6 @@ fn fitted(codebook: &Codebook, x: &[f32], codes: &mut [u8]) -> f32 {
         scale = next;
     }
     best.1
-}
-
-/// The code of each element under a scale.
-fn code(codebook: &Codebook, x: &[f32], scale: f32, codes: &mut [u8]) {
-    for (code, x) in codes.iter_mut().zip(x) {
-        *code = super::code(codebook, *x, scale);
-    }
 }
 
 fn product(a: &[f32], b: &[f32]) -> f64 {

@@ -8,10 +8,11 @@ mod fitted;
 mod groups;
 
 use crate::codebook::Codebook;
-use crate::codec::{Codec, Scales, Unit};
+use crate::codec::{Codec, MAX_GROUP, Scales, Unit};
 use crate::error::{Error, Result};
 use crate::fwht;
 use crate::tensor::{Layout, Parts, TqTensor};
+use crate::widest::widest;
 use half::f16;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -137,10 +138,36 @@ pub(crate) fn transform(weight: &[f32], signs: &[i8], layout: Layout, x: &mut [f
     }
 }
 
-/// The code of a transformed element under a scale.
-pub(crate) fn code(codebook: &Codebook, x: f32, scale: f32) -> u8 {
-    // Under the scale 0 all codes decode to 0.
-    codebook.encode(if scale == 0.0 { 0.0 } else { x / scale })
+/// The codes of up to a group's transformed elements under a scale: [`Codebook::encode`] of each.
+pub(crate) fn nearest_codes(codebook: &Codebook, x: &[f32], scale: f32, codes: &mut [u8]) {
+    boundaries_below(
+        &codebook.boundaries()[1..codebook.centroids().len()],
+        x,
+        scale,
+        codes,
+    );
+}
+
+widest! {
+    /// How many of the boundaries are below each element over the scale.
+    fn boundaries_below(boundaries: &[f32], x: &[f32], scale: f32, below: &mut [u8]) {
+        let (mut values, mut counts) = ([0.0; MAX_GROUP], [0; MAX_GROUP]);
+        let (values, counts) = (&mut values[..x.len()], &mut counts[..x.len()]);
+        // Under the scale 0 all codes decode to 0.
+        if scale != 0.0 {
+            for (value, x) in values.iter_mut().zip(x) {
+                *value = x / scale;
+            }
+        }
+        for boundary in boundaries {
+            for (count, value) in counts.iter_mut().zip(&*values) {
+                *count += i32::from(boundary < value);
+            }
+        }
+        for (below, count) in below.iter_mut().zip(counts) {
+            *below = *count as u8;
+        }
+    }
 }
 
 /// Encodes by the published encoder; the error is the first element under a scale beyond its type.

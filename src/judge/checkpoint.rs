@@ -12,6 +12,7 @@
 mod damage;
 mod group;
 mod reason;
+mod vectors;
 
 use crate::record::{CheckpointRecord, CheckpointVerdict, DamagedGroup, WrongSign};
 use crate::tensor::TqTensor;

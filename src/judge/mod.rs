@@ -22,7 +22,7 @@ use crate::record::{
     Verdict,
 };
 use crate::reference;
-use crate::rounding::bf16_bits;
+use crate::rounding::round_all;
 use crate::strip::copy_rows;
 use crate::tensor::TqTensor;
 use blake3::Hasher;
@@ -168,25 +168,7 @@ impl Judge {
                 LaneOutput::Idle => {}
             }
         }
-        self.hashes
-            .par_iter_mut()
-            .zip(&decoded.outputs)
-            .for_each(|(hash, output)| {
-                if let LaneOutput::Values(values, _) = output {
-                    match values {
-                        Output::Bf16(_) | Output::F16(_) => {
-                            hash.update(values.bytes());
-                        }
-                        // The reference's values are rounded, as the other lanes' are.
-                        Output::F32(values) => update_rounded(hash, values),
-                    }
-                }
-            });
-        for pair in &mut self.pairs {
-            if let (Some(lhs), Some(rhs)) = (pair.lhs.values(decoded), pair.rhs.values(decoded)) {
-                pair.figures.push(lhs, rhs);
-            }
-        }
+        self.measure(decoded);
         let mut in_all = [0, 0];
         for i in 0..self.exact.len() {
             let wrong = self.hold(i, decoded);
@@ -208,16 +190,46 @@ impl Judge {
             let n = tensor.layout().group_size();
             control.push(values.values(), reference, decoded.strip.cols, n);
         }
-        if let Some(checkpoint) = &mut self.checkpoint
-            && let (Some(tensor), Some(source), Some(Output::F32(reference))) = (
-                &decoded.strip.tensor,
-                &decoded.strip.source,
-                decoded.output(self.held_to),
-            )
-        {
-            checkpoint.push(tensor, source, reference);
-        }
         self.seen += 1;
+    }
+
+    /// Takes the next strip into the checksums, the figures and the errors of the checkpoint, side by side: a checksum keeps
+    /// one thread only.
+    fn measure(&mut self, decoded: &Decoded) {
+        let hashes = || {
+            let outputs = self.hashes.par_iter_mut().zip(&decoded.outputs);
+            outputs.for_each(|(hash, output)| {
+                if let LaneOutput::Values(values, _) = output {
+                    match values {
+                        Output::Bf16(_) | Output::F16(_) => {
+                            hash.update(values.bytes());
+                        }
+                        // The reference's values are rounded, as the other lanes' are.
+                        Output::F32(values) => update_rounded(hash, values),
+                    }
+                }
+            });
+        };
+        let figures = || {
+            for pair in &mut self.pairs {
+                let sides = (pair.lhs.values(decoded), pair.rhs.values(decoded));
+                if let (Some(lhs), Some(rhs)) = sides {
+                    pair.figures.push(lhs, rhs);
+                }
+            }
+        };
+        let checkpoint = || {
+            if let Some(checkpoint) = &mut self.checkpoint
+                && let (Some(tensor), Some(source), Some(Output::F32(reference))) = (
+                    &decoded.strip.tensor,
+                    &decoded.strip.source,
+                    decoded.output(self.held_to),
+                )
+            {
+                checkpoint.push(tensor, source, reference);
+            }
+        };
+        rayon::join(hashes, || rayon::join(figures, checkpoint));
     }
 
     /// Holds a lane to the codec; how many of its elements in this strip are wrong.
@@ -315,9 +327,7 @@ fn update_rounded(hash: &mut Hasher, values: &[f32]) {
     let mut rounded = [0u16; 1 << 14];
     for values in values.chunks(rounded.len()) {
         let rounded = &mut rounded[..values.len()];
-        for (r, v) in rounded.iter_mut().zip(values) {
-            *r = bf16_bits(*v);
-        }
+        round_all(values, rounded);
         hash.update(bytemuck::cast_slice::<_, u8>(rounded));
     }
 }

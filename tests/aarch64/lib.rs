@@ -20,6 +20,8 @@ pub mod reference;
 pub mod synthetic;
 #[path = "../../src/tensor.rs"]
 pub mod tensor;
+#[path = "../../src/widest.rs"]
+pub mod widest;
 
 /// Layouts of every kind; the formats' modules read files, which the rest of tq4 does.
 pub mod format {

@@ -1,8 +1,9 @@
 //! One group: its error against the source, and the proof that correct codes would be nearer.
 
+use super::vectors::{dot, squared_error};
 use crate::codebook::Codebook;
 use crate::codec::{MAX_GROUP, Unit};
-use crate::encode::{code, transform};
+use crate::encode::{nearest_codes, transform};
 use crate::tensor::TqTensor;
 
 /// A group is looked at when its squared error is over so many times the expected.
@@ -22,6 +23,8 @@ const ROUNDING: f64 = 1.0 / 256.0;
 const LEAST_STEP: f64 = 1.0 / (1 << 24) as f64;
 /// A group is near when its squared error is under so much of the expected.
 pub(super) const NEAR: f64 = 0.25;
+/// Centroids of 4 bits, the most there are.
+const MAX_LEVELS: usize = 16;
 /// Kurtosis from which on a few weights make a group: normal ones have 3, Laplace's 6, two alone among 32 have 16.
 const SPIKY: f64 = 8.0;
 
@@ -154,14 +157,18 @@ impl CodecConstants {
     /// A scale that is fitted to the codes is nearer than the norm is. It does not give the least here: elements of
     /// one magnitude can be fitted exactly, and an encoder that takes the norm is no worse for it.
     fn coding_error(self, codebook: &Codebook, x: &[f32]) -> f64 {
-        let square: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+        let square = dot(x, x);
         let scale = (square / self.square).sqrt();
-        let (mut xc, mut cc) = (0.0, 0.0);
-        for x in x {
-            let c = f64::from(codebook.centroids()[usize::from(code(codebook, *x, scale as f32))]);
-            xc += f64::from(*x) * c;
-            cc += c * c;
+        let (mut codes, mut c) = ([0; MAX_GROUP], [0.0; MAX_GROUP]);
+        let (codes, c) = (&mut codes[..x.len()], &mut c[..x.len()]);
+        nearest_codes(codebook, x, scale as f32, codes);
+        let mut centroids = [0.0; MAX_LEVELS];
+        centroids[..codebook.centroids().len()].copy_from_slice(codebook.centroids());
+        for (c, code) in c.iter_mut().zip(codes) {
+            // The remainder is the code itself, and needs no check.
+            *c = centroids[usize::from(*code) % MAX_LEVELS];
         }
+        let (xc, cc) = (dot(x, c), dot(c, c));
         // `|x - s c|^2`
         let error = |scale: f64| square - 2.0 * scale * xc + scale * scale * cc;
         let restored = if cc > 0.0 { (square / cc).sqrt() } else { 0.0 };
@@ -199,29 +206,11 @@ fn suspect(source: &[f32], decoded: &[f32], squared: f64, least: f64) -> Suspect
 
 /// The norm of weights.
 fn norm(weights: &[f32]) -> f64 {
-    let squares = weights.iter().map(|w| f64::from(*w).powi(2));
-    squares.sum::<f64>().sqrt()
+    dot(weights, weights).sqrt()
 }
 
 /// The kurtosis of weights about zero.
 fn kurtosis(weights: &[f32]) -> f64 {
     let fourth: f64 = weights.iter().map(|w| f64::from(*w).powi(4)).sum();
     fourth * weights.len() as f64 / norm(weights).powi(4)
-}
-
-/// `sum((a - b)^2)` of a group in eight columns, which vector instructions add side by side.
-fn squared_error(a: &[f32], b: &[f32]) -> f64 {
-    let mut columns = [0.0; 8];
-    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let rest = rest_a.iter().zip(rest_b);
-    let rest: f64 = rest
-        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-        .sum();
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in columns.iter_mut().zip(a).zip(b) {
-            let d = f64::from(*a) - f64::from(*b);
-            *sum += d * d;
-        }
-    }
-    columns.iter().sum::<f64>() + rest
 }
