@@ -9,11 +9,11 @@ mod decide;
 mod device;
 mod exact;
 pub mod gate;
+mod hashes;
 mod values;
 
 use crate::error::Error;
 use crate::fault;
-use crate::hash::short;
 use crate::lane::{Decoded, LaneOutput, Output};
 use crate::metrics::{Accumulator, Values};
 use crate::picture::{LaneRows, Picture};
@@ -22,15 +22,13 @@ use crate::record::{
     Verdict,
 };
 use crate::reference;
-use crate::rounding::round_all;
 use crate::strip::copy_rows;
 use crate::tensor::TqTensor;
-use blake3::Hasher;
 use checkpoint::GroupErrorSums;
 use control::Control;
 use decide::decide;
 use exact::Exact;
-use rayon::prelude::*;
+use hashes::OutputHashes;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -87,7 +85,7 @@ pub struct Judge {
     pairs: Vec<JudgedPair>,
     control: Option<(usize, Control)>,
     checkpoint: Option<GroupErrorSums>,
-    hashes: Vec<Hasher>,
+    hashes: OutputHashes,
     tolerance: Option<Tolerance>,
     /// One for each lane that is held to the reference.
     exact: Vec<Option<Exact>>,
@@ -135,7 +133,7 @@ impl Judge {
             control: reference.and(cuda).map(|&i| (i, Control::default())),
             checkpoint: (options.with_source && reference.is_some())
                 .then(|| GroupErrorSums::new(record.row_start, record.row_count)),
-            hashes: vec![Hasher::new(); lanes.len()],
+            hashes: OutputHashes::new(lanes.len()),
             exact: (0..lanes.len())
                 .map(|i| {
                     let held = reference.is_some() && others.contains(&i);
@@ -196,20 +194,7 @@ impl Judge {
     /// Takes the next strip into the checksums, the figures and the errors of the checkpoint, side by side: a checksum keeps
     /// one thread only.
     fn measure(&mut self, decoded: &Decoded) {
-        let hashes = || {
-            let outputs = self.hashes.par_iter_mut().zip(&decoded.outputs);
-            outputs.for_each(|(hash, output)| {
-                if let LaneOutput::Values(values, _) = output {
-                    match values {
-                        Output::Bf16(_) | Output::F16(_) => {
-                            hash.update(values.bytes());
-                        }
-                        // The reference's values are rounded, as the other lanes' are.
-                        Output::F32(values) => update_rounded(hash, values),
-                    }
-                }
-            });
-        };
+        let hashes = || self.hashes.push(decoded);
         let figures = || {
             for pair in &mut self.pairs {
                 let sides = (pair.lhs.values(decoded), pair.rhs.values(decoded));
@@ -262,9 +247,9 @@ impl Judge {
 
     /// The record of the whole tensor, whose stored parts have this checksum.
     pub fn finish(mut self, checksum: Option<String>) -> TensorRecord {
-        for (lane, hash) in self.record.lanes.iter_mut().zip(&self.hashes) {
+        for (lane, hash) in self.record.lanes.iter_mut().zip(self.hashes.short()) {
             if matches!(lane.status, Status::Ran | Status::Recorded) {
-                lane.output_hash = Some(short(hash));
+                lane.output_hash = Some(hash);
             }
         }
         let mut record = self.record;
@@ -319,16 +304,6 @@ impl WorstStrip {
             self.wrong = wrong;
             self.strip = Some(Arc::clone(strip));
         }
-    }
-}
-
-/// Takes values rounded to BF16, a few at a time.
-fn update_rounded(hash: &mut Hasher, values: &[f32]) {
-    let mut rounded = [0u16; 1 << 14];
-    for values in values.chunks(rounded.len()) {
-        let rounded = &mut rounded[..values.len()];
-        round_all(values, rounded);
-        hash.update(bytemuck::cast_slice::<_, u8>(rounded));
     }
 }
 
