@@ -1,7 +1,7 @@
 //! `tq4 bench`: throughput of every lane, side by side.
 
 use super::console::Console;
-use super::lanes::{LaneArgs, tell_unmet, tell_warnings};
+use super::lanes::{LaneArgs, required, tell_unmet, tell_warnings};
 use super::model::ModelArgs;
 use super::{Exit, OutputFormat, check_outputs, print, seconds, tell};
 use crate::Error;
@@ -148,6 +148,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     check_outputs(&outputs, &inputs)?;
     let config = args.lanes.config()?;
     let own = args.lanes.own()?;
+    required(&config, |name| own.has(name))?;
     let kernels: Vec<LaneName> = own.kernels.iter().map(|k| k.name().clone()).collect();
     let old = args.baseline.as_deref().map(Bench::read).transpose()?;
     let model = args.tq_model.as_deref();

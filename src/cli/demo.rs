@@ -1,7 +1,7 @@
 //! `tq4 demo`: a synthetic model, written and validated.
 
 use super::console::Console;
-use super::lanes::LaneArgs;
+use super::lanes::{LaneArgs, required};
 use super::output::{Extras, OutputArgs, execute};
 use super::{Exit, check_outputs, print};
 use crate::Error;
@@ -61,6 +61,7 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     check_outputs(&outputs, &[])?;
     let lanes = args.lanes.config()?;
     let own = args.lanes.own()?;
+    required(&lanes, |name| own.has(name))?;
     let (source_dir, tq_dir) = (args.dir.join("source"), args.dir.join("tq4"));
     let layout = Layout::new(4, 128)?;
     let codebook = Arc::new(Codebook::encoder(4, 128));

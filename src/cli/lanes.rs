@@ -39,7 +39,7 @@ pub struct LaneArgs {
     lanes: Vec<String>,
     /// Lanes that must run: exit code 3 when one is not available
     ///
-    /// With commas between.
+    /// With commas between. The name of a --recording too, which then has to hold every tensor.
     #[arg(long, value_name = "LANE", value_delimiter = ',')]
     require: Vec<String>,
     /// Take a software adapter for a lane that must run
@@ -125,14 +125,12 @@ impl UserLanes {
 }
 
 impl LaneArgs {
-    /// What was asked for, with its names checked.
+    /// What was asked for; [`required`] checks the names of lanes that must run.
     pub fn config(&self) -> Result<LaneConfig> {
-        let kinds = |names: &[String], option| -> Result<Vec<LaneKind>> {
-            names.iter().map(|n| kind(n, option)).collect()
-        };
+        let kinds = self.lanes.iter().map(|n| kind(n, "--lanes"));
         Ok(LaneConfig {
-            lanes: kinds(&self.lanes, "--lanes")?,
-            require: kinds(&self.require, "--require")?,
+            lanes: kinds.collect::<Result<_>>()?,
+            require: self.require.iter().map(|n| n.as_str().into()).collect(),
             allow_software: self.allow_software,
             ..self.device.config()?
         })
@@ -206,6 +204,14 @@ pub fn tell_warnings(slots: &[Slot], console: &Console) {
             ));
         }
     }
+}
+
+/// Checks that each lane that must run is one of tq4's, or of the user's as `is_own` tells.
+pub fn required(config: &LaneConfig, is_own: impl Fn(&LaneName) -> bool) -> Result<()> {
+    let names = config.require.iter().filter(|name| !is_own(name));
+    names
+        .map(|name| kind(&name.to_string(), "--require"))
+        .try_for_each(|kind| kind.map(drop))
 }
 
 /// A kind of lane by name.

@@ -1,7 +1,7 @@
 //! `tq4 validate`: the main job.
 
 use super::console::Console;
-use super::lanes::{LaneArgs, UserLanes};
+use super::lanes::{LaneArgs, UserLanes, required};
 use super::model::ModelArgs;
 use super::output::{Extras, OutputArgs, execute, select};
 use super::{Exit, check_outputs, named};
@@ -204,6 +204,8 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     args.check_outputs()?;
     let own = args.lanes.own()?;
     let given = args.recordings(&own)?;
+    let is_own = |name: &LaneName| own.has(name) || given.iter().any(|(n, _)| n == name);
+    required(&options.lanes, is_own)?;
     options.programs.clone_from(&own.programs);
     options.kernels = own.hashes();
     let model = args.model.open(&args.tq_model, console)?;

@@ -75,8 +75,8 @@ impl FromStr for CudaDevices {
 pub struct LaneConfig {
     /// Lanes asked for, which must run; empty for all there are.
     pub lanes: Vec<LaneKind>,
-    /// Lanes that must run.
-    pub require: Vec<LaneKind>,
+    /// Lanes that must run: [`LaneKind`]s, and the users' own lanes and recordings.
+    pub require: Vec<LaneName>,
     /// Whether a lane that must run may do so on a software adapter.
     #[serde(default)]
     pub allow_software: bool,
@@ -97,15 +97,18 @@ impl LaneConfig {
 
 impl fmt::Display for LaneConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |kinds: &[LaneKind], none: &str| match kinds {
+        let list = |names: Vec<String>, none: &str| match &names[..] {
             [] => none.to_owned(),
-            some => some.iter().map(|k| k.name()).collect::<Vec<_>>().join(","),
+            some => some.join(","),
         };
         write!(
             f,
             "{} (required: {}{}, adapter {}, CUDA device {}{})",
-            list(&self.lanes, "all"),
-            list(&self.require, "none"),
+            list(self.lanes.iter().map(LaneKind::to_string).collect(), "all"),
+            list(
+                self.require.iter().map(LaneName::to_string).collect(),
+                "none"
+            ),
             if self.allow_software {
                 ", software allowed"
             } else {

@@ -6,6 +6,7 @@ use crate::support::standin;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use tq4::TqModel;
 
 fn models(dir: &Path) -> [PathBuf; 2] {
     let [model, source] = ["m", "s"].map(|name| dir.join(name));
@@ -197,6 +198,46 @@ fn a_stand_in_frees_a_lane_that_is_named_and_not_one_that_is_required() {
         3,
         "lane cuda is required and did not run",
     );
+}
+
+#[test]
+fn a_recording_that_is_required_has_to_hold_every_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let [model, _] = models(dir.path());
+    let whole = recorded(&model, "whole", |_, v| half::bf16::from_f32(v));
+    let part = dir.path().join("part.safetensors");
+    let [model_path, part] = [&model, &part].map(|p| p.to_str().unwrap());
+    let base = TqModel::open(&model)
+        .unwrap()
+        .bases()
+        .next()
+        .unwrap()
+        .to_owned();
+    let record = ["record", "--tq-model", model_path, "--tensor-base", &base];
+    let to = ["--lane", "reference", "--output", part];
+    ends(&tq4(&[&record[..], &to].concat()), 0, "");
+    let recordings = [
+        ("whole", &*whole, 0, ""),
+        (
+            "part",
+            part,
+            3,
+            "lane mine is required and did not run on every tensor",
+        ),
+    ];
+    for (name, file, code, error) in recordings {
+        let recording = format!("mine={file}");
+        let given = ["--lanes", "reference", "--recording", &recording];
+        ends(&bare(&args(&model, &given)), 0, "");
+        let required = [&given[..], &["--require", "mine"]].concat();
+        ends(&bare(&args(&model, &required)), code, error);
+        let other = [&given[..], &["--require", name]].concat();
+        ends(
+            &bare(&args(&model, &other)),
+            2,
+            &format!("no lane {name:?}"),
+        );
+    }
 }
 
 #[test]
