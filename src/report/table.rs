@@ -120,9 +120,9 @@ impl Table {
     /// The troubles that many tensors share; a line for each of `tensors` but for those beyond so many; then what
     /// was wrong with any of them.
     fn lines(&self, tensors: &[&TensorRecord], shared: &Shared<'_>, most: usize) -> String {
-        let files = shared.files.iter();
-        let files: String = files
-            .map(|f| self.paragraph(&format!("{}: bad input; {}", f.title(), f.first())))
+        let troubles = shared.troubles.iter();
+        let troubles: String = troubles
+            .map(|known| self.paragraph(&known.said()))
             .collect();
         let mut wrong = String::new();
         let shown = &tensors[..tensors.len().min(most)];
@@ -143,12 +143,12 @@ impl Table {
             wrong += &self.paragraph(&line);
         }
         if shown.is_empty() {
-            return files;
+            return troubles;
         }
         let sheet = line_sheet(shown);
         let more = self.more(tensors.len() - shown.len());
         format!(
-            "{files}{}{more}\n{wrong}",
+            "{troubles}{}{more}\n{wrong}",
             sheet.text(Style::Terminal(self.screen))
         )
     }

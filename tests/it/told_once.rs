@@ -6,6 +6,7 @@ use half::bf16;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const LAYERS: usize = 26;
 /// Layers from which on tensors are in the second file.
@@ -223,6 +224,44 @@ fn tensors_with_the_same_fault_are_drawn_and_told_of_for_the_first_few() {
     let tensors = report["tensors"].as_array().unwrap();
     let named = |t: &&Value| t["diagnosis"][0]["faults"][0]["name"] == "output_negated";
     assert_eq!(tensors.iter().filter(named).count(), LAYERS);
+}
+
+#[test]
+fn a_lane_that_breaks_at_every_tensor_is_told_once() {
+    // One element of one tensor is wrong as well: that one keeps its row.
+    let right = AtomicBool::new(true);
+    let case = Case::new(move |i, v| {
+        let wrong = i == 3 && right.swap(false, Ordering::Relaxed);
+        bf16::from_f32(if wrong { 9.0 } else { v })
+    });
+    let html = case.path("page.html");
+    let program = "bad=sh -c 'echo no memory >&2; exit 3'";
+    let out = case.validate(&["--exec", program, "--html", html.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    let text = unfolded(&stdout(&out));
+    let title = format!("bad at {LAYERS} tensors");
+    let reason = "it ended with exit status: 3; it printed: no memory";
+    assert!(
+        text.contains(&format!("{title}: broke; first l.0.proj: {reason}\n")),
+        "{text}"
+    );
+    let rows: Vec<&str> = text.lines().filter(|l| l.starts_with(" l.")).collect();
+    assert!(
+        rows.len() == 1 && rows[0].starts_with(" l.0.proj"),
+        "{text}"
+    );
+    let markdown = stdout(&case.validate(&["--exec", program, "--format", "markdown"]));
+    assert!(
+        markdown.contains(&format!("**{title}**: broke; first l.0.proj: {reason}")),
+        "{markdown}"
+    );
+    assert!(markdown.contains("### l.0.proj") && !markdown.contains("### l.1.proj"));
+    let page = page(&html).replace("<wbr/>", "");
+    let failed = &page[page.find("id=\"failed\"").unwrap()..page.find("id=\"all\"").unwrap()];
+    assert!(
+        failed.contains(&title) && failed.contains("l.0.proj") && !failed.contains("l.1.proj"),
+        "{failed}"
+    );
 }
 
 #[test]
