@@ -5,6 +5,7 @@ use super::screen::{Screen, Tone, marked_paragraph};
 use super::shared::{Cause, Shared};
 use super::view::{DecisionView, verdicts};
 use super::words::{checkpoint_problem, lanes_shown, plain_problems};
+use crate::decimal::fixed;
 use crate::error::printable;
 use crate::record::{Outcome, Run, TensorRecord, missing_lanes};
 
@@ -67,8 +68,8 @@ fn cost(run: &Run) -> String {
     let base = printable(&t.tensor_base);
     match worst.ratio > MUCH {
         true => format!(
-            ", and its error against the source is up to {:.1} times what the format costs ({base})",
-            worst.ratio
+            ", and its error against the source is up to {} times what the format costs ({base})",
+            fixed(worst.ratio, 1)
         ),
         false => ", and its error against the source is what the format costs".into(),
     }

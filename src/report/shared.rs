@@ -4,6 +4,7 @@ use super::look::Look;
 use super::view::{name, source_ratio};
 use super::words::{first_line, problem};
 use crate::counted::counted;
+use crate::decimal::fixed;
 use crate::error::printable;
 use crate::record::{LaneName, Run, Status, TensorRecord};
 use std::cmp::Reverse;
@@ -163,9 +164,10 @@ pub fn foreign_source(run: &Run) -> Option<String> {
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     (ratios.len() >= MANY).then(|| {
         format!(
-            "all {} tensors are as far from the source as another model's weights would be: the rms error is {least:.2} \
+            "all {} tensors are as far from the source as another model's weights would be: the rms error is {} \
              times the rms of the source, or more; check --source-model",
-            ratios.len()
+            ratios.len(),
+            fixed(least, 2)
         )
     })
 }
