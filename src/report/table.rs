@@ -139,7 +139,7 @@ impl Table {
                 wrong += &self.picture(t);
             }
         }
-        for line in notes.rest(self.pictures) {
+        for line in notes.rest() {
             wrong += &self.paragraph(&line);
         }
         if shown.is_empty() {

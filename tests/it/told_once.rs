@@ -265,6 +265,55 @@ fn a_lane_that_breaks_at_every_tensor_is_told_once() {
 }
 
 #[test]
+fn a_fault_without_a_name_is_told_once_where_it_is_alike() {
+    let case = Case::new(|i, v| bf16::from_f32(if i == 3 { 9.0 } else { v }));
+    let text = unfolded(&stdout(&case.validate(&["-v"])));
+    let kind = "not in the catalogue: wrong at position 3 of the group, only in the first row";
+    let more = LAYERS - 3;
+    assert!(
+        text.contains(&format!(
+            "and {more} tensors more with a fault of mine that is alike: {kind}\n"
+        )),
+        "{text}"
+    );
+    let told = text.matches("the largest error at row 0").count();
+    assert_eq!(told, 1, "in full once: {text}");
+    let again = ".proj: diagnosis of mine: not in the catalogue: 1 of 1536 elements, in 1 group\n";
+    assert_eq!(text.matches(again).count(), 2, "{text}");
+    assert_eq!(text.matches(", furthest off first").count(), 3, "{text}");
+}
+
+#[test]
+fn figures_of_any_size_have_few_digits_in_every_form() {
+    // Twice what is right in one row, and near the largest f32 in another.
+    let case = Case::new(|i, v| {
+        bf16::from_f32(match i / COLS {
+            1 => 2.0 * v,
+            2 => 2e38,
+            _ => v,
+        })
+    });
+    let html = case.path("page.html");
+    let text = stdout(&case.validate(&["-v", "--html", html.to_str().unwrap()]));
+    let markdown = stdout(&case.validate(&["--format", "markdown"]));
+    for (form, text) in [
+        ("table", &text),
+        ("markdown", &markdown),
+        ("page", &page(&html)),
+    ] {
+        assert!(
+            text.contains("e38") || text.contains("e+38"),
+            "{form}: {text}"
+        );
+        // A figure in full may have many decimals; a checksum is none, it has letters.
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+        let whole = words.map(|w| w.split('.').next().unwrap());
+        let long = whole.filter(|w| w.len() > 18 && w.bytes().all(|b| b.is_ascii_digit()));
+        assert_eq!(long.collect::<Vec<_>>(), [""; 0], "{form}");
+    }
+}
+
+#[test]
 fn why_a_lane_did_not_run_is_told_once() {
     let case = Case::new(|_, v| bf16::from_f32(v));
     let model = case.path("m");
