@@ -132,12 +132,19 @@ impl Table {
             if i >= most {
                 continue;
             }
+            let base = printable(&t.tensor_base);
+            let picture = match note.drawn {
+                true => self.picture(t),
+                false => String::new(),
+            };
+            // A picture is under its tensor's name, whatever else is said of that.
+            if note.text.is_empty() && !picture.is_empty() {
+                wrong += &self.paragraph(&base);
+            }
             for text in note.text {
-                wrong += &self.paragraph(&format!("{}: {text}", printable(&t.tensor_base)));
+                wrong += &self.paragraph(&format!("{base}: {text}"));
             }
-            if note.drawn {
-                wrong += &self.picture(t);
-            }
+            wrong += &picture;
         }
         for line in notes.rest() {
             wrong += &self.paragraph(&line);

@@ -284,6 +284,22 @@ fn a_fault_without_a_name_is_told_once_where_it_is_alike() {
 }
 
 #[test]
+fn a_picture_stands_under_the_name_of_its_tensor() {
+    let case = Case::new(|_, v| bf16::from_f32(v));
+    let text = unfolded(&stdout(&case.validate(&["-v"])));
+    let drawn = "mine vs reference: elements by distance";
+    assert_eq!(text.matches(drawn).count(), LAYERS, "{text}");
+    for layer in 0..LAYERS {
+        let heading = format!("\nl.{layer}.proj\n");
+        let at = text
+            .find(&heading)
+            .unwrap_or_else(|| panic!("{layer}: {text}"));
+        let next = text[at + heading.len()..].split("\nl.").next().unwrap();
+        assert!(next.contains(drawn), "{layer}: {text}");
+    }
+}
+
+#[test]
 fn figures_of_any_size_have_few_digits_in_every_form() {
     // Twice what is right in one row, and near the largest f32 in another.
     let case = Case::new(|i, v| {
