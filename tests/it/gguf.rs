@@ -228,7 +228,7 @@ fn a_type_that_bytes_do_not_tell_is_asked_for() {
     let path = dir.path().join("a.gguf");
     // Padded to 32 bytes, one block of either type takes as many.
     write(&path, &[], &[tensor("w.weight", &[32, 1], IDS[2])]);
-    let values = dir.path().join("values");
+    let values = dir.path().join("values.safetensors");
     let args = ["record", "--all", "--lane", "reference", "--output"];
     let run = |more: &[&str]| {
         let mut args = args.to_vec();

@@ -280,3 +280,27 @@ fn one_tensor_is_not_called_tensors() {
         stdout(&out)
     );
 }
+
+#[test]
+fn a_recording_is_written_under_no_other_ending() {
+    let (dir, model) = model();
+    for name in ["x.npy", "x", "safetensors"] {
+        let path = dir.path().join(name);
+        let args = [
+            "record",
+            "--all",
+            "--lane",
+            "reference",
+            "--tq-model",
+            &model,
+        ];
+        let out = tq4(&[&args[..], &["--output", &text(&path)]].concat());
+        assert_eq!(out.status.code(), Some(2), "{name}");
+        let said = stderr(&out);
+        let place = format!("where: --output {}", path.display());
+        for part in ["a safetensors file", &place, "ends in .safetensors"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!path.exists());
+    }
+}
