@@ -78,6 +78,8 @@ fn an_output_that_is_not_bf16_is_told_with_its_type() {
         for said in [run(&[]), run(&["--format", "markdown"]), page()] {
             assert!(said.contains(&row) && said.contains(&decision), "{said}");
             assert!(!said.contains("bf16_rounding"), "{said}");
+            // F32 has its distance in another type's steps.
+            assert_eq!(said.contains("0 BF16"), name == "f32", "{said}");
         }
         let json = run(&["--format", "json"]);
         let published = "mine_dequant_matches_reference_with_bf16_rounding";
