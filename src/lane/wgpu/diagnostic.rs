@@ -23,8 +23,8 @@ fn column(text: &str, place: &SourceLocation) -> usize {
 fn headline(lines: &str) -> String {
     let first = lines.lines().next().unwrap_or_default();
     let message = first.split_once("error: ").map_or(first, |(_, m)| m);
-    let causes = lines.lines().filter_map(|l| l.trim().strip_prefix("= "));
-    match causes.last() {
+    let mut causes = lines.lines().filter_map(|l| l.trim().strip_prefix("= "));
+    match causes.next_back() {
         Some(cause) => format!("{message}: {cause}"),
         None => message.to_owned(),
     }
