@@ -50,6 +50,7 @@ pub mod codec;
 #[doc(hidden)]
 pub mod convert;
 mod counted;
+mod decimal;
 #[doc(hidden)]
 pub mod encode;
 #[doc(hidden)]

@@ -35,7 +35,7 @@ const WARM_UP: Duration = Duration::from_millis(50);
 #[derive(clap::Args)]
 pub struct Args {
     /// Shape to time, with synthetic codes; may be repeated
-    #[arg(long, value_name = "ROWSxCOLUMNS", conflicts_with = "tq_model")]
+    #[arg(long, value_name = "ROWSxCOLUMNS", conflicts_with_all = ["tq_model", "gguf_dialect"])]
     shape: Vec<String>,
     /// Bits per code of synthetic tensors: 2, 3 or 4
     #[arg(long, default_value_t = 4, conflicts_with = "tq_model")]

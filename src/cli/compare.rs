@@ -64,23 +64,8 @@ pub fn run(args: &Args, console: &Console) -> Result<Exit> {
     inputs.extend(args.tq_model.as_deref());
     let outputs = args.output.files();
     check_outputs(&outputs, &inputs)?;
-    if let [a, b] = &args.files[..] {
-        let reports = [a, b].map(|p| match Path::new(p).is_file() {
-            true => read_report(p.as_ref()),
-            false => Ok(None),
-        });
-        let [ra, rb] = reports;
-        match (ra?, rb?) {
-            (Some(ra), Some(rb)) => return reports_side_by_side(args, &ra, &rb, console),
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => {
-                return Err(Error::input(
-                    "a report and something else found, expected two reports or two recordings",
-                    format!("{a} and {b}"),
-                    "",
-                ));
-            }
-        }
+    if let Some([a, b]) = reports(&given)? {
+        return reports_side_by_side(args, &a, &b, console);
     }
     let mut files = open(args, &given)?;
     let model = args.tq_model.as_deref();
@@ -118,6 +103,43 @@ fn name_and_path(given: &str) -> (Option<&str>, RecordingPath) {
             (Some(name), RecordingPath::new(path))
         }
         _ => (None, RecordingPath::new(given)),
+    }
+}
+
+/// The files where they are two reports; none where no file is one.
+fn reports(given: &[(Option<&str>, RecordingPath)]) -> Result<Option<[Run; 2]>> {
+    let read = |(_, given): &(_, RecordingPath)| match given.path.is_file() {
+        true => read_report(&given.path),
+        false => Ok(None),
+    };
+    let found: Vec<Option<Run>> = given.iter().map(read).collect::<Result<_>>()?;
+    let Some(first) = found.iter().position(Option::is_some) else {
+        return Ok(None);
+    };
+    let path = |i: usize| &*given[i].1.path;
+    let refused = |i: usize, what: &str, help: &str| {
+        Err(Error::input(what, path(i).display().to_string(), help))
+    };
+    if let Some(i) = (0..given.len()).find(|i| found[*i].is_some() && given[*i].0.is_some()) {
+        let what = "a report found, which has no other name: NAME= is for recordings";
+        return refused(i, what, "leave NAME= out");
+    }
+    let another = "name two reports of the same input: `tq4 validate --report FILE` writes one";
+    match <[Option<Run>; 2]>::try_from(found) {
+        Ok([Some(a), Some(b)]) => Ok(Some([a, b])),
+        Ok(_) => match std::fs::metadata(path(1 - first)) {
+            Err(e) if !given[1 - first].1.is_stdin() => {
+                Err(Error::io("read the second report", path(1 - first), e))
+            }
+            _ => {
+                let what = format!(
+                    "no report found, beside the report {}",
+                    path(first).display()
+                );
+                refused(1 - first, &what, another)
+            }
+        },
+        Err(_) => refused(first, "one report found, expected two", another),
     }
 }
 

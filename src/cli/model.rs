@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(clap::Args)]
 pub struct ModelArgs {
     /// Program that wrote a GGUF file, where its type numbers have several meanings and the bytes do not tell
-    #[arg(long, value_name = "PROGRAM", value_parser = dialects(), help_heading = "Input")]
+    #[arg(long, value_name = "PROGRAM", value_parser = dialects(), requires = "tq_model", help_heading = "Input")]
     gguf_dialect: Option<Dialect>,
 }
 

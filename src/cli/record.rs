@@ -8,7 +8,7 @@ use super::progress::size;
 use super::{Exit, print};
 use crate::checkpoint::keep_apart;
 use crate::counted::counted;
-use crate::error::{Result, printable};
+use crate::error::{Error, Result, printable};
 use crate::lane::Slot;
 use crate::record::Rows;
 use crate::report::Style;
@@ -40,12 +40,19 @@ pub struct Args {
     lane: String,
     #[command(flatten)]
     device: DeviceArgs,
-    /// File for the recording
+    /// File for the recording, which ends in .safetensors
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 }
 
 pub fn run(args: &Args, console: &Console) -> Result<Exit> {
+    if args.output.extension().is_none_or(|e| e != "safetensors") {
+        return Err(Error::input(
+            "a recording is a safetensors file, and this name ends otherwise",
+            format!("--output {}", args.output.display()),
+            "name a file that ends in .safetensors",
+        ));
+    }
     let model = args.model.open(&args.tq_model, console)?;
     keep_apart(&args.output, &[&args.tq_model])?;
     let bases = select(&model, &args.tensor_base, args.all)?;

@@ -9,6 +9,7 @@ use super::output::Got;
 use super::scope::Only;
 use super::survey::{Signature, Survey, reference};
 use crate::counted::{are, counted};
+use crate::decimal::{fixed, shortest};
 use crate::tensor::TqTensor;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +164,12 @@ impl ErrorSite {
         format!("{} of {} elements", self.wrong, self.elements)
     }
 
+    /// Where alone anything is wrong, in words.
+    fn only_text(&self) -> String {
+        let only = self.only.iter();
+        only.map(|o| format!(", only {}", o.words())).collect()
+    }
+
     /// The wrong positions in a few words: `all`, or the first runs.
     fn positions_text(&self, group_size: usize) -> String {
         if self.positions == [[0, group_size - 1]] {
@@ -268,6 +275,19 @@ impl Diagnosis {
         }
     }
 
+    /// What is alike where tensors have the same fault: the title, of one without a name also its kind, or where it is.
+    pub fn kind(&self) -> String {
+        let title = self.title();
+        match &self.family {
+            _ if self.explained => title,
+            Some(family) => format!("{title}: {}", family.kind()),
+            None => {
+                let positions = self.place.positions_text(self.group.expected.len());
+                format!("{title}: wrong {positions}{}", self.place.only_text())
+            }
+        }
+    }
+
     /// Every name by which the output is explained, the plainest first; none when it is not.
     pub fn names(&self) -> Vec<String> {
         let faults: Vec<&str> = self.faults.iter().map(|f| f.name.as_str()).collect();
@@ -336,8 +356,7 @@ impl Diagnosis {
         };
         let got = match holds(got) {
             Some(holds) if !got.is_finite() => holds.words().to_owned(),
-            _ if got.abs() >= 1e6 => format!("{got:.3e}"),
-            _ => got.to_string(),
+            _ => shortest(got),
         };
         let other_rows = if signature.rows_of_other_rows > 0 {
             let rows = counted(signature.rows_of_other_rows, "row");
@@ -351,15 +370,11 @@ impl Diagnosis {
                 c.fault.name, c.reproduced, place.elements, c.fault.advice
             )
         });
-        let only: String = place
-            .only
-            .iter()
-            .map(|o| format!(", only {}", o.words()))
-            .collect();
+        let only = place.only_text();
         format!(
             "{UNEXPLAINED}: {family}{} {wrong}, in {} of {} rows and {} of {} groups, {}{only}; the first in row {}, \
              group {}; the largest error at row {}, column {} (code {}, centroid {}, scale {}, sign {:+}): expected {}, \
-             got {got}; cosine {:.6}, norm ratio {:.6}, {:.2} % of the signs flipped{other_rows}{closest}",
+             got {got}; cosine {:.6}, norm ratio {}, {:.2} % of the signs flipped{other_rows}{closest}",
             place.share(),
             place.wrong_rows,
             tensor.rows(),
@@ -371,12 +386,12 @@ impl Diagnosis {
             w.row,
             w.col,
             w.code,
-            w.centroid,
-            w.scale,
+            shortest(w.centroid),
+            shortest(w.scale),
             w.sign,
-            w.expected,
+            shortest(w.expected),
             signature.cosine,
-            signature.norm_ratio,
+            fixed(signature.norm_ratio, 6),
             100.0 * signature.signs_flipped,
         )
     }

@@ -103,16 +103,23 @@ impl TqModel {
         Self::open_in(path, None)
     }
 
-    /// Opens a quantised model, of which the user says which program wrote it; that counts for GGUF files alone.
+    /// Opens a quantised model, of which the user says which program wrote it, where it is a GGUF file.
     ///
     /// # Errors
-    /// As [`TqModel::open`].
+    /// As [`TqModel::open`]; when a dialect is given of what is no GGUF file.
     pub fn open_in(path: &Path, dialect: Option<gguf::Dialect>) -> Result<Self> {
         let (checkpoint, opened) = if gguf::is_gguf(path) {
             gguf::open(path, dialect)?
         } else {
             let checkpoint = Checkpoint::open(path)?;
             let opened = open(path, &checkpoint)?;
+            if let Some(dialect) = dialect {
+                return Err(Error::input(
+                    format!("no GGUF file, which alone has a dialect: {dialect} is given"),
+                    path.display().to_string(),
+                    "leave --gguf-dialect out",
+                ));
+            }
             (checkpoint, opened)
         };
         let OpenedModel {

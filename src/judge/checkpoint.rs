@@ -14,6 +14,7 @@ mod group;
 mod reason;
 mod vectors;
 
+use crate::decimal::fixed;
 use crate::record::{CheckpointRecord, CheckpointVerdict, DamagedGroup, WrongSign};
 use crate::tensor::TqTensor;
 use damage::{ColumnSigns, Damage};
@@ -184,8 +185,8 @@ impl GroupErrorSums {
         near: bool,
     ) -> String {
         let cost = format.words();
-        let whole =
-            format!("the rms error against the source is {ratio:.2} times what {cost} cost");
+        let times = fixed(ratio, 2);
+        let whole = format!("the rms error against the source is {times} times what {cost} cost");
         let groups = damage.worst.map(|worst| {
             if damage.groups * 2 > self.groups && worst.times.is_finite() {
                 reason::everywhere(&whole)

@@ -1,6 +1,7 @@
 //! Gates: the rules that a lane must meet against the reference, and the decision they make.
 
 use crate::counted::counted;
+use crate::decimal::{fixed, shortest};
 use crate::metrics::Metrics;
 use crate::record::{
     Decision, Exactness, Gate, GateName, LaneKind, LaneName, OutputType, Relation, Tolerance,
@@ -168,10 +169,10 @@ fn failure(g: &Gate, e: &Exactness) -> String {
         ),
         GateName::Allowed => {
             let worst = e.worst.map_or_else(String::new, |w| {
-                let [low, high] = w.allowed.map(|v| v as f32);
+                let [low, high] = w.allowed.map(|v| shortest(v as f32));
                 let got = w
                     .got
-                    .map_or("NaN or infinity".into(), |v| (v as f32).to_string());
+                    .map_or("NaN or infinity".into(), |v| shortest(v as f32));
                 let set = if low == high {
                     format!("only {low} is allowed")
                 } else {
@@ -262,9 +263,7 @@ pub fn decide_pair(lane: LaneName, m: &Metrics, tolerance: Option<&Tolerance>) -
 fn figure(v: f64) -> String {
     if v == v.trunc() && v.abs() < 1e9 {
         format!("{v:.0}")
-    } else if v.abs() < 1e6 {
-        format!("{v:.6}")
     } else {
-        format!("{v:.3e}")
+        fixed(v, 6)
     }
 }

@@ -2,10 +2,10 @@
 
 use super::look::Look;
 use super::screen::{Screen, Tone, marked_paragraph};
-use super::shared::Shared;
+use super::shared::{Cause, Shared};
 use super::view::{DecisionView, verdicts};
 use super::words::{checkpoint_problem, lanes_shown, plain_problems};
-use crate::counted::counted;
+use crate::decimal::fixed;
 use crate::error::printable;
 use crate::record::{Outcome, Run, TensorRecord, missing_lanes};
 
@@ -68,8 +68,8 @@ fn cost(run: &Run) -> String {
     let base = printable(&t.tensor_base);
     match worst.ratio > MUCH {
         true => format!(
-            ", and its error against the source is up to {:.1} times what the format costs ({base})",
-            worst.ratio
+            ", and its error against the source is up to {} times what the format costs ({base})",
+            fixed(worst.ratio, 1)
         ),
         false => ", and its error against the source is what the format costs".into(),
     }
@@ -92,10 +92,9 @@ fn first_of<'r>(what: &str, mut those: impl Iterator<Item = &'r TensorRecord>) -
 /// What broke the run, a line each: the tensors of a damaged file in one.
 fn broken(run: &Run) -> Vec<String> {
     let shared = Shared::of(run);
-    let of_file = shared.files.iter().map(|f| {
-        let tensors = counted(f.tensors.len(), "tensor");
-        format!("bad input: {tensors} of {}", f.name)
-    });
+    let files = shared.troubles.iter();
+    let files = files.filter(|known| matches!(known.cause, Cause::File(_)));
+    let of_file = files.map(|known| format!("bad input: {}", known.title()));
     let single = run.tensors.iter().filter(|t| t.error.is_some());
     let single = single.filter(|t| !shared.has_error(t));
     let broke = run.tensors.iter().filter(|t| t.broke());

@@ -1,5 +1,6 @@
 //! Figures over all tensors of a run, in words.
 
+use super::naming::ulp_unit;
 use super::view::{Against, count_of, name, short, source_ratio};
 use crate::error::printable;
 use crate::metrics::Metrics;
@@ -44,7 +45,12 @@ pub fn largest(run: &Run) -> Vec<String> {
             line += &format!(", most that differ {count} ({})", of(differ.0));
         }
         if ulp.1.max_ulp > 0 {
-            line += &format!(", largest max ULP {} ({})", ulp.1.max_ulp, of(ulp.0));
+            line += &format!(
+                ", largest max ULP {}{} ({})",
+                ulp.1.max_ulp,
+                ulp_unit(ulp.0, ulp.1),
+                of(ulp.0)
+            );
         }
         lines.push(line);
     }

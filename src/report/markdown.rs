@@ -6,7 +6,7 @@ use super::figures::{floor, largest};
 use super::limited::Limited;
 use super::notes::notes;
 use super::screen::Tone;
-use super::shared::{DamagedFile, Shared};
+use super::shared::{Shared, Trouble};
 use super::sheet::{Column, Sheet, Style};
 use super::table::{comparisons, line_sheet};
 use super::view::{ComparisonRow, DecisionView, Look, name, rows, tensor_passed};
@@ -69,7 +69,7 @@ impl Exporter for Markdown {
         out.list(8, "", &other, problem, "tensors that are not quantised");
 
         let shared = Shared::of(run);
-        out.list(8, "", &shared.files, file, "files");
+        out.list(8, "", &shared.troubles, trouble, "troubles");
         let order = run.worst_first();
         let is_wrong = |t: &&TensorRecord| tensor_passed(t) == Some(false);
         let (mut wrong, right): (Vec<_>, Vec<_>) = order.iter().copied().partition(is_wrong);
@@ -161,10 +161,15 @@ fn decision(d: &Said) -> String {
     format!("- {} {lead}{}\n", d.look.mark, text_of(&d.why))
 }
 
-/// A file of many bad tensors.
-fn file(f: &DamagedFile<'_>) -> String {
-    let (title, first) = (plain(&f.title()), text_of(&f.first()));
-    format!("- {} **{title}**: bad input; {first}\n", Look::FAIL.mark)
+/// A trouble of many tensors.
+fn trouble(known: &Trouble<'_>) -> String {
+    let (title, first) = (plain(&known.title()), text_of(&known.first()));
+    let look = known.verdict();
+    format!(
+        "- {} **{title}**: {}; {first}\n",
+        look.mark,
+        look.word.to_lowercase()
+    )
 }
 
 /// What a compiler or a program said, line for line.

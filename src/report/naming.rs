@@ -2,6 +2,7 @@
 
 use super::view::name;
 use crate::error::printable;
+use crate::metrics::Metrics;
 use crate::record::{Decision, LaneName, OutputType, TensorRecord, Verdict};
 
 /// The type of a lane's output.
@@ -31,5 +32,16 @@ pub fn typed_name(t: &TensorRecord, lane: &LaneName) -> String {
     match t.decision_of(lane).map(output_of) {
         None | Some(OutputType::Bf16) => name(lane),
         Some(of) => format!("{} ({})", name(lane), of.name()),
+    }
+}
+
+/// What is said behind a distance in steps that are not those of the lane's own type: f32 is counted in BF16's, or
+/// beside an F16 output in F16's.
+pub fn ulp_unit(t: &TensorRecord, m: &Metrics) -> &'static str {
+    let of = |lane| t.decision_of(lane).map(output_of);
+    match (of(&m.lhs), of(&m.rhs)) {
+        (Some(OutputType::F32), Some(OutputType::F16)) => " F16",
+        (Some(OutputType::F32), _) => " BF16",
+        _ => "",
     }
 }

@@ -4,6 +4,7 @@ use super::shared::Shared;
 use super::words::{damage, problem};
 use crate::counted::counted;
 use crate::error::printable;
+use crate::fault::Diagnosis;
 use crate::record::{StripDiagnosis, TensorRecord};
 use std::collections::BTreeMap;
 
@@ -18,10 +19,10 @@ pub fn notes(t: &TensorRecord) -> Vec<String> {
     wrong.chain(lanes).collect()
 }
 
-/// A lane and the title of its diagnosis.
-type Title = (String, String);
+/// A lane and the kind of its fault.
+type LaneFault = (String, String);
 
-/// How many tensors had a title so far.
+/// How many tensors had a fault so far.
 struct Seen {
     tensors: usize,
     explained: bool,
@@ -30,7 +31,7 @@ struct Seen {
 /// The notes of tensors one after the other.
 pub struct Notes<'r> {
     shared: &'r Shared<'r>,
-    seen: BTreeMap<Title, Seen>,
+    seen: BTreeMap<LaneFault, Seen>,
 }
 
 /// What is said of a tensor.
@@ -50,7 +51,7 @@ impl<'r> Notes<'r> {
         }
     }
 
-    /// What is said of the next tensor: without what is shared, and of a fault that was explained before its name.
+    /// What is said of the next tensor: without what is shared, and of a fault that others had little or nothing.
     pub fn of(&mut self, t: &TensorRecord) -> Note {
         let error = t.error.iter().filter(|_| !self.shared.has_error(t));
         let damage = damage(t).filter(|_| !self.shared.has_damage(t));
@@ -61,21 +62,20 @@ impl<'r> Notes<'r> {
         for d in &t.diagnosis {
             let before = self.count(d);
             note.drawn |= before < FEW;
-            if !d.diagnosis.explained || before == 0 {
-                note.text.push(printable(&d.summary(t.row_count)));
-            } else if before < FEW {
-                let (lane, title) = (&d.diagnosis.lane, d.diagnosis.title());
-                let again = format!("diagnosis of {lane}: {title}, as above");
-                note.text.push(printable(&again));
-            }
+            let text = match before {
+                0 => d.summary(t.row_count),
+                1..FEW => again(&d.diagnosis),
+                _ => continue,
+            };
+            note.text.push(printable(&text));
         }
         note
     }
 
-    /// Counts a diagnosis; how many had its title before.
+    /// Counts a diagnosis; how many had its kind before.
     fn count(&mut self, d: &StripDiagnosis) -> usize {
-        let title = (d.diagnosis.lane.clone(), d.diagnosis.title());
-        let seen = self.seen.entry(title).or_insert(Seen {
+        let kind = (d.diagnosis.lane.clone(), d.diagnosis.kind());
+        let seen = self.seen.entry(kind).or_insert(Seen {
             tensors: 0,
             explained: d.diagnosis.explained,
         });
@@ -83,19 +83,28 @@ impl<'r> Notes<'r> {
         seen.tensors - 1
     }
 
-    /// How many tensors more have each fault, and where they are `drawn` which are not.
-    pub fn rest(&self, drawn: bool) -> Vec<String> {
+    /// How many tensors more have each fault.
+    pub fn rest(&self) -> Vec<String> {
         let beyond = self.seen.iter().filter(|(_, seen)| seen.tensors > FEW);
-        let told = beyond.filter(|(_, seen)| seen.explained || drawn);
-        told.map(|((lane, title), seen)| {
-            let more = counted(seen.tensors - FEW, "tensor");
-            printable(&match seen.explained {
-                true => format!("and {more} more with the same fault of {lane}: {title}"),
-                false => {
-                    format!("and {more} more of {lane}, {title}, not drawn: --html draws the worst")
-                }
+        beyond
+            .map(|((lane, kind), seen)| {
+                let more = counted(seen.tensors - FEW, "tensor");
+                printable(&match seen.explained {
+                    true => format!("and {more} more with the same fault of {lane}: {kind}"),
+                    false => {
+                        format!("and {more} more with a fault of {lane} that is alike: {kind}")
+                    }
+                })
             })
-        })
-        .collect()
+            .collect()
+    }
+}
+
+/// What is said of a fault that was explained before: its name; of one without, what differs.
+fn again(d: &Diagnosis) -> String {
+    let lane = &d.lane;
+    match d.explained {
+        true => format!("diagnosis of {lane}: {}, as above", d.title()),
+        false => format!("diagnosis of {lane}: {}", d.sentence()),
     }
 }

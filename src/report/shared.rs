@@ -1,43 +1,91 @@
 //! Troubles that many tensors share, each told once: they would hide what is wrong with one alone.
 
-use super::view::source_ratio;
-use super::words::problem;
+use super::look::Look;
+use super::view::{name, source_ratio};
+use super::words::{first_line, problem};
 use crate::counted::counted;
+use crate::decimal::fixed;
 use crate::error::printable;
-use crate::record::{Run, TensorRecord};
+use crate::record::{LaneName, Run, Status, TensorRecord};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::Path;
 
 /// From so many tensors on a trouble is told once for all of them.
 const MANY: usize = 4;
 
-/// A file of the model with many tensors that are bad input.
-pub struct DamagedFile<'r> {
-    /// Its name.
-    pub name: String,
+/// What many tensors have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause<'r> {
+    /// They are bad input, and lie in this file of the model.
+    File(&'r str),
+    /// This lane broke at them, with these words first.
+    Lane(&'r LaneName, &'r str),
+}
+
+/// A trouble of many tensors.
+pub struct Trouble<'r> {
+    /// What they have in common.
+    pub cause: Cause<'r>,
     /// They, in the order of the run.
     pub tensors: Vec<&'r TensorRecord>,
 }
 
-impl DamagedFile<'_> {
+impl Trouble<'_> {
     /// How many and where.
     pub fn title(&self) -> String {
-        format!("{} of {}", counted(self.tensors.len(), "tensor"), self.name)
+        let tensors = counted(self.tensors.len(), "tensor");
+        match self.cause {
+            Cause::File(path) => {
+                let file = Path::new(path).file_name().unwrap_or(path.as_ref());
+                format!("{tensors} of {}", printable(&file.to_string_lossy()))
+            }
+            Cause::Lane(lane, _) => format!("{} at {tensors}", name(lane)),
+        }
+    }
+
+    /// What became of them.
+    pub fn verdict(&self) -> Look {
+        let word = match self.cause {
+            Cause::File(_) => "BAD INPUT",
+            Cause::Lane(..) => "BROKE",
+        };
+        Look { word, ..Look::FAIL }
     }
 
     /// What is wrong with the first.
     pub fn first(&self) -> String {
         let t = self.tensors[0];
-        let why = t.error.as_ref().map(problem).unwrap_or_default();
+        let why = match self.cause {
+            Cause::File(_) => t.error.as_ref().map(problem).unwrap_or_default(),
+            Cause::Lane(_, reason) => printable(reason),
+        };
         format!("first {}: {why}", printable(&t.tensor_base))
     }
+
+    /// All of it in a sentence.
+    pub fn said(&self) -> String {
+        let word = self.verdict().word.to_lowercase();
+        format!("{}: {word}; {}", self.title(), self.first())
+    }
+}
+
+/// The causes of a tensor that others may share.
+fn causes(t: &TensorRecord) -> impl Iterator<Item = Cause<'_>> {
+    let file = t.error.as_ref().and_then(|e| e.file.as_deref());
+    let broke = t.lanes.iter().filter(|l| l.status == Status::Failed);
+    let broke = broke.map(|l| {
+        let reason = first_line(l.reason.as_deref().unwrap_or_default());
+        Cause::Lane(&l.name, reason)
+    });
+    file.map(Cause::File).into_iter().chain(broke)
 }
 
 /// The shared troubles of a run.
 pub struct Shared<'r> {
-    /// Files, those with most bad tensors first.
-    pub files: Vec<DamagedFile<'r>>,
-    /// The names of the tensors in them.
+    /// Files, then lanes, of each those with most tensors first.
+    pub troubles: Vec<Trouble<'r>>,
+    /// The names of the tensors that are bad input of the files.
     bases: HashSet<&'r str>,
     /// Whether every tensor is far from the source.
     foreign: bool,
@@ -46,31 +94,29 @@ pub struct Shared<'r> {
 impl<'r> Shared<'r> {
     /// Looks for them.
     pub fn of(run: &'r Run) -> Self {
-        let mut files: Vec<(&str, Vec<&TensorRecord>)> = Vec::new();
-        for t in &run.tensors {
-            let Some(file) = t.error.as_ref().and_then(|e| e.file.as_deref()) else {
-                continue;
-            };
-            match files.iter_mut().find(|(name, _)| *name == file) {
-                Some((_, tensors)) => tensors.push(t),
-                None => files.push((file, vec![t])),
+        let mut troubles: Vec<Trouble<'r>> = Vec::new();
+        for (t, cause) in run
+            .tensors
+            .iter()
+            .flat_map(|t| causes(t).map(move |c| (t, c)))
+        {
+            match troubles.iter_mut().find(|known| known.cause == cause) {
+                Some(known) => known.tensors.push(t),
+                None => troubles.push(Trouble {
+                    cause,
+                    tensors: vec![t],
+                }),
             }
         }
-        files.retain(|(_, tensors)| tensors.len() >= MANY);
-        files.sort_by_key(|(_, tensors)| std::cmp::Reverse(tensors.len()));
-        let bases = files.iter().flat_map(|(_, tensors)| tensors.iter());
+        troubles.retain(|known| known.tensors.len() >= MANY);
+        let is_lane = |known: &Trouble<'_>| matches!(known.cause, Cause::Lane(..));
+        troubles.sort_by_key(|known| (is_lane(known), Reverse(known.tensors.len())));
+        let files = troubles.iter().filter(|known| !is_lane(known));
         Self {
-            bases: bases.map(|t| t.tensor_base.as_str()).collect(),
-            files: files
-                .into_iter()
-                .map(|(path, tensors)| {
-                    let name = Path::new(path).file_name().unwrap_or(path.as_ref());
-                    DamagedFile {
-                        name: printable(&name.to_string_lossy()),
-                        tensors,
-                    }
-                })
+            bases: files
+                .flat_map(|known| known.tensors.iter().map(|t| t.tensor_base.as_str()))
                 .collect(),
+            troubles,
             foreign: foreign_source(run).is_some(),
         }
     }
@@ -85,9 +131,22 @@ impl<'r> Shared<'r> {
         self.foreign && t.damaged()
     }
 
+    /// Whether every lane that broke at a tensor broke at many in the same way.
+    fn has_breaks(&self, t: &TensorRecord) -> bool {
+        let known = |cause| self.troubles.iter().any(|known| known.cause == cause);
+        let mut lanes = causes(t).filter(|c| matches!(c, Cause::Lane(..)));
+        t.broke() && lanes.all(known)
+    }
+
     /// Whether all that is wrong with a tensor is shared.
     pub fn covers(&self, t: &TensorRecord) -> bool {
-        self.has_error(t) || (self.has_damage(t) && t.error.is_none() && !t.broke() && !t.failed())
+        let (broke, damaged) = (self.has_breaks(t), self.has_damage(t));
+        self.has_error(t)
+            || ((broke || damaged)
+                && t.error.is_none()
+                && t.broke() == broke
+                && t.damaged() == damaged
+                && !t.failed())
     }
 }
 
@@ -105,9 +164,10 @@ pub fn foreign_source(run: &Run) -> Option<String> {
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     (ratios.len() >= MANY).then(|| {
         format!(
-            "all {} tensors are as far from the source as another model's weights would be: the rms error is {least:.2} \
+            "all {} tensors are as far from the source as another model's weights would be: the rms error is {} \
              times the rms of the source, or more; check --source-model",
-            ratios.len()
+            ratios.len(),
+            fixed(least, 2)
         )
     })
 }

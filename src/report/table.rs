@@ -120,9 +120,9 @@ impl Table {
     /// The troubles that many tensors share; a line for each of `tensors` but for those beyond so many; then what
     /// was wrong with any of them.
     fn lines(&self, tensors: &[&TensorRecord], shared: &Shared<'_>, most: usize) -> String {
-        let files = shared.files.iter();
-        let files: String = files
-            .map(|f| self.paragraph(&format!("{}: bad input; {}", f.title(), f.first())))
+        let troubles = shared.troubles.iter();
+        let troubles: String = troubles
+            .map(|known| self.paragraph(&known.said()))
             .collect();
         let mut wrong = String::new();
         let shown = &tensors[..tensors.len().min(most)];
@@ -132,23 +132,30 @@ impl Table {
             if i >= most {
                 continue;
             }
+            let base = printable(&t.tensor_base);
+            let picture = match note.drawn {
+                true => self.picture(t),
+                false => String::new(),
+            };
+            // A picture is under its tensor's name, whatever else is said of that.
+            if note.text.is_empty() && !picture.is_empty() {
+                wrong += &self.paragraph(&base);
+            }
             for text in note.text {
-                wrong += &self.paragraph(&format!("{}: {text}", printable(&t.tensor_base)));
+                wrong += &self.paragraph(&format!("{base}: {text}"));
             }
-            if note.drawn {
-                wrong += &self.picture(t);
-            }
+            wrong += &picture;
         }
-        for line in notes.rest(self.pictures) {
+        for line in notes.rest() {
             wrong += &self.paragraph(&line);
         }
         if shown.is_empty() {
-            return files;
+            return troubles;
         }
         let sheet = line_sheet(shown);
         let more = self.more(tensors.len() - shown.len());
         format!(
-            "{files}{}{more}\n{wrong}",
+            "{troubles}{}{more}\n{wrong}",
             sheet.text(Style::Terminal(self.screen))
         )
     }

@@ -1,6 +1,7 @@
 //! Pictures for a terminal: a histogram and a strip of shades per comparison.
 
 use super::screen::{Screen, paragraph};
+use crate::decimal::shortest;
 use crate::error::printable;
 use crate::fault::Group;
 use crate::picture::{Comparison, Grid, Picture, bin_range, step_label};
@@ -64,22 +65,17 @@ pub fn group_text(lane: &str, row_start: usize, group: &Group, screen: Screen) -
     );
     for (index, expected, got) in &elements[..shown] {
         let (got, off) = match got {
-            Some(got) => (number(*got), number(got - expected)),
+            Some(got) => (shortest(*got), shortest(got - expected)),
             None => ("NaN or infinity".into(), String::new()),
         };
-        text += format!("  {index:>5} {:>16} {got:>16} {off:>16}", number(*expected)).trim_end();
+        text += format!(
+            "  {index:>5} {:>16} {got:>16} {off:>16}",
+            shortest(*expected)
+        )
+        .trim_end();
         text.push('\n');
     }
     text
-}
-
-/// A value in full: the shortest text that gives it back.
-fn number(v: f32) -> String {
-    if v == 0.0 || (1e-4..1e6).contains(&v.abs()) {
-        v.to_string()
-    } else {
-        format!("{v:e}")
-    }
 }
 
 fn histogram(c: &Comparison, width: usize) -> String {

@@ -1,7 +1,7 @@
 //! The verdicts and figures of a report, alike in every format.
 
 pub use super::look::{Look, tensor_passed};
-use super::naming::{in_words, output_of, typed_name};
+use super::naming::{in_words, output_of, typed_name, ulp_unit};
 use super::words::first_line;
 use crate::error::printable;
 use crate::metrics::{Metrics, Quantiles};
@@ -281,6 +281,9 @@ impl ComparisonRow {
             let quantile = f.key.starts_with("rel_p") || f.key == "top1pct_rel_mean";
             if quantile && m.quantiles == Quantiles::Sketch {
                 f.text.insert(0, '~');
+            }
+            if f.key == "max_ulp" {
+                f.text += ulp_unit(t, m);
             }
             f
         };

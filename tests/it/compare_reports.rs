@@ -142,10 +142,39 @@ fn what_makes_no_pair_of_reports_is_an_error() {
     Model::valid().write(&dir.join("m"));
     let one = validated(dir, "m", "one.jsonl", &[]);
     let recording = recorded(&dir.join("m"), "mine", |_, v| bf16::from_f32(v));
-    let out = compare(&one, &recording, &[]);
-    assert_eq!(out.status.code(), Some(2));
-    let what = "error: a report and something else found";
-    assert!(stderr(&out).starts_with(what), "{}", stderr(&out));
+    let missing = dir.join("missing.json").to_str().unwrap().to_owned();
+    let named = format!("a={one}");
+    let beside = format!("no report found, beside the report {one}");
+    let again = "`tq4 validate --report FILE` writes one";
+    for (files, what, place, help) in [
+        (vec![&one], "one report found, expected two", &one, again),
+        (vec![&one, &recording], &beside, &recording, again),
+        (vec![&recording, &one], &beside, &recording, again),
+        (
+            vec![&one, &missing],
+            "cannot read the second report: ",
+            &missing,
+            "check the path",
+        ),
+        (
+            vec![&one, &named],
+            "a report found, which has no other name",
+            &one,
+            "leave NAME= out",
+        ),
+    ] {
+        let args: Vec<&str> = files.iter().map(|f| f.as_str()).collect();
+        let out = tq4(&[&["compare"], &args[..]].concat());
+        assert_eq!(out.status.code(), Some(2));
+        let said = stderr(&out);
+        assert!(said.starts_with(&format!("error: {what}")), "{said}");
+        assert!(
+            said.contains(&format!("\n  where: {place}\n  help: ")),
+            "{said}"
+        );
+        assert!(said.trim_end().ends_with(help), "{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    }
     // Not a word of what was read is written over.
     let before = std::fs::read(&one).unwrap();
     let out = compare(&one, &one, &["--report", &one]);

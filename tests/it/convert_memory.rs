@@ -43,7 +43,12 @@ fn a_large_weight_needs_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     source(&dir.path().join("src"));
-    let (src, tq, plain, file) = (path("src"), path("tq"), path("plain"), path("file"));
+    let (src, tq, plain, file) = (
+        path("src"),
+        path("tq"),
+        path("plain"),
+        path("file.safetensors"),
+    );
     limited(&["quantize", "--source-model", &src, "--output", &tq]);
     limited(&["dequantize", "--tq-model", &tq, "--output", &plain]);
     let record = ["record", "--tq-model", &tq, "--all", "--lane", "reference"];

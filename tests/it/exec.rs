@@ -354,6 +354,28 @@ fn alive(pid: &str) -> bool {
 const OK: &str = "echo '{\"ok\":true}'";
 
 #[test]
+fn what_a_program_printed_is_led_by_the_line_that_says_most() {
+    let dir = tempfile::tempdir().unwrap();
+    model(dir.path());
+    let lines =
+        "Traceback (most recent call last):\n  File \"a.py\", line 3, in f\nValueError: no shape";
+    let print = format!("printf '%s\\n' 'loading' '{lines}' >&2; exit 1");
+    let bad = program(dir.path(), "bad", &print, COPY);
+    let (_, report, errors) = validate(dir.path(), &[&format!("mine={bad}")], &[]);
+    let reason = lane(&report, 0, "mine").0["reason"].as_str().unwrap();
+    let headline = "ValueError: no shape; it ended with exit status: 1";
+    assert_eq!(reason, format!("{headline}\nloading\n{lines}"));
+    assert!(errors.contains(&format!("error: {headline}\n")), "{errors}");
+    // What is no exception stands behind what went wrong.
+    let print = "echo 'device error 7' >&2; echo 'goodbye' >&2; exit 1";
+    let bad = program(dir.path(), "bad", print, COPY);
+    let (_, report, _) = validate(dir.path(), &[&format!("mine={bad}")], &[]);
+    let reason = lane(&report, 0, "mine").0["reason"].as_str().unwrap();
+    let headline = "it ended with exit status: 1; it printed: device error 7";
+    assert_eq!(reason, format!("{headline}\ndevice error 7\ngoodbye"));
+}
+
+#[test]
 fn only_the_end_of_what_is_printed_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());

@@ -279,10 +279,7 @@ fn small_factors_are_no_rounding() {
         (by, within.as_deref()),
         (By::Overall, Some("in rows 3 and 5 to 6"))
     );
-    says(
-        &d,
-        "right values times a constant in rows 3 and 5 to 6: 1.00",
-    );
+    says(&d, "right values times 1.002 in rows 3 and 5 to 6:");
 }
 
 #[test]

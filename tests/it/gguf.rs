@@ -1,6 +1,6 @@
 //! GGUF models through the command: whole and split, of several types, of experts, damaged and foreign.
 
-use crate::support::cli::{stderr, stdout, tq4};
+use crate::support::cli::{Model, stderr, stdout, tq4};
 use crate::support::gguf::{Tensor, file, write};
 use half::f16;
 use serde_json::Value;
@@ -228,7 +228,7 @@ fn a_type_that_bytes_do_not_tell_is_asked_for() {
     let path = dir.path().join("a.gguf");
     // Padded to 32 bytes, one block of either type takes as many.
     write(&path, &[], &[tensor("w.weight", &[32, 1], IDS[2])]);
-    let values = dir.path().join("values");
+    let values = dir.path().join("values.safetensors");
     let args = ["record", "--all", "--lane", "reference", "--output"];
     let run = |more: &[&str]| {
         let mut args = args.to_vec();
@@ -248,6 +248,25 @@ fn a_type_that_bytes_do_not_tell_is_asked_for() {
     }
     let told = run(&["--gguf-dialect", "turbotan"]);
     assert!(told.status.success(), "{}", stderr(&told));
+    // What has no type numbers has no dialect.
+    let model = dir.path().join("m");
+    Model::valid().write(&model);
+    let (model, values) = (model.to_str().unwrap(), values.to_str().unwrap());
+    let dialect = ["--gguf-dialect", "turbotan"];
+    let to = ["--output", values, "--tq-model", model];
+    let out = tq4(&[&args[..4], &to, &dialect].concat());
+    assert_eq!(out.status.code(), Some(2));
+    let said = stderr(&out);
+    let what = "error: no GGUF file, which alone has a dialect: turbotan is given";
+    assert!(said.starts_with(what), "{said}");
+    let place = format!("where: {model}\n  help: leave --gguf-dialect out");
+    assert!(said.contains(&place), "{said}");
+    let out = tq4(&[&["bench", "--shape", "8x256"], &dialect[..]].concat());
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("--gguf-dialect"), "{}", stderr(&out));
+    let out = tq4(&[&["compare", values, values], &dialect[..]].concat());
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("--tq-model"), "{}", stderr(&out));
     let other = run(&["--gguf-dialect", "nobody"]);
     assert_eq!(other.status.code(), Some(2));
     assert!(stderr(&other).contains("thetom"), "{}", stderr(&other));

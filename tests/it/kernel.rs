@@ -258,7 +258,7 @@ fn a_kernel_that_does_not_compile_or_does_not_fit_its_manifest_is_a_lane_that_br
         (
             "let a = x[k];",
             "let a = y[k];",
-            "no definition in scope for identifier: `y`",
+            "plain.wgsl:50:21: no definition in scope for identifier: `y`\n",
         ),
         ("fn plain_dequant", "fn other", "plain_dequant"),
         ("\"signs\", ", "", "binding"),

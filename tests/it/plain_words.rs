@@ -78,6 +78,8 @@ fn an_output_that_is_not_bf16_is_told_with_its_type() {
         for said in [run(&[]), run(&["--format", "markdown"]), page()] {
             assert!(said.contains(&row) && said.contains(&decision), "{said}");
             assert!(!said.contains("bf16_rounding"), "{said}");
+            // F32 has its distance in another type's steps.
+            assert_eq!(said.contains("0 BF16"), name == "f32", "{said}");
         }
         let json = run(&["--format", "json"]);
         let published = "mine_dequant_matches_reference_with_bf16_rounding";
@@ -111,16 +113,16 @@ fn a_lane_that_broke_has_failed_with_all_of_its_lines_once() {
         table.contains("\n  |     x = [1\n  |         ^\n  | SyntaxError\n"),
         "{table}"
     );
-    assert_eq!(table.matches("SyntaxError").count(), 1, "{table}");
+    assert_eq!(table.matches("x = [1").count(), 1, "{table}");
     assert!(table.contains("\ndecision: bad failed: "), "{table}");
     assert!(
         !table.contains("not_run") && !table.contains("\\n"),
         "{table}"
     );
-    assert!(!errors.contains("SyntaxError"), "stdout has it: {errors}");
+    assert!(!errors.contains("x = [1"), "stdout has it: {errors}");
     let (few, errors) = run(&["-q"]);
     assert!(
-        few.contains("decision: bad failed: ") && !few.contains("SyntaxError"),
+        few.contains("decision: bad failed: ") && !few.contains("x = [1"),
         "{few}"
     );
     assert!(errors.contains("\n  |         ^\n"), "{errors}");
@@ -279,4 +281,28 @@ fn one_tensor_is_not_called_tensors() {
         "{}",
         stdout(&out)
     );
+}
+
+#[test]
+fn a_recording_is_written_under_no_other_ending() {
+    let (dir, model) = model();
+    for name in ["x.npy", "x", "safetensors"] {
+        let path = dir.path().join(name);
+        let args = [
+            "record",
+            "--all",
+            "--lane",
+            "reference",
+            "--tq-model",
+            &model,
+        ];
+        let out = tq4(&[&args[..], &["--output", &text(&path)]].concat());
+        assert_eq!(out.status.code(), Some(2), "{name}");
+        let said = stderr(&out);
+        let place = format!("where: --output {}", path.display());
+        for part in ["a safetensors file", &place, "ends in .safetensors"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!path.exists());
+    }
 }

@@ -6,6 +6,7 @@ use half::bf16;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const LAYERS: usize = 26;
 /// Layers from which on tensors are in the second file.
@@ -223,6 +224,109 @@ fn tensors_with_the_same_fault_are_drawn_and_told_of_for_the_first_few() {
     let tensors = report["tensors"].as_array().unwrap();
     let named = |t: &&Value| t["diagnosis"][0]["faults"][0]["name"] == "output_negated";
     assert_eq!(tensors.iter().filter(named).count(), LAYERS);
+}
+
+#[test]
+fn a_lane_that_breaks_at_every_tensor_is_told_once() {
+    // One element of one tensor is wrong as well: that one keeps its row.
+    let right = AtomicBool::new(true);
+    let case = Case::new(move |i, v| {
+        let wrong = i == 3 && right.swap(false, Ordering::Relaxed);
+        bf16::from_f32(if wrong { 9.0 } else { v })
+    });
+    let html = case.path("page.html");
+    let program = "bad=sh -c 'echo no memory >&2; exit 3'";
+    let out = case.validate(&["--exec", program, "--html", html.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    let text = unfolded(&stdout(&out));
+    let title = format!("bad at {LAYERS} tensors");
+    let reason = "it ended with exit status: 3; it printed: no memory";
+    assert!(
+        text.contains(&format!("{title}: broke; first l.0.proj: {reason}\n")),
+        "{text}"
+    );
+    let rows: Vec<&str> = text.lines().filter(|l| l.starts_with(" l.")).collect();
+    assert!(
+        rows.len() == 1 && rows[0].starts_with(" l.0.proj"),
+        "{text}"
+    );
+    let markdown = stdout(&case.validate(&["--exec", program, "--format", "markdown"]));
+    assert!(
+        markdown.contains(&format!("**{title}**: broke; first l.0.proj: {reason}")),
+        "{markdown}"
+    );
+    assert!(markdown.contains("### l.0.proj") && !markdown.contains("### l.1.proj"));
+    let page = page(&html).replace("<wbr/>", "");
+    let failed = &page[page.find("id=\"failed\"").unwrap()..page.find("id=\"all\"").unwrap()];
+    assert!(
+        failed.contains(&title) && failed.contains("l.0.proj") && !failed.contains("l.1.proj"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn a_fault_without_a_name_is_told_once_where_it_is_alike() {
+    let case = Case::new(|i, v| bf16::from_f32(if i == 3 { 9.0 } else { v }));
+    let text = unfolded(&stdout(&case.validate(&["-v"])));
+    let kind = "not in the catalogue: wrong at position 3 of the group, only in the first row";
+    let more = LAYERS - 3;
+    assert!(
+        text.contains(&format!(
+            "and {more} tensors more with a fault of mine that is alike: {kind}\n"
+        )),
+        "{text}"
+    );
+    let told = text.matches("the largest error at row 0").count();
+    assert_eq!(told, 1, "in full once: {text}");
+    let again = ".proj: diagnosis of mine: not in the catalogue: 1 of 1536 elements, in 1 group\n";
+    assert_eq!(text.matches(again).count(), 2, "{text}");
+    assert_eq!(text.matches(", furthest off first").count(), 3, "{text}");
+}
+
+#[test]
+fn a_picture_stands_under_the_name_of_its_tensor() {
+    let case = Case::new(|_, v| bf16::from_f32(v));
+    let text = unfolded(&stdout(&case.validate(&["-v"])));
+    let drawn = "mine vs reference: elements by distance";
+    assert_eq!(text.matches(drawn).count(), LAYERS, "{text}");
+    for layer in 0..LAYERS {
+        let heading = format!("\nl.{layer}.proj\n");
+        let at = text
+            .find(&heading)
+            .unwrap_or_else(|| panic!("{layer}: {text}"));
+        let next = text[at + heading.len()..].split("\nl.").next().unwrap();
+        assert!(next.contains(drawn), "{layer}: {text}");
+    }
+}
+
+#[test]
+fn figures_of_any_size_have_few_digits_in_every_form() {
+    // Twice what is right in one row, and near the largest f32 in another.
+    let case = Case::new(|i, v| {
+        bf16::from_f32(match i / COLS {
+            1 => 2.0 * v,
+            2 => 2e38,
+            _ => v,
+        })
+    });
+    let html = case.path("page.html");
+    let text = stdout(&case.validate(&["-v", "--html", html.to_str().unwrap()]));
+    let markdown = stdout(&case.validate(&["--format", "markdown"]));
+    for (form, text) in [
+        ("table", &text),
+        ("markdown", &markdown),
+        ("page", &page(&html)),
+    ] {
+        assert!(
+            text.contains("e38") || text.contains("e+38"),
+            "{form}: {text}"
+        );
+        // A figure in full may have many decimals; a checksum is none, it has letters.
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+        let whole = words.map(|w| w.split('.').next().unwrap());
+        let long = whole.filter(|w| w.len() > 18 && w.bytes().all(|b| b.is_ascii_digit()));
+        assert_eq!(long.collect::<Vec<_>>(), [""; 0], "{form}");
+    }
 }
 
 #[test]

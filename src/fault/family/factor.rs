@@ -2,6 +2,7 @@
 
 use super::place::within;
 use super::{By, Family, View, WrongGroup};
+use crate::decimal::fixed;
 use crate::fault::survey::step;
 use crate::record::OutputType;
 use std::collections::BTreeMap;
@@ -181,6 +182,16 @@ fn spacing(v: f32, mantissa: i32, least: i32) -> f64 {
     2f64.powi(exponent.max(least) - mantissa)
 }
 
+/// A constant in no more digits than it takes: what is cut off is less than what it leaves over, and than what it
+/// is off 1 by.
+pub(super) fn text(factor: f64, residual: f64) -> String {
+    let enough = (0.1 * residual * factor.abs()).min(0.05 * (factor - 1.0).abs());
+    let enough = enough.max(1e-6 * factor.abs());
+    let mut texts = (0..6).map(|decimals| fixed(factor, decimals));
+    let near = |text: &String| (text.parse().unwrap_or(f64::NAN) - factor).abs() <= enough;
+    texts.find(near).unwrap_or_else(|| fixed(factor, 6))
+}
+
 /// The least number of constants that leaves no more over than rounding does, of the reference before it
 /// was rounded or after.
 pub(super) fn find(view: &View<'_>) -> Option<Family> {
@@ -239,4 +250,24 @@ pub(super) fn signs(view: &View<'_>) -> Option<Family> {
         flipped: flipped as f64 / both.count() as f64,
         within: within(view),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn a_constant_has_no_more_digits_than_it_takes() {
+        for (factor, residual, wanted) in [
+            (2.0, 0.0, "2"),
+            (2.000_000_3, 1e-8, "2"),
+            (0.999_998_7 * 1.002, 1.7e-3, "1.002"),
+            (1.000_03, 1.7e-3, "1.00003"),
+            (-0.125, 0.0, "-0.125"),
+            (1.0 / 3.0, 0.0, "0.333333"),
+            (1.3e38, 0.0, "1.300e38"),
+        ] {
+            assert_eq!(text(factor, residual), wanted);
+        }
+    }
 }

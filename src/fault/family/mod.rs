@@ -260,14 +260,14 @@ impl By {
 }
 
 impl Family {
-    /// The kind of error in words.
-    pub fn words(&self) -> String {
+    /// The kind alone, without the figures of one output.
+    pub fn kind(&self) -> String {
         match self {
             Self::Permutation {
                 of,
                 rule,
                 up_to_sign,
-                groups,
+                ..
             } => {
                 let what = match of {
                     Moved::InGroup => "within each group",
@@ -277,8 +277,36 @@ impl Family {
                     Moved::InTile => "within square tiles",
                 };
                 let sign = if *up_to_sign { ", but for signs" } else { "" };
-                let groups = counted(*groups, "group");
-                format!("right values in wrong places {what}{sign}: {rule}, in {groups}")
+                format!("right values in wrong places {what}{sign}: {rule}")
+            }
+            Self::Factor { by, within, .. } => {
+                let by = by.words(within.as_deref());
+                format!("right values times a constant {by}")
+            }
+            Self::Signs { by, within, .. } => {
+                let by = by.words(within.as_deref());
+                format!("right magnitudes with wrong signs {by}")
+            }
+            Self::Rounding { .. } => "rounding only".into(),
+            Self::Regions { .. } => "nothing was computed in parts of the output".into(),
+            Self::Positions {
+                positions, holds, ..
+            } => {
+                let positions = place::list("position", positions);
+                format!("{positions} of groups, {}", holds.words())
+            }
+            Self::SmallError { like, .. } => match like {
+                Some(like) => format!("small errors as of {like}"),
+                None => "small errors".into(),
+            },
+        }
+    }
+
+    /// The kind of error in words, with its figures.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Permutation { groups, .. } => {
+                format!("{}, in {}", self.kind(), counted(*groups, "group"))
             }
             Self::Factor {
                 by,
@@ -287,21 +315,18 @@ impl Family {
                 residual,
                 within,
             } => {
-                let factor = if *by == By::Overall {
-                    format!("{least:.6}")
+                let [low, high] = [least, largest].map(|f| factor::text(*f, *residual));
+                let factors = if low == high {
+                    let by = by.words(within.as_deref());
+                    format!("right values times {low} {by}:")
                 } else {
-                    format!("from {least:.6} to {largest:.6}")
+                    format!("{}: from {low} to {high},", self.kind())
                 };
-                let by = by.words(within.as_deref());
-                format!("right values times a constant {by}: {factor}, {residual:.1e} left over")
+                format!("{factors} {residual:.1e} left over")
             }
-            Self::Signs {
-                by,
-                flipped,
-                within,
-            } => format!(
-                "right magnitudes with wrong signs {}: {:.2} % flipped in the wrong groups",
-                by.words(within.as_deref()),
+            Self::Signs { flipped, .. } => format!(
+                "{}: {:.2} % flipped in the wrong groups",
+                self.kind(),
                 100.0 * flipped
             ),
             Self::Rounding { toward_zero, away } => small::rounding_words(*toward_zero, *away),

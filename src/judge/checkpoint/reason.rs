@@ -2,6 +2,7 @@
 
 use super::damage::Damage;
 use crate::counted::run;
+use crate::decimal::fixed;
 use crate::record::{DamagedGroup, WrongSign};
 
 /// Most places that a sentence names.
@@ -38,15 +39,16 @@ pub(super) fn groups(damage: &Damage, worst: DamagedGroup, size: usize, cost: &s
     let (count, rows) = (damage.groups, &damage.rows);
     let DamagedGroup { row, group, times } = worst;
     let (finite, column) = (times.is_finite(), group * size);
+    let times = fixed(times, 1);
     let off = match (count, finite) {
         (1, true) => format!(
-            "row {row}, group {group} (from column {column} on) is {times:.1} times as far from the source as correct codes of {cost}"
+            "row {row}, group {group} (from column {column} on) is {times} times as far from the source as correct codes of {cost}"
         ),
         (1, false) => format!(
             "in row {row}, group {group} (from column {column} on) the source has what {cost} cannot hold"
         ),
         (_, true) => format!(
-            "{count} groups in {} are further from the source than {cost} put them, group {group} of row {row} {times:.1} times as far as correct codes",
+            "{count} groups in {} are further from the source than {cost} put them, group {group} of row {row} {times} times as far as correct codes",
             ranges(rows)
         ),
         (_, false) => format!(

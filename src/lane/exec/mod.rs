@@ -3,6 +3,7 @@
 //! The strip's stored parts go into a file, the program writes the values into another. It is started once
 //! and asked by a line of JSON for each strip, or started for each strip; `docs/exec.md` has the words.
 
+mod printed;
 mod process;
 mod program;
 mod protocol;
@@ -180,12 +181,17 @@ impl Exec {
         }
     }
 
-    /// The lane's failure, with the end of what the program printed. The next run starts it anew.
+    /// The lane's failure, with the end of what the program printed, led by the line that says most. The next run
+    /// starts it anew.
     fn failed(&mut self, what: String) -> Error {
         let said = self.process.take().map(|mut p| p.last_words());
-        let what = match said.filter(|s| !s.is_empty()) {
-            Some(said) => format!("{what}; the last that it printed: {said}"),
-            None => what,
+        let what = match said.as_deref() {
+            None | Some("") => what,
+            Some(said) => match printed::exception(said) {
+                Some(exception) => format!("{exception}; {what}\n{said}"),
+                None if said.lines().count() == 1 => format!("{what}; it printed: {said}"),
+                None => format!("{what}; it printed: {}\n{said}", printed::telling(said)),
+            },
         };
         let help = "docs/exec.md says what a program is asked and what it must do";
         Error::backend(what, format!("lane {}", self.info.name), help)

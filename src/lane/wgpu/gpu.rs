@@ -1,6 +1,7 @@
 //! Device and pipelines of one adapter.
 
 use super::compute;
+use super::diagnostic;
 use super::loss::{Loss, Why};
 use super::program::{ShaderProgram, refused};
 use super::scope::Scope;
@@ -141,14 +142,26 @@ impl Gpu {
     /// Compiles the program.
     pub(super) fn compile(&mut self) -> Result<()> {
         let text = self.program.text();
+        let mut said = None;
         let module = self.scoped(|gpu| {
-            gpu.device
+            let module = gpu
+                .device
                 .create_shader_module(wgpu::ShaderModuleDescriptor {
                     label: Some("tq4_dequant"),
-                    source: wgpu::ShaderSource::Wgsl(text.into()),
-                })
+                    source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
+                });
+            let info = pollster::block_on(module.get_compilation_info());
+            said = info.messages.into_iter().next();
+            module
         });
-        self.module = Some(module.map_err(|e| self.refused(e))?);
+        let module = module.map_err(|e| match (&self.program, &said) {
+            (ShaderProgram::User(kernel), Some(said)) => {
+                let what = diagnostic::in_lines(&kernel.source_name(), &text, said);
+                broke(&self.lane, what, "look at the source")
+            }
+            _ => self.refused(e),
+        });
+        self.module = Some(module?);
         Ok(())
     }
 

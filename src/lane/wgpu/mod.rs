@@ -7,6 +7,7 @@ mod chunk;
 mod compiler;
 mod compute;
 mod copy;
+mod diagnostic;
 mod dispatch;
 mod gpu;
 mod loss;

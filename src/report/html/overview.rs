@@ -25,9 +25,9 @@ pub struct OverviewRow {
     pub lanes: Vec<(Look, Option<Figure>)>,
 }
 
-/// A tensor that failed, or the tensors of a file that is damaged.
+/// A tensor that failed, or what many have in common.
 pub struct FailedView {
-    /// The tensor, or how many are in which file.
+    /// The tensor, or how many where.
     pub base: String,
     /// Anchor of its section.
     pub anchor: Option<String>,
@@ -101,14 +101,11 @@ impl Overview {
         let wrong: Vec<_> = all
             .filter(|(_, t)| tensor_passed(t) == Some(false) && !shared.covers(t))
             .collect();
-        let files = shared.files.iter().map(|f| FailedView {
-            base: f.title(),
+        let troubles = shared.troubles.iter().map(|known| FailedView {
+            base: known.title(),
             anchor: None,
-            verdict: Look {
-                word: "BAD INPUT",
-                ..Look::FAIL
-            },
-            why: f.first(),
+            verdict: known.verdict(),
+            why: known.first(),
         });
         let anchor = |i: usize| (i < sections).then(|| format!("tensor-{i}"));
         let figure = |v: f64| Figure::of("rmse_over_rhs_rms", v);
@@ -132,7 +129,7 @@ impl Overview {
         Self {
             total: order.len(),
             lanes: asked.iter().map(|l| name(&l.lane)).collect(),
-            failed: files
+            failed: troubles
                 .chain(wrong.iter().take(NAMED).map(|(i, t)| FailedView {
                     base: printable(&t.tensor_base),
                     anchor: anchor(*i),

@@ -2,6 +2,7 @@
 
 use super::figures::{Chart, Figures, is_of_source, of_group, title};
 use super::heat::MASK;
+use crate::decimal::shortest;
 use crate::error::printable;
 use crate::fault::Diagnosis;
 use crate::picture::{Comparison, Picture, WorstElement};
@@ -265,10 +266,10 @@ impl GroupView {
             elements: elements
                 .map(|(index, expected, got)| {
                     let (got, off) = match got {
-                        Some(got) => (got.to_string(), (got - expected).to_string()),
+                        Some(got) => (shortest(got), shortest(got - expected)),
                         None => ("NaN or infinity".into(), String::new()),
                     };
-                    (index, [expected.to_string(), got, off])
+                    (index, [shortest(expected), got, off])
                 })
                 .collect(),
         }
