@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::rounding::{widen_bf16, widen_f16};
 use half::{bf16, f16};
 
-/// Bytes read at a time.
-const PIECE: usize = 4 << 20;
+/// Bytes read at a time: they stay in a core's cache from the system's copy to the last use.
+const PIECE: usize = 256 << 10;
 
 /// Type of a tensor's elements: any that safetensors or ggml knows, though only these few are computed with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
