@@ -80,16 +80,15 @@ impl GroupErrorSums {
         let (n, per_row) = (format.group_size, format.groups_per_row());
         // The weight's columns: what pads its rows was zero, and is not compared.
         let cols = source.len() / tensor.rows();
-        let errors: Vec<GroupError> = source
-            .par_chunks_exact(cols)
-            .zip(reference.par_chunks_exact(cols))
-            .enumerate()
-            .with_min_len(4)
-            .flat_map_iter(|(row, (a, b))| {
-                let groups = row * per_row..;
-                groups.zip(a.chunks(n).zip(b.chunks(n)))
+        let errors: Vec<GroupError> = (0..tensor.rows() * per_row)
+            .into_par_iter()
+            .with_min_len(128)
+            .map(|group| {
+                let (row, first) = (group / per_row, group % per_row * n);
+                let columns = row * cols + first..row * cols + cols.min(first + n);
+                let (a, b) = (&source[columns.clone()], &reference[columns]);
+                format.measure(tensor, group, a, b)
             })
-            .map(|(group, (a, b))| format.measure(tensor, group, a, b))
             .collect();
         for error in errors {
             self.add(format, &error);
