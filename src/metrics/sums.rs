@@ -4,6 +4,7 @@
 mod avx512;
 
 use super::{FloatElement, SUM_BLOCK, Values, rel, steps, typed};
+use crate::widest::widest;
 use rayon::prelude::*;
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -141,29 +142,13 @@ impl ColumnSums {
         rels: &mut [f32],
     ) -> Self {
         #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx2")]
-            fn avx2<L: FloatElement, R: FloatElement>(
-                c: ColumnSums,
-                first: usize,
-                l: &[L],
-                r: &[R],
-                rels: &mut [f32],
-            ) -> ColumnSums {
-                c.elements(first, l, r, rels)
-            }
-            if first == 0 && avx512::serves::<L, R>() {
-                let mut sums = self;
-                // SAFETY: the CPU has what the function is made for.
-                let done = unsafe { avx512::rows(&mut sums, lhs, rhs, rels) };
-                return sums.elements(0, &lhs[done..], &rhs[done..], &mut rels[done..]);
-            }
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: likewise.
-                return unsafe { avx2(self, first, lhs, rhs, rels) };
-            }
+        if first == 0 && avx512::serves::<L, R>() {
+            let mut sums = self;
+            // SAFETY: the CPU has what the function is made for.
+            let done = unsafe { avx512::rows(&mut sums, lhs, rhs, rels) };
+            return sums.elements(0, &lhs[done..], &rhs[done..], &mut rels[done..]);
         }
-        self.elements(first, lhs, rhs, rels)
+        widest_elements(self, first, lhs, rhs, rels)
     }
 
     /// Adds elements, the first of which is in column `first`; their relative errors go to `to`.
@@ -206,6 +191,19 @@ impl ColumnSums {
             });
         }
         sums
+    }
+}
+
+widest! {
+    /// [`ColumnSums::elements`], which becomes part of it.
+    fn widest_elements<L: FloatElement, R: FloatElement>(
+        sums: ColumnSums,
+        first: usize,
+        lhs: &[L],
+        rhs: &[R],
+        rels: &mut [f32],
+    ) -> ColumnSums {
+        sums.elements(first, lhs, rhs, rels)
     }
 }
 
