@@ -119,6 +119,14 @@ impl LaneName {
         }
     }
 
+    /// Whether it is what a requirement of `required` means: a lane of that kind, or [`Self::is_of`] it.
+    pub(crate) fn meets(&self, required: &Self) -> bool {
+        match required.kind() {
+            Some(kind) => self.kind() == Some(kind),
+            None => self.is_of(required),
+        }
+    }
+
     /// The name in the published report's metrics: `bf16_source`, `reference_dequant`,
     /// `cuda_dequant`; a recording's or a program's own.
     pub fn published(&self) -> String {

@@ -208,10 +208,10 @@ pub fn tell_warnings(slots: &[Slot], console: &Console) {
 
 /// Checks that each lane that must run is one of tq4's, or of the user's as `is_own` tells.
 pub fn required(config: &LaneConfig, is_own: impl Fn(&LaneName) -> bool) -> Result<()> {
-    let names = config.require.iter().filter(|name| !is_own(name));
-    names
-        .map(|name| kind(&name.to_string(), "--require"))
-        .try_for_each(|kind| kind.map(drop))
+    for name in config.require.iter().filter(|name| !is_own(name)) {
+        kind(&name.to_string(), "--require")?;
+    }
+    Ok(())
 }
 
 /// A kind of lane by name.

@@ -351,14 +351,10 @@ impl Run {
     pub fn is_asked_for(&self, lane: &LaneName) -> bool {
         let LaneConfig { lanes, require, .. } = &self.model.lanes;
         let among = |kinds: &[LaneKind]| lane.kind().is_some_and(|kind| kinds.contains(&kind));
-        let requires = |name: &LaneName, lane: &LaneName| match name.kind() {
-            Some(kind) => lane.kind() == Some(kind),
-            None => lane.is_of(name),
-        };
         // Bad input is tried on no lane: of nothing else the options tell.
         let mut tried = self.tensors.iter().filter(|t| t.error.is_none()).peekable();
         match tried.peek() {
-            _ if require.iter().any(|name| requires(name, lane)) => true,
+            _ if require.iter().any(|name| lane.meets(name)) => true,
             None => lanes.is_empty() || lane.kind().is_none() || among(lanes),
             Some(_) => tried
                 .flat_map(|t| &t.lanes)

@@ -27,33 +27,33 @@ pub fn unmet(
 ) -> Vec<Unmet> {
     let replaced = |kind: LaneKind| recordings.iter().any(|r| r.kind() == Some(kind));
     let named = config.lanes.iter().filter(|kind| !replaced(**kind));
-    let mut required: Vec<LaneKind> = Vec::new();
-    let of_require = config.require.iter().filter_map(LaneName::kind);
-    for kind in of_require.chain(named.copied()) {
+    let (kinds, users): (Vec<_>, Vec<_>) =
+        (config.require.iter().cloned()).partition(|name| name.kind().is_some());
+    let own = kernels.iter().cloned().chain(users);
+    let mut required: Vec<LaneName> = Vec::new();
+    for name in kinds
+        .into_iter()
+        .chain(named.map(|k| (*k).into()))
+        .chain(own)
+    {
         // The reference always runs.
-        if kind != LaneKind::Reference && !required.contains(&kind) {
-            required.push(kind);
+        if name != LaneName::Reference && !required.contains(&name) {
+            required.push(name);
         }
     }
-    let mut all = Vec::new();
-    for kind in required {
-        let ran = |l: &LaneRecord| l.name.kind() == Some(kind) && l.status == Status::Ran;
-        all.extend(one(kind.into(), ran, config.allow_software, tensors));
-    }
-    let users = config.require.iter().filter(|name| name.kind().is_none());
-    let users = users.filter(|name| !kernels.contains(name));
-    for lane in kernels.iter().chain(users) {
-        let there = |l: &LaneRecord| {
-            l.name.is_of(lane) && matches!(l.status, Status::Ran | Status::Recorded)
+    let missing = required.iter().filter_map(|lane| {
+        let own = lane.kind().is_none();
+        let ran = |l: &LaneRecord| {
+            l.name.meets(lane) && (l.status == Status::Ran || own && l.status == Status::Recorded)
         };
-        all.extend(one(lane.clone(), there, true, tensors));
-    }
-    all
+        one(lane, ran, own || config.allow_software, tensors)
+    });
+    missing.collect()
 }
 
 /// The lane whose runs `ran` tells, where it did not run as it must.
 fn one(
-    lane: LaneName,
+    lane: &LaneName,
     ran: impl Fn(&LaneRecord) -> bool,
     allow_software: bool,
     tensors: &[&[LaneRecord]],
@@ -71,7 +71,7 @@ fn one(
         }
     }
     (!everywhere || software.is_some()).then(|| Unmet {
-        lane,
+        lane: lane.clone(),
         software: software.filter(|_| everywhere),
         several: tensors.len() > 1,
     })
