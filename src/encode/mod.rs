@@ -221,3 +221,29 @@ fn any(
         None => Ok(fitted::stored(layout.scales().stored, &scales)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Any bits: NaN, infinities and subnormals among them.
+        #[test]
+        fn codes_of_many_are_those_of_each(
+            x in prop::collection::vec(prop::num::f32::ANY, 0..=MAX_GROUP),
+            near in prop::collection::vec(-4f32..4.0, 0..=MAX_GROUP),
+            scale in prop_oneof![Just(0.0), 1e-3f32..10.0, prop::num::f32::ANY],
+            bits in 2u32..=4,
+        ) {
+            let codebook = Codebook::encoder(bits, 128);
+            for x in [x, near] {
+                let each = x.iter().map(|x| if scale == 0.0 { 0.0 } else { x / scale });
+                let each: Vec<u8> = each.map(|v| codebook.encode(v)).collect();
+                let mut codes = vec![u8::MAX; x.len()];
+                nearest_codes(&codebook, &x, scale, &mut codes);
+                prop_assert_eq!(codes, each);
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `tq4 record` and `tq4 compare`: outputs of machines that never meet.
 
-use crate::support::cli::{Model, seed_case, stderr, stdout, tq4};
+use crate::support::cli::{Model, record, seed_case, stderr, stdout, tq4};
 use crate::support::not_run;
 use crate::support::recording::recorded;
 use half::bf16;
@@ -326,16 +326,7 @@ fn the_published_dump_is_a_recording() {
     let dir = tempfile::tempdir().unwrap();
     let mine = dir.path().join("mine.safetensors");
     let mine = mine.to_str().unwrap();
-    let run = tq4(&[
-        "record",
-        "--tq-model",
-        tq,
-        "--all",
-        "--lane",
-        "reference",
-        "--output",
-        mine,
-    ]);
+    let run = record(tq, mine);
     assert!(run.status.success(), "{}", stderr(&run));
     let report = first(&compare(&[&given, mine, "--format", "json"]));
     // Four of the published elements are one step off: right by the codes, not equal without them.
@@ -352,16 +343,7 @@ fn nothing_is_written_over_what_is_read() {
     let tq = model.to_str().unwrap();
     let weights = model.join("model.safetensors");
     let before = std::fs::read(&weights).unwrap();
-    let out = tq4(&[
-        "record",
-        "--tq-model",
-        tq,
-        "--all",
-        "--lane",
-        "reference",
-        "--output",
-        weights.to_str().unwrap(),
-    ]);
+    let out = record(tq, weights.to_str().unwrap());
     assert_eq!(out.status.code(), Some(2));
     assert!(
         stderr(&out).contains("written into the input"),

@@ -1,6 +1,6 @@
 //! `tq4 fixture`: models on which a kernel can be tested without a checkpoint.
 
-use crate::support::cli::{stderr, stdout, tq4};
+use crate::support::cli::{record, stderr, stdout, tq4};
 use crate::support::reader::numpy_agrees;
 use serde_json::Value;
 use std::path::Path;
@@ -37,15 +37,7 @@ fn every_layout_is_a_model_that_validates() {
     ] {
         let recording = path(&format!("{name}.safetensors"));
         let model = &path(&format!("f/{name}"));
-        let record = [
-            "record",
-            "--tq-model",
-            model,
-            "--all",
-            "--lane",
-            "reference",
-        ];
-        let out = tq4(&[&record[..], &["--output", &recording]].concat());
+        let out = record(model, &recording);
         assert!(out.status.success(), "{}", stderr(&out));
         let mine = format!("mine={recording}");
         let lanes = ["--all", "--lanes", "reference", "--recording", &mine];

@@ -1,6 +1,6 @@
 //! GGUF models through the command: whole and split, of several types, of experts, damaged and foreign.
 
-use crate::support::cli::{Model, stderr, stdout, tq4};
+use crate::support::cli::{Model, record, stderr, stdout, tq4};
 use crate::support::gguf::{Tensor, file, write};
 use half::f16;
 use serde_json::Value;
@@ -140,15 +140,7 @@ fn a_split_model_of_several_types_is_judged() {
     for part in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"] {
         let model = dir.path().join(part);
         let model = model.to_str().unwrap();
-        let args = [
-            "record",
-            "--all",
-            "--lane",
-            "reference",
-            "--tq-model",
-            model,
-        ];
-        let out = tq4(&[&args[..], &["--output", values]].concat());
+        let out = record(model, values);
         assert!(out.status.success(), "{}", stderr(&out));
         let given = format!("mine={values}");
         let out = tq4(&[

@@ -1,6 +1,6 @@
 //! Words that lead a new user: which file, which type, what to give instead.
 
-use crate::support::cli::{COLS, Model, ROWS, stderr, stdout, tq4, unfolded};
+use crate::support::cli::{COLS, Model, ROWS, record, stderr, stdout, tq4, unfolded};
 use crate::support::recording::rounded;
 use half::f16;
 use safetensors::Dtype;
@@ -288,15 +288,7 @@ fn a_recording_is_written_under_no_other_ending() {
     let (dir, model) = model();
     for name in ["x.npy", "x", "safetensors"] {
         let path = dir.path().join(name);
-        let args = [
-            "record",
-            "--all",
-            "--lane",
-            "reference",
-            "--tq-model",
-            &model,
-        ];
-        let out = tq4(&[&args[..], &["--output", &text(&path)]].concat());
+        let out = record(&model, &text(&path));
         assert_eq!(out.status.code(), Some(2), "{name}");
         let said = stderr(&out);
         let place = format!("where: --output {}", path.display());

@@ -22,6 +22,12 @@ pub fn tq4(args: &[&str]) -> Output {
         .expect("the binary starts")
 }
 
+/// Records the reference's output of every tensor of a model.
+pub fn record(model: &str, output: &str) -> Output {
+    let record = ["record", "--all", "--lane", "reference"];
+    tq4(&[&record[..], &["--tq-model", model, "--output", output]].concat())
+}
+
 pub fn stdout(o: &Output) -> String {
     String::from_utf8_lossy(&o.stdout).into_owned()
 }
