@@ -51,7 +51,8 @@ pub struct TqTensor {
     layout: Layout,
     rows: usize,
     cols: usize,
-    parts: Parts,
+    // Shared: a lane keeps the tensor that it is to decode.
+    parts: Arc<Parts>,
     codebook: Arc<Codebook>,
 }
 
@@ -76,7 +77,7 @@ impl TqTensor {
             layout,
             rows: shape[0],
             cols: shape[1],
-            parts,
+            parts: Arc::new(parts),
             codebook,
         };
         tensor.check()?;
@@ -330,14 +331,14 @@ impl TqTensor {
             layout: self.layout,
             rows: range.len(),
             cols: self.cols,
-            parts: Parts {
+            parts: Arc::new(Parts {
                 packed: self.parts.packed[range.start * row_len..range.end * row_len].to_vec(),
                 scales: self
                     .parts
                     .scales
                     .slice(range.start * per_row..range.end * per_row),
                 signs: self.parts.signs.clone(),
-            },
+            }),
             codebook: Arc::clone(&self.codebook),
         })
     }

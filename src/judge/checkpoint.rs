@@ -52,6 +52,8 @@ pub(super) struct GroupErrorSums {
     /// What is damaged if the encoder takes the nearest centroids, and what is if it does not.
     damage: [Damage; 2],
     signs: ColumnSigns,
+    /// Of the groups of a strip: memory that is used again.
+    errors: Vec<GroupError>,
 }
 
 impl GroupErrorSums {
@@ -69,6 +71,7 @@ impl GroupErrorSums {
             not_nearest: 0,
             damage: [Damage::default(), Damage::default()],
             signs: ColumnSigns::default(),
+            errors: Vec::new(),
         }
     }
 
@@ -80,7 +83,8 @@ impl GroupErrorSums {
         let (n, per_row) = (format.group_size, format.groups_per_row());
         // The weight's columns: what pads its rows was zero, and is not compared.
         let cols = source.len() / tensor.rows();
-        let errors: Vec<GroupError> = (0..tensor.rows() * per_row)
+        let mut errors = std::mem::take(&mut self.errors);
+        (0..tensor.rows() * per_row)
             .into_par_iter()
             .with_min_len(128)
             .map(|group| {
@@ -89,10 +93,11 @@ impl GroupErrorSums {
                 let (a, b) = (&source[columns.clone()], &reference[columns]);
                 format.measure(tensor, group, a, b)
             })
-            .collect();
-        for error in errors {
-            self.add(format, &error);
+            .collect_into_vec(&mut errors);
+        for error in &errors {
+            self.add(format, error);
         }
+        self.errors = errors;
     }
 
     fn add(&mut self, format: CodecConstants, error: &GroupError) {
@@ -113,7 +118,7 @@ impl GroupErrorSums {
         };
         self.possible += suspect.least;
         let first = group * format.group_size;
-        self.signs.add(first, &suspect.negated, &suspect.kept);
+        self.signs.add(first, suspect.negated, suspect.kept);
         let explained = !suspect.negated.is_empty();
         if !explained && (NEAREST..=FACTOR).contains(&suspect.times) {
             self.not_nearest += 1;

@@ -1,5 +1,6 @@
 //! The groups that are damaged, and the columns whose sign is wrong.
 
+use crate::codec::MAX_GROUP;
 use crate::record::{DamagedGroup, WrongSign};
 use std::cmp::Reverse;
 
@@ -37,15 +38,46 @@ impl Damage {
     }
 }
 
+/// Some of a group's elements, a bit for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Elements([u64; MAX_GROUP / 64]);
+
+impl Elements {
+    /// Those with this property.
+    pub(super) fn with(elements: usize, property: impl Fn(usize) -> bool) -> Self {
+        let mut bits = [0; MAX_GROUP / 64];
+        for i in 0..elements {
+            bits[i / 64] |= u64::from(property(i)) << (i % 64);
+        }
+        Self(bits)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.0.iter().enumerate();
+        words.flat_map(|(word, &bits)| {
+            let mut left = bits;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(64 * word + bit)
+            })
+        })
+    }
+}
+
 /// Of each column, the rows in which it has the other sign than the source, and in which it has the source's.
 #[derive(Debug, Default)]
 pub(super) struct ColumnSigns(Vec<[u64; 2]>);
 
 impl ColumnSigns {
     /// Takes a group in: its first column, the elements with the other sign, and those with the same.
-    pub(super) fn add(&mut self, first: usize, negated: &[usize], kept: &[usize]) {
+    pub(super) fn add(&mut self, first: usize, negated: Elements, kept: Elements) {
         for (which, elements) in [negated, kept].into_iter().enumerate() {
-            for i in elements {
+            for i in elements.iter() {
                 let column = first + i;
                 if self.0.len() <= column {
                     self.0.resize(column + 1, [0; 2]);

@@ -1,5 +1,6 @@
 //! One group: its error against the source, and the proof that correct codes would be nearer.
 
+use super::damage::Elements;
 use super::vectors::{dot, squared_error};
 use crate::codebook::Codebook;
 use crate::codec::{MAX_GROUP, Unit};
@@ -66,9 +67,9 @@ pub(super) struct Suspect {
     pub(super) times: f64,
     /// Elements that are large and have the other sign than the source, and that explain the error when they alone are
     /// negated.
-    pub(super) negated: Vec<usize>,
+    pub(super) negated: Elements,
     /// Elements that are large and have the source's sign.
-    pub(super) kept: Vec<usize>,
+    pub(super) kept: Elements,
 }
 
 impl CodecConstants {
@@ -180,19 +181,13 @@ impl CodecConstants {
 
 /// What is known of a group with this squared error, and the least that it could have.
 fn suspect(source: &[f32], decoded: &[f32], squared: f64, least: f64) -> Suspect {
-    let (mut negated, mut kept, mut left) = (Vec::new(), Vec::new(), squared);
-    for (i, (w, d)) in source.iter().zip(decoded).enumerate() {
-        // `(d - w)^2 - (-d - w)^2`
-        let gain = -4.0 * f64::from(*w) * f64::from(*d);
-        if gain > least / 2.0 {
-            negated.push(i);
-            left -= gain;
-        } else if gain < -least / 2.0 {
-            kept.push(i);
-        }
-    }
+    // `(d - w)^2 - (-d - w)^2`
+    let gain = |i: usize| -4.0 * f64::from(source[i]) * f64::from(decoded[i]);
+    let kept = Elements::with(source.len(), |i| gain(i) < -least / 2.0);
+    let mut negated = Elements::with(source.len(), |i| gain(i) > least / 2.0);
+    let left = negated.iter().fold(squared, |left, i| left - gain(i));
     if squared <= NEAREST * least || left > NEAREST * least {
-        negated.clear();
+        negated = Elements::default();
     }
     let times = squared / least;
     let finite = times.is_finite() && least.is_finite();
