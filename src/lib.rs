@@ -92,6 +92,7 @@ mod rounding;
 pub mod run;
 #[doc(hidden)]
 pub mod selftest;
+mod spare;
 #[doc(hidden)]
 pub mod strip;
 #[doc(hidden)]

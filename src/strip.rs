@@ -72,7 +72,6 @@ pub(crate) fn copy_rows<T: Copy>(from: &[T], from_cols: usize, to: &mut [T], to_
 pub struct TensorSum {
     packed: Hasher,
     scales: Hasher,
-    source: Hasher,
     rows: usize,
 }
 
@@ -82,16 +81,6 @@ impl TensorSum {
         self.packed.update(rows.packed());
         self.scales.update(rows.scales().bytes());
         self.rows += rows.rows();
-    }
-
-    /// Takes the source's weights of the next rows as they are stored.
-    pub fn add_source(&mut self, stored: &[u8]) {
-        self.source.update(stored);
-    }
-
-    /// The checksum over the source's stored weights of all rows so far.
-    pub fn finish_source(&self) -> String {
-        short(&self.source)
     }
 
     /// The checksum over layout, codes, scales and signs of all rows so far; `last` is any strip of them.

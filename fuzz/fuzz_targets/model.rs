@@ -64,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
             && let Some(elements) = rows.checked_mul(cols)
             && elements <= MAX_ELEMENTS
         {
-            let _ = checkpoint.rows_f32(name, [rows, cols], 0..rows, |_| ());
+            let _ = checkpoint.rows_f32(name, [rows, cols], 0..rows);
         }
     }
 });

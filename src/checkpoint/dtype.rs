@@ -107,6 +107,23 @@ impl Dtype {
         }
     }
 
+    /// Stored values as f32, exactly.
+    ///
+    /// # Panics
+    /// When it is none of a plain weight.
+    pub(crate) fn widen(self, stored: &[u8], values: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (v, b) in values.iter_mut().zip(stored.chunks_exact(4)) {
+                    *v = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Self::BF16 => widen_bf16(stored, values),
+            Self::F16 => widen_f16(stored, values),
+            _ => panic!("{self:?} is no type of a plain weight"),
+        }
+    }
+
     /// Whether it is a plain weight's, which can be read as f32.
     pub fn is_plain(self) -> bool {
         [Self::BF16, Self::F16, Self::F32].contains(&self)
@@ -124,43 +141,30 @@ impl std::fmt::Debug for Dtype {
 }
 
 impl Shard {
-    /// Elements of a BF16, F16 or F32 tensor from number `first` on as f32, exactly; `stored` gets their bytes.
-    pub(crate) fn read_f32(
-        &self,
-        name: &str,
-        first: usize,
-        out: &mut [f32],
-        mut stored: impl FnMut(&[u8]),
-    ) -> Result<()> {
+    /// The type of a tensor of BF16, F16 or F32.
+    pub(super) fn plain_dtype(&self, name: &str) -> Result<Dtype> {
         let dtype = self.known(name)?.dtype;
-        if !dtype.is_plain() {
-            return Err(Error::input(
-                format!("dtype {dtype:?} found, expected BF16, F16 or F32"),
-                format!("{name} in {}", self.path().display()),
-                "name a source model with plain weights",
-            ));
+        if dtype.is_plain() {
+            return Ok(dtype);
         }
+        Err(Error::input(
+            format!("dtype {dtype:?} found, expected BF16, F16 or F32"),
+            format!("{name} in {}", self.path().display()),
+            "name a source model with plain weights",
+        ))
+    }
+
+    /// Elements of a BF16, F16 or F32 tensor from number `first` on as f32, exactly.
+    pub(crate) fn read_f32(&self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        let dtype = self.plain_dtype(name)?;
         let size = dtype.bits() / 8;
         let per_piece = PIECE / size;
         let mut bytes = vec![0; out.len().min(per_piece) * size];
         for (i, out) in out.chunks_mut(per_piece).enumerate() {
             let bytes = &mut bytes[..out.len() * size];
             self.read_into(name, (first + i * per_piece) * size, bytes)?;
-            stored(bytes);
-            to_f32(dtype, bytes, out);
+            dtype.widen(bytes, out);
         }
         Ok(())
-    }
-}
-
-fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        Dtype::F32 => {
-            for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            }
-        }
-        Dtype::BF16 => widen_bf16(bytes, out),
-        _ => widen_f16(bytes, out),
     }
 }

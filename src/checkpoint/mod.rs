@@ -24,6 +24,7 @@ pub use write::{PlainTensor, write_atomically, write_plain_model};
 pub(crate) use write::{view, write_safetensors};
 
 use crate::error::{Error, Result};
+use crate::spare::sized;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -185,17 +186,41 @@ impl Checkpoint {
         Some(&self.shards[*self.tensors.get(name)?])
     }
 
-    /// Rows of a plain weight as f32, row-major; `stored` gets their bytes, a piece at a time.
+    /// Rows of a plain weight as f32, row-major.
     ///
     /// # Errors
     /// When `name` is not there, is not `shape`, or is neither BF16, F16 nor F32.
-    pub fn rows_f32(
+    pub fn rows_f32(&self, name: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Vec<f32>> {
+        let (shard, _) = self.plain_weight(name, shape)?;
+        let mut values = vec![0.0; rows.len() * shape[1]];
+        shard.read_f32(name, rows.start * shape[1], &mut values)?;
+        Ok(values)
+    }
+
+    /// Rows of a plain weight as they are stored, and their type. They go to memory that may have been used before; what
+    /// it holds after an error is any.
+    ///
+    /// # Errors
+    /// As [`Self::rows_f32`].
+    pub(crate) fn rows_stored(
         &self,
         name: &str,
         shape: [usize; 2],
         rows: Range<usize>,
-        stored: impl FnMut(&[u8]),
-    ) -> Result<Vec<f32>> {
+        stored: &mut Vec<u8>,
+    ) -> Result<Dtype> {
+        let (shard, dtype) = self.plain_weight(name, shape)?;
+        let row = shape[1] * dtype.bits() / 8;
+        sized(stored, rows.len() * row);
+        shard.read_into(name, rows.start * row, stored)?;
+        Ok(dtype)
+    }
+
+    /// The shard that holds a plain weight, and the weight's type.
+    ///
+    /// # Errors
+    /// As [`Self::rows_f32`].
+    pub(crate) fn plain_weight(&self, name: &str, shape: [usize; 2]) -> Result<(&Shard, Dtype)> {
         let Some(shard) = self.shard_of(name) else {
             return Err(Error::input(
                 format!("no tensor {name:?}{}", nearest(name, self.names())),
@@ -214,9 +239,7 @@ impl Checkpoint {
                 "name the source model that the TQ4 model was made from",
             ));
         }
-        let mut values = vec![0.0; rows.len() * shape[1]];
-        shard.read_f32(name, rows.start * shape[1], &mut values, stored)?;
-        Ok(values)
+        Ok((shard, shard.plain_dtype(name)?))
     }
 
     /// Every shard with its path below the directory and the names that the checkpoint takes from it,

@@ -35,14 +35,16 @@ pub fn start(console: &Console) -> Result<()> {
             given.display()
         ));
     }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| {
-            Error::input(
-                format!("cannot start {threads} threads: {e}"),
-                VARIABLE,
-                "set it to a smaller number, or allow more processes",
-            )
-        })
+    let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    // This thread works too, instead of waiting for the others. It waits for what is read, and so must not be the only one.
+    if threads > 1 {
+        pool = pool.use_current_thread();
+    }
+    pool.build_global().map_err(|e| {
+        Error::input(
+            format!("cannot start {threads} threads: {e}"),
+            VARIABLE,
+            "set it to a smaller number, or allow more processes",
+        )
+    })
 }

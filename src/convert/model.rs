@@ -74,7 +74,7 @@ fn cast_tensor(
     let per_piece = PIECE / 4;
     for at in (0..elements).step_by(per_piece) {
         let mut values = vec![0.0f32; per_piece.min(elements - at)];
-        shard.read_f32(name, at, &mut values, |_| ())?;
+        shard.read_f32(name, at, &mut values)?;
         let half: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
         let lost = |(v, h): (&f32, &f16)| v.is_finite() && !h.is_finite();
         if let Some(i) = values.iter().zip(&half).position(lost) {

@@ -56,7 +56,7 @@ pub(super) fn encode(
     for strip in strips(rows, stored) {
         weight.resize(strip.len() * cols, 0.0);
         decoded.resize(strip.len() * stored, 0.0);
-        shard.read_f32(name, strip.start * cols, &mut weight, |_| ())?;
+        shard.read_f32(name, strip.start * cols, &mut weight)?;
         if stored != cols {
             padded.resize(strip.len() * stored, 0.0);
             copy_rows(&weight, cols, &mut padded, stored);

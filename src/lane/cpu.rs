@@ -100,11 +100,13 @@ impl Lane for Cpu {
         Ok(())
     }
 
-    fn output(&mut self, elements: usize) -> Result<Output> {
+    fn output(&mut self, elements: usize, spare: Option<Output>) -> Result<Output> {
         let tensor = self.tensor.take().expect("a strip is loaded");
         assert_eq!(tensor.elements(), elements, "the strip that is loaded");
-        let none = Output::zeroed(self.info.output, 0);
-        Ok(std::mem::replace(&mut self.out, none))
+        let of = self.info.output;
+        let next = spare.filter(|spare| spare.of() == of);
+        let next = next.unwrap_or_else(|| Output::zeroed(of, 0));
+        Ok(std::mem::replace(&mut self.out, next))
     }
 
     fn copy(&mut self, bytes: u64) -> Result<Option<Timed>> {

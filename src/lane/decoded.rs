@@ -36,6 +36,9 @@ impl LaneState {
     }
 }
 
+/// Memory of a strip's values that is done with, lane by lane.
+pub type SpareOutputs = Vec<Option<Output>>;
+
 /// A strip with what every lane made of it.
 #[derive(Debug)]
 pub struct Decoded {
@@ -47,10 +50,17 @@ pub struct Decoded {
 
 impl Decoded {
     /// Runs every lane that is there and ready; one that fails is marked. A lane that is lost fails again on
-    /// the first strip of each tensor.
-    pub fn new(strip: Strip, first: bool, slots: &mut [Slot], states: &mut [LaneState]) -> Self {
+    /// the first strip of each tensor. Values go to spare memory where it fits.
+    pub fn new(
+        strip: Strip,
+        first: bool,
+        slots: &mut [Slot],
+        states: &mut [LaneState],
+        spare: SpareOutputs,
+    ) -> Self {
         let mut outputs = Vec::with_capacity(slots.len());
-        for (slot, state) in slots.iter_mut().zip(states) {
+        let spare = spare.into_iter().chain(std::iter::repeat_with(|| None));
+        for ((slot, state), spare) in slots.iter_mut().zip(states).zip(spare) {
             let lane = match (slot.lane(), &*state) {
                 (Some(lane), LaneState::Ready) => lane,
                 (Some(_), LaneState::Lost(e)) if first => {
@@ -62,7 +72,7 @@ impl Decoded {
                     continue;
                 }
             };
-            outputs.push(match decode_once(lane, &strip) {
+            outputs.push(match decode_once(lane, &strip, spare) {
                 Ok((values, timed)) => LaneOutput::Values(values, timed),
                 Err(e) => {
                     *state = match e {
@@ -74,6 +84,15 @@ impl Decoded {
             });
         }
         Self { strip, outputs }
+    }
+
+    /// The memory of the source's weights and of the values, for another strip.
+    pub fn into_spare(self) -> (Vec<f32>, SpareOutputs) {
+        let outputs = self.outputs.into_iter().map(|output| match output {
+            LaneOutput::Values(values, _) => Some(values),
+            LaneOutput::Failed(_) | LaneOutput::Idle => None,
+        });
+        (self.strip.source.unwrap_or_default(), outputs.collect())
     }
 
     /// Whether a lane lost its device for good.

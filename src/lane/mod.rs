@@ -16,7 +16,7 @@ pub mod recording;
 pub mod wgpu;
 
 pub use crate::tensor::{POISON_BF16, POISON_F32};
-pub use decoded::{Decoded, LaneOutput, LaneState};
+pub use decoded::{Decoded, LaneOutput, LaneState, SpareOutputs};
 pub use open::{open, open_kernel};
 
 use crate::error::{Error, Result};
@@ -98,16 +98,17 @@ pub trait Lane: Send {
     /// When nothing is loaded or `out` has another length than the output.
     fn read(&mut self, out: &mut [u8]) -> Result<()>;
 
-    /// The output of the loaded strip, of so many elements; nothing is loaded then. A lane whose output is in this
-    /// machine's memory gives that away.
+    /// The output of the loaded strip, of so many elements; nothing is loaded then. It is read into `spare` where that
+    /// has the same type and length. A lane whose output is in this machine's memory gives that away, and keeps `spare`
+    /// for the next.
     ///
     /// # Errors
     /// As [`Lane::read`].
     ///
     /// # Panics
     /// As [`Lane::read`].
-    fn output(&mut self, elements: usize) -> Result<Output> {
-        read(self, elements)
+    fn output(&mut self, elements: usize, spare: Option<Output>) -> Result<Output> {
+        read(self, elements, spare)
     }
 
     /// Copies `bytes` from one buffer of the device to another, which moves twice as many; `None` for a
@@ -281,17 +282,25 @@ fn widened<T: Copy>(values: &[T], cols: usize, stored: usize, mut all: Vec<T>) -
 /// # Errors
 /// As those of the three.
 pub fn decode(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
-    decode_by(lane, strip, |lane, elements| read(lane, elements))
+    decode_by(lane, strip, |lane, elements| read(lane, elements, None))
 }
 
 /// [`decode`] where nothing more is asked of the lane for this strip: its output may be given away.
-pub(crate) fn decode_once(lane: &mut dyn Lane, strip: &Strip) -> Result<(Output, Timed)> {
-    decode_by(lane, strip, |lane, elements| lane.output(elements))
+pub(crate) fn decode_once(
+    lane: &mut dyn Lane,
+    strip: &Strip,
+    spare: Option<Output>,
+) -> Result<(Output, Timed)> {
+    decode_by(lane, strip, |lane, elements| lane.output(elements, spare))
 }
 
-/// Reads into new memory.
-fn read<L: Lane + ?Sized>(lane: &mut L, elements: usize) -> Result<Output> {
-    let mut out = Output::zeroed(lane.info().output, elements);
+/// Reads into spare memory that fits, or new.
+fn read<L: Lane + ?Sized>(lane: &mut L, elements: usize, spare: Option<Output>) -> Result<Output> {
+    let of = lane.info().output;
+    let fits = |spare: &Output| spare.of() == of && spare.values().len() == elements;
+    let mut out = spare
+        .filter(fits)
+        .unwrap_or_else(|| Output::zeroed(of, elements));
     lane.read(out.bytes_mut())?;
     Ok(out)
 }

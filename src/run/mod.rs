@@ -4,7 +4,9 @@
 //! them and the judge compare, all three at once, and hands strips and records to sinks: a recording, a
 //! plain model, the worst elements, a report.
 
+mod decode;
 mod job;
+mod judging;
 mod pipeline;
 mod plain;
 mod read;

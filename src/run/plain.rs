@@ -95,7 +95,7 @@ fn contents(
             let b: Vec<u8> = if cast {
                 let (size, first) = (to.bits() / 8, piece.start * 8 / to.bits());
                 let mut values = vec![0.0; piece.len() / size];
-                b.0.read_f32(&record.name, first, &mut values, |_| ())?;
+                b.0.read_f32(&record.name, first, &mut values)?;
                 to.bytes_of(&values)
             } else {
                 b.0.read(&record.name, piece.clone())?

@@ -1,21 +1,28 @@
-//! Reading strips of a job's tensors, and the checksum of what was read.
+//! Reading strips of a job's tensors.
 
+use super::decode::InputSums;
 use super::job::{Job, Target};
+use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::format::TqInfo;
 use crate::metrics::SUM_BLOCK;
 use crate::record::{PlainRecord, StripSize, TensorRecord};
-use crate::strip::{Strip, TensorSum};
+use crate::strip::Strip;
 use std::ops::Range;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, Sender};
 
 /// Elements of a strip; a row that is longer is a strip by itself. A tensor of no more goes through whole, and has
 /// exact quantiles.
 const RUN_STRIP: usize = 1 << 22;
 
 /// The same where no kernel is to be launched on a strip, and none to be diagnosed: what comes of one stays in the caches
-/// of most processors, and its memory is used again without the system.
-const REFERENCE_STRIP: usize = 1 << 20;
+/// of most processors. Up to so many times as many where that makes whole blocks of the sums.
+const REFERENCE_STRIP: usize = 1 << 18;
+const REFERENCE_TIMES: usize = 4;
+
+/// Strips between reading and the end of judging, so that every stage has one and another waits for it. There may be more
+/// where they are small.
+const UNDER_WAY: usize = 4;
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 pub(super) enum Item<T> {
@@ -24,14 +31,21 @@ pub(super) enum Item<T> {
         target: usize,
         /// Whether it is the tensor's first.
         first: bool,
-        /// Of all rows and of their source, with the last strip.
-        checksums: [Option<String>; 2],
         strip: T,
     },
     Bad {
         target: usize,
         error: Error,
     },
+}
+
+/// A strip as it was read: without its source's weights, which are still as they are stored.
+pub(super) struct ReadStrip {
+    pub(super) strip: Strip,
+    /// The type of the source's weights; `None` without a source.
+    pub(super) dtype: Option<Dtype>,
+    /// The weights, or memory for some.
+    pub(super) stored: Vec<u8>,
 }
 
 /// Strips of whole rows that cover a tensor's.
@@ -41,43 +55,100 @@ pub(super) fn strips(job: &Job<'_>, target: &Target) -> impl Iterator<Item = Ran
         _ if job.whole => rows.len(),
         StripSize::Rows(rows) => rows,
         _ if rows.len() * cols <= RUN_STRIP => rows.len(),
-        _ if job.header.model.reference_alone() => bounded(REFERENCE_STRIP, cols),
-        _ => bounded(RUN_STRIP, cols),
+        _ if job.header.model.reference_alone() => bounded(REFERENCE_STRIP, REFERENCE_TIMES, cols),
+        _ => bounded(RUN_STRIP, 1, cols),
     };
     let end = rows.end;
     rows.step_by(step.max(1))
         .map(move |at| at..at.saturating_add(step).min(end))
 }
 
-/// Rows of a strip of at most so many elements; of whole blocks of the sums where it holds enough rows,
-/// which leaves no block to be summed in two pieces.
-fn bounded(elements: usize, cols: usize) -> usize {
+/// Rows of a strip of at most so many elements; of whole blocks of the sums where up to so many times as many hold enough
+/// rows, which leaves no block to be summed in two pieces.
+fn bounded(elements: usize, times: usize, cols: usize) -> usize {
     let most = (elements / cols.max(1)).max(1);
     let align = SUM_BLOCK >> cols.trailing_zeros().min(SUM_BLOCK.trailing_zeros());
     if most >= align {
         most - most % align
+    } else if align * cols <= times * elements {
+        align
     } else {
         most
     }
 }
 
+/// A strip that was judged: how much it was, and the memory of its source's stored weights.
+pub(super) struct Judged {
+    pub(super) elements: usize,
+    pub(super) stored: Vec<u8>,
+}
+
+/// The strips that were read and not judged yet.
+struct UnderWay {
+    judged: Receiver<Judged>,
+    strips: usize,
+    elements: usize,
+    /// Of earlier strips.
+    memory: Vec<Vec<u8>>,
+}
+
+impl UnderWay {
+    fn new(judged: Receiver<Judged>) -> Self {
+        Self {
+            judged,
+            strips: 0,
+            elements: 0,
+            memory: Vec::new(),
+        }
+    }
+
+    /// Waits for room for one of so many elements, and gives memory for it; `None` when nobody judges any more.
+    fn add(&mut self, elements: usize) -> Option<Vec<u8>> {
+        while let Ok(judged) = self.judged.try_recv() {
+            self.remove(judged);
+        }
+        while self.strips >= UNDER_WAY && self.elements + elements > RUN_STRIP {
+            let judged = self.judged.recv().ok()?;
+            self.remove(judged);
+        }
+        self.strips += 1;
+        self.elements += elements;
+        // A large strip's memory is not kept for small ones, of which there may be many.
+        let fits = |memory: &Vec<u8>| memory.capacity() <= 8 * elements;
+        Some(self.memory.pop().filter(fits).unwrap_or_default())
+    }
+
+    fn remove(&mut self, judged: Judged) {
+        self.strips -= 1;
+        self.elements -= judged.elements;
+        self.memory.push(judged.stored);
+    }
+}
+
 /// Reads every strip of every tensor, until nobody takes them any more.
-pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
+pub(super) fn read_all(job: &Job<'_>, to: &Sender<Item<ReadStrip>>, judged: Receiver<Judged>) {
+    let mut under_way = UnderWay::new(judged);
     for (index, target) in job.targets.iter().enumerate() {
-        let mut sum = TensorSum::default();
         for rows in strips(job, target) {
-            let (first, last) = (rows.start == target.rows.start, rows.end == target.rows.end);
-            let item = match read(job, target, rows, &mut sum) {
-                Ok((strip, checksums)) => Item::Strip {
+            let first = rows.start == target.rows.start;
+            let elements = rows.len() * target.shape[1];
+            let Some(memory) = under_way.add(elements) else {
+                return;
+            };
+            let item = match read(job, target, rows, memory) {
+                Ok(strip) => Item::Strip {
                     target: index,
                     first,
-                    checksums: if last { checksums } else { [None, None] },
                     strip,
                 },
-                Err(error) => Item::Bad {
-                    target: index,
-                    error,
-                },
+                Err(error) => {
+                    let stored = Vec::new();
+                    under_way.remove(Judged { elements, stored });
+                    Item::Bad {
+                        target: index,
+                        error,
+                    }
+                }
             };
             let bad = matches!(item, Item::Bad { .. });
             if to.send(item).is_err() {
@@ -90,13 +161,13 @@ pub(super) fn read_all(job: &Job<'_>, to: &SyncSender<Item<Strip>>) {
     }
 }
 
-/// Reads some rows and the source's; the checksums of all rows so far.
+/// Reads some rows, and the source's into memory that was used before.
 fn read(
     job: &Job<'_>,
     target: &Target,
     rows: Range<usize>,
-    sum: &mut TensorSum,
-) -> Result<(Strip, [Option<String>; 2])> {
+    mut stored: Vec<u8>,
+) -> Result<ReadStrip> {
     let tensor = job
         .model
         .map(|model| model.rows(&target.base, rows.clone()));
@@ -111,30 +182,27 @@ fn read(
             start => e.at(format!("{place} (rows counted from row {start})")),
         }
     })?;
-    let source = job.source.map(|source| {
+    let dtype = job.source.map(|source| {
         let weight = |info: &TqInfo| info.weight.clone();
         let name = target
             .info
             .as_ref()
             .map_or_else(|| format!("{}.weight", target.base), weight);
-        source.rows_f32(&name, target.shape, rows.clone(), |b| sum.add_source(b))
+        source.rows_stored(&name, target.shape, rows.clone(), &mut stored)
     });
-    let source = source.transpose()?;
-    if let Some(tensor) = &tensor {
-        sum.add(tensor);
-    }
-    let checksums = [
-        tensor.as_ref().map(|tensor| sum.finish(tensor)),
-        source.as_ref().map(|_| sum.finish_source()),
-    ];
+    let dtype = dtype.transpose()?;
     let strip = Strip {
         base: target.base.clone(),
         rows,
         cols: target.shape[1],
         tensor,
-        source,
+        source: None,
     };
-    Ok((strip, checksums))
+    Ok(ReadStrip {
+        strip,
+        dtype,
+        stored,
+    })
 }
 
 /// Checks that what is behind the records is what is in the models now, by reading every byte of it.
@@ -149,9 +217,14 @@ pub fn same_weights(job: &Job<'_>, records: &[TensorRecord], plain: &[PlainRecor
         if record.error.is_some() {
             continue;
         }
-        let (mut sum, mut now) = (TensorSum::default(), [None, None]);
+        let (mut sums, mut now) = (InputSums::default(), [None, None]);
+        let mut memory = Vec::new();
         for rows in strips(job, target) {
-            (_, now) = read(job, target, rows, &mut sum)?;
+            let read = read(job, target, rows, memory)?;
+            let tensor = read.strip.tensor.as_ref();
+            sums.add(tensor, read.dtype.map(|_| &read.stored[..]));
+            now = sums.finish(tensor);
+            memory = read.stored;
         }
         if [&now[0], &now[1]] != then {
             return Err(other(&target.base));
@@ -186,9 +259,9 @@ mod tests {
         #[test]
         fn bounded_strips_are_never_empty(groups in 1usize..200_000) {
             let cols = groups * 32;
-            for elements in [RUN_STRIP, REFERENCE_STRIP] {
-                let rows = bounded(elements, cols);
-                prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= elements));
+            for (elements, times) in [(RUN_STRIP, 1), (REFERENCE_STRIP, REFERENCE_TIMES)] {
+                let rows = bounded(elements, times, cols);
+                prop_assert!(rows >= 1 && (rows == 1 || rows * cols <= times * elements));
             }
         }
     }

@@ -133,6 +133,7 @@ fn decide(lane: Wgpu) -> (String, LaneRecord) {
         true,
         &mut slots,
         &mut [LaneState::Ready, LaneState::Ready],
+        Vec::new(),
     )));
     let record = judge.finish(None);
     let reason = record.decision_of(&name).unwrap().reason.clone();

@@ -86,7 +86,7 @@ fn the_model_is_whole_and_all_else_is_copied() {
         assert_eq!(tensor.signs(), SignSeed::Name.signs(base, shape[1]));
         let decoded = reference::dequantize(&tensor);
         let weight = plain
-            .rows_f32(&format!("{base}.weight"), shape, 0..shape[0], |_| ())
+            .rows_f32(&format!("{base}.weight"), shape, 0..shape[0])
             .unwrap();
         let square =
             |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>();

@@ -97,7 +97,7 @@ fn numpy_reads_every_format_and_decodes_the_same() {
             let base = w["tensor_base"].as_str().unwrap();
             let shape = model.info(base).unwrap().shape;
             let weight = plain
-                .rows_f32(&format!("{base}.weight"), shape, 0..shape[0], |_| ())
+                .rows_f32(&format!("{base}.weight"), shape, 0..shape[0])
                 .unwrap();
             let decoded = reference_values(&model, base);
             let square =

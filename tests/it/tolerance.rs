@@ -187,6 +187,7 @@ fn moved(name: &str, change: fn(f32) -> f32) -> String {
         true,
         &mut slots,
         &mut [LaneState::Ready, LaneState::Ready],
+        Vec::new(),
     )));
     let record = judge.finish(None);
     let decisions = record.decisions.iter();
