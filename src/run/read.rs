@@ -4,10 +4,11 @@ use super::decode::InputSums;
 use super::job::{Job, Target};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
-use crate::format::TqInfo;
+use crate::format::{TqInfo, TqModel};
 use crate::metrics::SUM_BLOCK;
 use crate::record::{PlainRecord, StripSize, TensorRecord};
 use crate::strip::Strip;
+use crate::tensor::TqTensor;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -129,13 +130,14 @@ impl UnderWay {
 pub(super) fn read_all(job: &Job<'_>, to: &Sender<Item<ReadStrip>>, judged: Receiver<Judged>) {
     let mut under_way = UnderWay::new(judged);
     for (index, target) in job.targets.iter().enumerate() {
+        let mut codes = Codes::new(job, target);
         for rows in strips(job, target) {
             let first = rows.start == target.rows.start;
             let elements = rows.len() * target.shape[1];
             let Some(memory) = under_way.add(elements) else {
                 return;
             };
-            let item = match read(job, target, rows, memory) {
+            let item = match read(job, target, &mut codes, rows, memory) {
                 Ok(strip) => Item::Strip {
                     target: index,
                     first,
@@ -161,27 +163,73 @@ pub(super) fn read_all(job: &Job<'_>, to: &Sender<Item<ReadStrip>>, judged: Rece
     }
 }
 
+/// Codes, scales and signs of a tensor, which are read for several strips at a time: the scales of one are few, and to
+/// read so little is to wait for the disk.
+struct Codes<'j> {
+    model: Option<&'j TqModel>,
+    target: &'j Target,
+    /// The rows that were read last.
+    rows: Range<usize>,
+    read: Option<TqTensor>,
+}
+
+impl<'j> Codes<'j> {
+    fn new(job: &Job<'j>, target: &'j Target) -> Self {
+        Self {
+            model: job.model,
+            target,
+            rows: 0..0,
+            read: None,
+        }
+    }
+
+    /// Those of the next strip; `None` without a model.
+    fn of(&mut self, rows: &Range<usize>) -> Result<Option<TqTensor>> {
+        let Some(model) = self.model else {
+            return Ok(None);
+        };
+        let read = match self.read.take() {
+            Some(read) if rows.end <= self.rows.end => read,
+            _ => self.read_from(model, rows)?,
+        };
+        if *rows == self.rows {
+            return Ok(Some(read));
+        }
+        let start = self.rows.start;
+        let strip = read.slice_rows(rows.start - start..rows.end - start)?;
+        self.read = Some(read);
+        Ok(Some(strip))
+    }
+
+    /// Reads those of a strip and of as many after it as make no more than a large one.
+    fn read_from(&mut self, model: &TqModel, strip: &Range<usize>) -> Result<TqTensor> {
+        let Target { base, .. } = self.target;
+        let strips = RUN_STRIP / (strip.len() * self.target.shape[1]).max(1);
+        let end = strip.start + strip.len() * strips.max(1);
+        self.rows = strip.start..end.min(self.target.rows.end);
+        model.rows(base, self.rows.clone()).map_err(|e| {
+            // The system's error is not about the tensor.
+            if matches!(e, Error::Io { .. }) {
+                return e;
+            }
+            let place = e.problem().place.clone();
+            match strip.start {
+                0 => e,
+                start => e.at(format!("{place} (rows counted from row {start})")),
+            }
+        })
+    }
+}
+
 /// Reads some rows, and the source's into memory that was used before.
 fn read(
     job: &Job<'_>,
     target: &Target,
+    codes: &mut Codes<'_>,
     rows: Range<usize>,
     mut stored: Vec<u8>,
 ) -> Result<ReadStrip> {
-    let tensor = job
-        .model
-        .map(|model| model.rows(&target.base, rows.clone()));
-    let tensor = tensor.transpose().map_err(|e| {
-        // The system's error is not about the tensor.
-        if matches!(e, Error::Io { .. }) {
-            return e;
-        }
-        let place = e.problem().place.clone();
-        match rows.start {
-            0 => e,
-            start => e.at(format!("{place} (rows counted from row {start})")),
-        }
-    })?;
+    let tensor = codes.of(&rows)?;
     let dtype = job.source.map(|source| {
         let weight = |info: &TqInfo| info.weight.clone();
         let name = target
@@ -218,9 +266,9 @@ pub fn same_weights(job: &Job<'_>, records: &[TensorRecord], plain: &[PlainRecor
             continue;
         }
         let (mut sums, mut now) = (InputSums::default(), [None, None]);
-        let mut memory = Vec::new();
+        let (mut codes, mut memory) = (Codes::new(job, target), Vec::new());
         for rows in strips(job, target) {
-            let read = read(job, target, rows, memory)?;
+            let read = read(job, target, &mut codes, rows, memory)?;
             let tensor = read.strip.tensor.as_ref();
             sums.add(tensor, read.dtype.map(|_| &read.stored[..]));
             now = sums.finish(tensor);
