@@ -302,6 +302,48 @@ fn other(name: &str) -> Error {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::mpsc::channel;
+
+    /// Strips of so many elements that are let through before one is judged.
+    fn let_through(elements: usize) -> usize {
+        let (judge, judged) = channel();
+        let mut under_way = UnderWay::new(judged);
+        let room = |under_way: &UnderWay| {
+            under_way.strips < UNDER_WAY || under_way.elements + elements <= RUN_STRIP
+        };
+        let mut strips = 0;
+        while room(&under_way) {
+            assert_eq!(under_way.add(elements), Some(Vec::new()));
+            strips += 1;
+        }
+        // With the one that is judged there is room for one more, in its memory.
+        let stored = vec![7; elements];
+        judge.send(Judged { elements, stored }).unwrap();
+        assert_eq!(under_way.add(elements).map(|m| m.len()), Some(elements));
+        // Without a judge there is none.
+        drop(judge);
+        assert_eq!(under_way.add(elements), None);
+        strips
+    }
+
+    #[test]
+    fn a_few_strips_are_under_way_and_more_where_they_are_small() {
+        assert_eq!(let_through(RUN_STRIP), UNDER_WAY);
+        assert_eq!(let_through(RUN_STRIP / 2), UNDER_WAY);
+        assert_eq!(let_through(REFERENCE_STRIP), RUN_STRIP / REFERENCE_STRIP);
+    }
+
+    #[test]
+    fn a_large_strips_memory_is_not_kept_for_a_small_one() {
+        let (judge, judged) = channel();
+        let mut under_way = UnderWay::new(judged);
+        for (elements, reused) in [(1000, false), (1000, true), (10, false), (10, true)] {
+            let memory = under_way.add(elements).unwrap();
+            assert_eq!(memory.capacity() > 0, reused, "{elements}");
+            let stored = vec![0; 4 * elements];
+            judge.send(Judged { elements, stored }).unwrap();
+        }
+    }
 
     proptest! {
         #[test]
