@@ -3,18 +3,15 @@
 //! A coordinate of a vector drawn uniformly from the unit sphere in `d` dimensions has the density
 //! `(1 - x^2)^((d - 3) / 2)` on [-1, 1], up to a constant (TurboQuant, arXiv:2504.19874).
 
+mod lloyd_max;
 mod normal;
+mod quadrature;
 
 use crate::error::{Error, Result};
+use lloyd_max::iterate;
+use quadrature::gauss_legendre;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-
-/// Iterations that the published loader runs. The sequence has not converged by then (the outermost
-/// centroid still moves by 4e-6 an iteration), so the count is part of the format.
-const ITERATIONS: usize = 200;
-
-/// Nodes of the Gauss-Legendre rule per cell; the integrand is smooth, 48 reach f64 precision.
-const NODES: usize = 48;
 
 /// Centroids and cell boundaries of a scalar quantiser, both ascending.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,7 +181,7 @@ impl Codebook {
     /// The squared error of a value with this density on [-reach, reach], up to its constant; each cell is cut
     /// into so many parts.
     fn error(&self, reach: f64, parts: u32, density: impl Fn(f64) -> f64) -> f64 {
-        let rule = gauss_legendre(NODES);
+        let rule = gauss_legendre();
         let interior = self.boundaries[1..self.centroids.len()].iter();
         let edges = interior.map(|b| f64::from(*b).clamp(-reach, reach));
         let (mut low, mut mass, mut error) = (-reach, 0.0, 0.0);
@@ -205,77 +202,12 @@ impl Codebook {
     }
 }
 
-/// Lloyd-Max from uniform midpoints: each iteration takes the boundaries midway between the centroids,
-/// then the centroids as the means of their cells, both through `round`. Returns the last of either.
-///
-/// The outermost cells of the uniform start hold next to no mass in high dimensions. The centroid of a
-/// cell with at most `least` stays where it is: 200 iterations do not forget the start.
-fn iterate(bits: u32, dim: usize, least: f64, round: fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
-    assert!((1..=4).contains(&bits) && dim >= 3);
-    let levels = 1usize << bits;
-    let exponent = (dim as f64 - 3.0) / 2.0;
-    let rule = gauss_legendre(NODES);
-    let mut centroids: Vec<f64> = (0..levels)
-        .map(|i| -1.0 + (2 * i + 1) as f64 / levels as f64)
-        .collect();
-    let mut boundaries = vec![-1.0; levels + 1];
-    boundaries[levels] = 1.0;
-    for _ in 0..ITERATIONS {
-        for i in 1..levels {
-            boundaries[i] = round((centroids[i - 1] + centroids[i]) / 2.0);
-        }
-        // The density is even: one half is computed, and the middle boundary stays 0.
-        for i in levels / 2..levels {
-            let (mass, moment) = cell(boundaries[i], boundaries[i + 1], exponent, &rule);
-            if mass > least {
-                centroids[i] = round(moment / mass);
-                centroids[levels - 1 - i] = -centroids[i];
-            }
-        }
-    }
-    (centroids, boundaries)
-}
-
 fn midpoints(centroids: &[f32]) -> Vec<f32> {
     let between = |w: &[f32]| ((f64::from(w[0]) + f64::from(w[1])) / 2.0) as f32;
     let inner = centroids.windows(2).map(between);
     // The ends are those of the values that are coded, and of unit vectors unless centroids lie beyond.
     let last = centroids.iter().fold(1f32, |most, c| most.max(c.abs()));
     [-last].into_iter().chain(inner).chain([last]).collect()
-}
-
-/// Mass and first moment of the density `(1 - x^2)^exponent` over [a, b].
-fn cell(a: f64, b: f64, exponent: f64, rule: &[(f64, f64)]) -> (f64, f64) {
-    let (half, centre) = ((b - a) / 2.0, (a + b) / 2.0);
-    let (mut mass, mut moment) = (0.0, 0.0);
-    for &(node, weight) in rule {
-        let x = half * node + centre;
-        let density = weight * (1.0 - x * x).max(0.0).powf(exponent);
-        mass += density;
-        moment += density * x;
-    }
-    (half * mass, half * moment)
-}
-
-/// Nodes and weights of the Gauss-Legendre rule on [-1, 1], by Newton's method on the Legendre
-/// polynomial (Abramowitz and Stegun, 25.4.29).
-fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
-    (0..n)
-        .map(|i| {
-            let mut x = (std::f64::consts::PI * (i as f64 + 0.75) / (n as f64 + 0.5)).cos();
-            let mut slope = 0.0;
-            for _ in 0..20 {
-                let (mut p0, mut p1) = (1.0, x);
-                for k in 2..=n {
-                    let k = k as f64;
-                    (p0, p1) = (p1, ((2.0 * k - 1.0) * x * p1 - (k - 1.0) * p0) / k);
-                }
-                slope = n as f64 * (x * p1 - p0) / (x * x - 1.0);
-                x -= p1 / slope;
-            }
-            (x, 2.0 / ((1.0 - x * x) * slope * slope))
-        })
-        .collect()
 }
 
 #[cfg(test)]

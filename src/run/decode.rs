@@ -25,12 +25,8 @@ pub(super) struct DecodedStrip {
     pub(super) stored: Vec<u8>,
 }
 
-/// The memory of a strip's values, once they are judged.
-#[derive(Default)]
-pub(super) struct SpareValues {
-    pub(super) source: Vec<f32>,
-    pub(super) outputs: SpareOutputs,
-}
+/// The memory of a strip's values, once they are judged: the source's and the lanes'.
+pub(super) type SpareValues = (Vec<f32>, SpareOutputs);
 
 /// Checksums of what is read of a tensor.
 #[derive(Default)]
@@ -112,9 +108,8 @@ impl<'r, 'j> Decoding<'r, 'j> {
             dtype,
             stored,
         } = read;
-        let SpareValues { source, outputs } = self.spare.try_recv().unwrap_or_default();
+        let (source, outputs) = self.spare.try_recv().unwrap_or_default();
         let (tensor, elements) = (strip.tensor.clone(), strip.elements());
-        let last = strip.rows.end == of.rows.end;
         let mut weights = dtype.map(|_| source);
         let Self {
             slots,
@@ -135,7 +130,7 @@ impl<'r, 'j> Decoding<'r, 'j> {
         });
         decoded.strip.source = weights;
         let mut checksums = [None, None];
-        if last {
+        if decoded.strip.rows.end == of.rows.end {
             checksums = self.sums.finish(tensor.as_ref());
         }
         if let Some(checksum) = &checksums[0] {

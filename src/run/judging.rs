@@ -2,7 +2,8 @@
 
 use super::decode::{DecodedStrip, SpareValues};
 use super::job::{Job, Target};
-use super::read::{Item, Judged};
+use super::read::Item;
+use super::under_way::Judged;
 use super::{Ended, RunEvent, Sink};
 use crate::error::Result;
 use crate::judge::{Judge, JudgeOptions};
@@ -21,13 +22,10 @@ impl Spare {
     fn take(&self, strip: Arc<Decoded>, stored: Vec<u8>) {
         let elements = strip.strip.elements();
         // A strip that is kept keeps its values.
-        let values = Arc::into_inner(strip).map_or_else(SpareValues::default, |decoded| {
-            let (source, outputs) = decoded.into_spare();
-            SpareValues { source, outputs }
-        });
+        let values = Arc::into_inner(strip).map(Decoded::into_spare);
         // Who has read or decoded all takes none.
         let _ = self.judged.send(Judged { elements, stored });
-        let _ = self.values.send(values);
+        let _ = self.values.send(values.unwrap_or_default());
     }
 }
 

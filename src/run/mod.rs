@@ -4,6 +4,7 @@
 //! them and the judge compare, all three at once, and hands strips and records to sinks: a recording, a
 //! plain model, the worst elements, a report.
 
+mod codes;
 mod decode;
 mod job;
 mod judging;
@@ -11,6 +12,7 @@ mod pipeline;
 mod plain;
 mod read;
 mod recorder;
+mod under_way;
 
 pub use crate::strip::Strip;
 pub use job::{Job, RunOptions, Target, wanted};

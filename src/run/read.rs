@@ -1,29 +1,26 @@
 //! Reading strips of a job's tensors.
 
+use super::codes::Codes;
 use super::decode::InputSums;
 use super::job::{Job, Target};
+use super::under_way::{Judged, UnderWay};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
-use crate::format::{TqInfo, TqModel};
+use crate::format::TqInfo;
 use crate::metrics::SUM_BLOCK;
 use crate::record::{PlainRecord, StripSize, TensorRecord};
 use crate::strip::Strip;
-use crate::tensor::TqTensor;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 
 /// Elements of a strip; a row that is longer is a strip by itself. A tensor of no more goes through whole, and has
 /// exact quantiles.
-const RUN_STRIP: usize = 1 << 22;
+pub(super) const RUN_STRIP: usize = 1 << 22;
 
 /// The same where no kernel is to be launched on a strip, and none to be diagnosed: what comes of one stays in the caches
 /// of most processors. Up to so many times as many where that makes whole blocks of the sums.
-const REFERENCE_STRIP: usize = 1 << 18;
+pub(super) const REFERENCE_STRIP: usize = 1 << 18;
 const REFERENCE_TIMES: usize = 4;
-
-/// Strips between reading and the end of judging, so that every stage has one and another waits for it. There may be more
-/// where they are small.
-const UNDER_WAY: usize = 4;
 
 /// A strip in either state, or why the rest of a tensor cannot be read.
 pub(super) enum Item<T> {
@@ -78,54 +75,6 @@ fn bounded(elements: usize, times: usize, cols: usize) -> usize {
     }
 }
 
-/// A strip that was judged: how much it was, and the memory of its source's stored weights.
-pub(super) struct Judged {
-    pub(super) elements: usize,
-    pub(super) stored: Vec<u8>,
-}
-
-/// The strips that were read and not judged yet.
-struct UnderWay {
-    judged: Receiver<Judged>,
-    strips: usize,
-    elements: usize,
-    /// Of earlier strips.
-    memory: Vec<Vec<u8>>,
-}
-
-impl UnderWay {
-    fn new(judged: Receiver<Judged>) -> Self {
-        Self {
-            judged,
-            strips: 0,
-            elements: 0,
-            memory: Vec::new(),
-        }
-    }
-
-    /// Waits for room for one of so many elements, and gives memory for it; `None` when nobody judges any more.
-    fn add(&mut self, elements: usize) -> Option<Vec<u8>> {
-        while let Ok(judged) = self.judged.try_recv() {
-            self.remove(judged);
-        }
-        while self.strips >= UNDER_WAY && self.elements + elements > RUN_STRIP {
-            let judged = self.judged.recv().ok()?;
-            self.remove(judged);
-        }
-        self.strips += 1;
-        self.elements += elements;
-        // A large strip's memory is not kept for small ones, of which there may be many.
-        let fits = |memory: &Vec<u8>| memory.capacity() <= 8 * elements;
-        Some(self.memory.pop().filter(fits).unwrap_or_default())
-    }
-
-    fn remove(&mut self, judged: Judged) {
-        self.strips -= 1;
-        self.elements -= judged.elements;
-        self.memory.push(judged.stored);
-    }
-}
-
 /// Reads every strip of every tensor, until nobody takes them any more.
 pub(super) fn read_all(job: &Job<'_>, to: &Sender<Item<ReadStrip>>, judged: Receiver<Judged>) {
     let mut under_way = UnderWay::new(judged);
@@ -160,64 +109,6 @@ pub(super) fn read_all(job: &Job<'_>, to: &Sender<Item<ReadStrip>>, judged: Rece
                 break;
             }
         }
-    }
-}
-
-/// Codes, scales and signs of a tensor, which are read for several strips at a time: the scales of one are few, and to
-/// read so little is to wait for the disk.
-struct Codes<'j> {
-    model: Option<&'j TqModel>,
-    target: &'j Target,
-    /// The rows that were read last.
-    rows: Range<usize>,
-    read: Option<TqTensor>,
-}
-
-impl<'j> Codes<'j> {
-    fn new(job: &Job<'j>, target: &'j Target) -> Self {
-        Self {
-            model: job.model,
-            target,
-            rows: 0..0,
-            read: None,
-        }
-    }
-
-    /// Those of the next strip; `None` without a model.
-    fn of(&mut self, rows: &Range<usize>) -> Result<Option<TqTensor>> {
-        let Some(model) = self.model else {
-            return Ok(None);
-        };
-        let read = match self.read.take() {
-            Some(read) if rows.end <= self.rows.end => read,
-            _ => self.read_from(model, rows)?,
-        };
-        if *rows == self.rows {
-            return Ok(Some(read));
-        }
-        let start = self.rows.start;
-        let strip = read.slice_rows(rows.start - start..rows.end - start)?;
-        self.read = Some(read);
-        Ok(Some(strip))
-    }
-
-    /// Reads those of a strip and of as many after it as make no more than a large one.
-    fn read_from(&mut self, model: &TqModel, strip: &Range<usize>) -> Result<TqTensor> {
-        let Target { base, .. } = self.target;
-        let strips = RUN_STRIP / (strip.len() * self.target.shape[1]).max(1);
-        let end = strip.start + strip.len() * strips.max(1);
-        self.rows = strip.start..end.min(self.target.rows.end);
-        model.rows(base, self.rows.clone()).map_err(|e| {
-            // The system's error is not about the tensor.
-            if matches!(e, Error::Io { .. }) {
-                return e;
-            }
-            let place = e.problem().place.clone();
-            match strip.start {
-                0 => e,
-                start => e.at(format!("{place} (rows counted from row {start})")),
-            }
-        })
     }
 }
 
@@ -302,48 +193,6 @@ fn other(name: &str) -> Error {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::mpsc::channel;
-
-    /// Strips of so many elements that are let through before one is judged.
-    fn let_through(elements: usize) -> usize {
-        let (judge, judged) = channel();
-        let mut under_way = UnderWay::new(judged);
-        let room = |under_way: &UnderWay| {
-            under_way.strips < UNDER_WAY || under_way.elements + elements <= RUN_STRIP
-        };
-        let mut strips = 0;
-        while room(&under_way) {
-            assert_eq!(under_way.add(elements), Some(Vec::new()));
-            strips += 1;
-        }
-        // With the one that is judged there is room for one more, in its memory.
-        let stored = vec![7; elements];
-        judge.send(Judged { elements, stored }).unwrap();
-        assert_eq!(under_way.add(elements).map(|m| m.len()), Some(elements));
-        // Without a judge there is none.
-        drop(judge);
-        assert_eq!(under_way.add(elements), None);
-        strips
-    }
-
-    #[test]
-    fn a_few_strips_are_under_way_and_more_where_they_are_small() {
-        assert_eq!(let_through(RUN_STRIP), UNDER_WAY);
-        assert_eq!(let_through(RUN_STRIP / 2), UNDER_WAY);
-        assert_eq!(let_through(REFERENCE_STRIP), RUN_STRIP / REFERENCE_STRIP);
-    }
-
-    #[test]
-    fn a_large_strips_memory_is_not_kept_for_a_small_one() {
-        let (judge, judged) = channel();
-        let mut under_way = UnderWay::new(judged);
-        for (elements, reused) in [(1000, false), (1000, true), (10, false), (10, true)] {
-            let memory = under_way.add(elements).unwrap();
-            assert_eq!(memory.capacity() > 0, reused, "{elements}");
-            let stored = vec![0; 4 * elements];
-            judge.send(Judged { elements, stored }).unwrap();
-        }
-    }
 
     proptest! {
         #[test]
